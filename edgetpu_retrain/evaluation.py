@@ -1,0 +1,176 @@
+"""Measure a classifier file on photos, and draw its confusion matrix."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn import metrics
+from tqdm import tqdm
+
+from edgetpu_retrain import files, photos
+from edgetpu_retrain.dataset import Photo
+from edgetpu_retrain.embeddings import Embeddings
+from edgetpu_retrain.head import Head
+from edgetpu_retrain.interpreter import Interpreter
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a classifier file did on N photos.
+
+    Attributes:
+        model: path of the file.
+        device: what it ran on.
+        classes: names of the C classes.
+        labels: [N] int, true classes.
+        predictions: [N] int, classes of the highest score.
+        head_predictions: [N] int, what the float head says of the same photos' embeddings.
+        seconds: how long the photos took, decoding included.
+    """
+
+    model: str
+    device: str
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    predictions: np.ndarray
+    head_predictions: np.ndarray
+    seconds: float
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """[C, C] int: how many photos of the row's class were taken for the column's."""
+        order = range(len(self.classes))
+        return metrics.confusion_matrix(self.labels, self.predictions, labels=order)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The fraction of photos classified right; None without photos."""
+        return _mean(self.labels == self.predictions)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns what evaluation.json holds."""
+        confusion = self.confusion
+        right = np.diag(confusion)
+        photos_per_class, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+        return {
+            "model": self.model,
+            "device": self.device,
+            "photos": len(self.labels),
+            "accuracy": self.accuracy,
+            "classes": {
+                name: {
+                    "photos": int(photos_per_class[i]),
+                    "right": int(right[i]),
+                    "predicted": int(predicted[i]),
+                }
+                for i, name in enumerate(self.classes)
+            },
+            "confusion_matrix": confusion.tolist(),
+            "agreement_with_float_head": _mean(self.predictions == self.head_predictions),
+            "photos_per_second": round(len(self.labels) / self.seconds, 1)
+            if self.seconds
+            else None,
+        }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def evaluate(
+    model: str | Path,
+    head: Head,
+    manifest: Sequence[Photo],
+    embeddings: Embeddings,
+    device: str = "auto",
+    num_threads: int = 1,
+) -> Evaluation:
+    """Runs a classifier file on the photos of the test split.
+
+    Args:
+        model: path of the .tflite file.
+        head: the float head that the file was made with.
+        manifest: lines of all shard manifests.
+        embeddings: those of all shards.
+        device: as `interpreter.resolve_device` takes it.
+        num_threads: how many threads the CPU may use.
+    """
+    tested = sorted(photo for photo in manifest if photo.split == "test")
+    interpreter = Interpreter(model, device, num_threads)
+    start = time.perf_counter()
+    predictions = [
+        int(interpreter.run(photos.read_photo(Path(photo.path).read_bytes())).argmax())
+        for photo in tqdm(tested, desc="Classifying test photos", unit="photo")
+    ]
+    seconds = time.perf_counter() - start
+    vectors = dict(zip(embeddings.photos.tolist(), embeddings.embeddings, strict=True))
+    head_predictions = [
+        int(head.logits(embeddings.quantization.dequantize(vectors[photo.sha256])).argmax())
+        for photo in tested
+    ]
+    return Evaluation(
+        model=str(model),
+        device=device,
+        classes=head.classes,
+        labels=np.array([head.classes.index(photo.label) for photo in tested], int),
+        predictions=np.array(predictions, int),
+        head_predictions=np.array(head_predictions, int),
+        seconds=seconds,
+    )
+
+
+def summary(evaluation: Mapping[str, Any]) -> str:
+    """Says in two lines what evaluation.json holds."""
+    model = Path(evaluation["model"])
+    count = evaluation["photos"]
+    accuracy = evaluation["accuracy"]
+    if accuracy is None:
+        result = "Test accuracy: unknown, no photo is in the test split"
+    else:
+        result = f"Test accuracy: {accuracy:.1%} of {count} photos, on {evaluation['device']}"
+    return f"Model: {model} ({model.stat().st_size:,} bytes)\n{result}"
+
+
+def save(evaluation: Evaluation, path: str | Path) -> None:
+    """Writes evaluation.json."""
+    with files.replacing(path) as temporary:
+        temporary.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def plot_confusion_matrix(evaluation: Evaluation, path: str | Path) -> None:
+    """Draws the confusion matrix: numbers of photos, coloured by the share of their class."""
+    # Only this function draws; importing the library should not load matplotlib.
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    confusion = evaluation.confusion
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    count = len(evaluation.classes)
+    side = max(4.8, 0.55 * count + 2)
+    figure, axes = plt.subplots(figsize=(side + 0.8, side), layout="constrained")
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the class")
+    axes.set_xticks(range(count), evaluation.classes, rotation=45, ha="right")
+    axes.set_yticks(range(count), evaluation.classes)
+    axes.set_xlabel("classified as")
+    axes.set_ylabel("photo of")
+    for row, column in np.argwhere(confusion):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        text = str(confusion[row, column])
+        axes.text(column, row, text, ha="center", va="center", color=colour)
+    accuracy = evaluation.accuracy
+    total = len(evaluation.labels)
+    axes.set_title(
+        "no photos in the test split"
+        if accuracy is None
+        else f"{accuracy:.1%} of {total} test photos right"
+    )
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+    plt.close(figure)

@@ -1,0 +1,75 @@
+"""Whole files or none: write under a temporary name, rename when complete."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+_CHUNK_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path beside `path` that is renamed to `path` if the block succeeds.
+
+    The temporary path does not exist yet; the block makes it a file or a folder. If the block
+    raises, it is removed and what stood at `path` stays.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.part")
+    remove(temporary)
+    try:
+        yield temporary
+        if temporary.is_dir():
+            remove(final)
+        temporary.replace(final)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a whole folder; does nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_if_changed(path: str | os.PathLike[str], content: bytes) -> bool:
+    """Writes `content` to `path` unless the file already holds it.
+
+    Leaving an unchanged file alone keeps its modification time, so what depends on it is not
+    made again.
+
+    Returns:
+        Whether the file was written.
+    """
+    final = Path(path)
+    if final.is_file() and final.read_bytes() == content:
+        return False
+    with replacing(final) as temporary:
+        temporary.write_bytes(content)
+    return True
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of a file as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_blob_id(path: str | os.PathLike[str]) -> str:
+    """Returns the id git gives a file of this content, as 40 hexadecimal digits.
+
+    It is the SHA-1 of ``blob SIZE NUL`` and the content
+    (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects).
+    """
+    digest = hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,74 @@
+"""The layer that is trained here: weights, biases, and what the classes are called."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetpu_retrain import files
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fully connected layer over D-wide embeddings for C classes.
+
+    Attributes:
+        weights: [D, C] float32.
+        biases: [C] float32.
+        logit_range: (lowest, highest) logit over the training embeddings, or None if unknown.
+        classes: names of the classes, in the order of the columns.
+        training: how it was trained.
+    """
+
+    weights: np.ndarray
+    biases: np.ndarray
+    logit_range: tuple[float, float] | None = None
+    classes: tuple[str, ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def logits(self, embeddings: np.ndarray) -> np.ndarray:
+        """Returns the logits, float32 [N, C], of dequantized embeddings, float32 [N, D]."""
+        return embeddings @ self.weights + self.biases
+
+    def save(self, path: str | Path) -> None:
+        """Writes an .npz file without pickles; equal contents give equal bytes."""
+        with files.replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                weights=self.weights,
+                biases=self.biases,
+                logit_range=np.array(self.logit_range, np.float64),
+                classes=np.array(self.classes, np.str_),
+                training=np.array(json.dumps(self.training, sort_keys=True)),
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Head":
+        """Reads what `save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            low, high = arrays["logit_range"].tolist()
+            return cls(
+                weights=arrays["weights"],
+                biases=arrays["biases"],
+                logit_range=(low, high),
+                classes=tuple(arrays["classes"].tolist()),
+                training=json.loads(str(arrays["training"])),
+            )
+
+
+def write_label_map(classes: tuple[str, ...], path: str | Path) -> None:
+    """Writes one line a class, its id and its name: ``0 daisy``."""
+    lines = "".join(f"{i} {name}\n" for i, name in enumerate(classes))
+    with files.replacing(path) as temporary:
+        temporary.write_text(lines, encoding="utf-8")
+
+
+def read_label_map(path: str | Path) -> dict[int, str]:
+    """Reads a label map: lines of an id and a name, or of names alone, numbered from 0."""
+    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    pairs = [line.partition(" ") for line in lines if line]
+    if all(identifier.isdigit() and name for identifier, _, name in pairs):
+        return {int(identifier): name.strip() for identifier, _, name in pairs}
+    return dict(enumerate(lines))

@@ -1,0 +1,12 @@
+"""Download one file of a backbone."""
+
+from edgetpu_retrain import download, job
+
+with job.run(snakemake.log[0]):
+    source = snakemake.params.source
+    download.fetch(
+        [source["url"]],
+        snakemake.output.file,
+        sha256=source["sha256"],
+        git_blob=source["git_blob"],
+    )

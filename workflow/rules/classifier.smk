@@ -1,0 +1,87 @@
+rule train:
+    input:
+        embeddings=expand(f"{RESULTS}/embeddings/{{shard}}.npz", shard=SHARDS),
+    output:
+        head=f"{RESULTS}/head.npz",
+        label_map=f"{RESULTS}/label_map.txt",
+    log:
+        f"{LOGS}/{BACKBONE.name}/train.log",
+    params:
+        recipe=config["training"],
+        seed=config["seed"],
+    threads: 1
+    conda:
+        "../envs/retrain.yaml"
+    script:
+        "../../scripts/train.py"
+
+
+rule serialize:
+    input:
+        extractor=lambda wildcards: extractor(wildcards.twin),
+        head=f"{RESULTS}/head.npz",
+    output:
+        model=f"{RESULTS}/retrained_model{{twin}}.tflite",
+    log:
+        f"{LOGS}/{BACKBONE.name}/serialize{{twin}}.log",
+    conda:
+        "../envs/retrain.yaml"
+    script:
+        "../../scripts/serialize.py"
+
+
+rule evaluate:
+    input:
+        model=f"{RESULTS}/retrained_model{device_twin()}.tflite",
+        head=f"{RESULTS}/head.npz",
+        embeddings=expand(f"{RESULTS}/embeddings/{{shard}}.npz", shard=SHARDS),
+        manifests=manifests,
+    output:
+        evaluation=f"{RESULTS}/evaluation.json",
+        confusion_matrix=report(
+            f"{RESULTS}/confusion_matrix.png",
+            category="Evaluation",
+            caption="../report/confusion_matrix.rst",
+        ),
+    log:
+        f"{LOGS}/{BACKBONE.name}/evaluate.log",
+    params:
+        device=DEVICE,
+    threads: 4
+    resources:
+        edgetpu=0 if DEVICE == "cpu" else 1,
+    conda:
+        "../envs/retrain.yaml"
+    script:
+        "../../scripts/evaluate.py"
+
+
+# The copies at the top are of the backbone that the configuration names now.
+rule deliver:
+    input:
+        model=f"{RESULTS}/retrained_model.tflite",
+        label_map=f"{RESULTS}/label_map.txt",
+        evaluation=f"{RESULTS}/evaluation.json",
+    output:
+        model="retrained_model.tflite",
+        label_map="label_map.txt",
+    log:
+        f"{LOGS}/{BACKBONE.name}/deliver.log",
+    conda:
+        "../envs/retrain.yaml"
+    script:
+        "../../scripts/deliver.py"
+
+
+rule deliver_edgetpu:
+    input:
+        twin=rules.deliver.output,
+        model=f"{RESULTS}/retrained_model_edgetpu.tflite",
+    output:
+        model="retrained_model_edgetpu.tflite",
+    log:
+        f"{LOGS}/{BACKBONE.name}/deliver_edgetpu.log",
+    conda:
+        "../envs/retrain.yaml"
+    script:
+        "../../scripts/deliver.py"

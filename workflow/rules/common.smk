@@ -1,0 +1,105 @@
+import os
+import sys
+
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+from edgetpu_retrain import UserError, configuration
+from edgetpu_retrain.dataset import listing_digest
+from edgetpu_retrain.interpreter import resolve_device
+
+# Jobs in conda environments of their own import the library from here.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")])
+)
+
+
+def catalogue(name):
+    with open(Path(workflow.basedir, "workflow", f"{name}.yaml")) as file:
+        return yaml.safe_load(file)
+
+
+def check(data, schema):
+    try:
+        validate(data, f"../schemas/{schema}.schema.yaml")
+    except WorkflowError as error:
+        what = "config" if schema == "config" else "config: backbone"
+        raise UserError(configuration.describe(error.__context__, what)) from None
+
+
+def resolve_config():
+    """Returns the dataset and the backbone that the configuration names."""
+    check(config, "config")
+    configuration.check_split(**config["split"])
+    dataset = configuration.find_dataset(
+        config["dataset"], catalogue("datasets"), config.get("dataset_sha256")
+    )
+    entry = config["backbone"]
+    if isinstance(entry, str):
+        entry = configuration.find_backbone(entry, catalogue("backbones"))
+    check(entry, "backbone")
+    return dataset, configuration.parse_backbone(entry)
+
+
+try:
+    DATASET, BACKBONE = resolve_config()
+except UserError as error:
+    sys.exit(str(error))
+
+DEVICE = resolve_device(config["device"])
+SHARDS = [f"{i:02d}" for i in range(config["shards"])]
+DATASET_RESOURCES = f"resources/datasets/{DATASET.name}"
+BACKBONE_RESOURCES = f"resources/backbones/{BACKBONE.name}"
+DATASET_RESULTS = f"results/{DATASET.name}"
+RESULTS = f"{DATASET_RESULTS}/{BACKBONE.name}"
+LOGS = f"logs/{DATASET.name}"
+
+
+wildcard_constraints:
+    part="extractor.tflite|compiled.tflite|frozen_graph.pb",
+    shard="[0-9]+",
+    twin="|_edgetpu",
+
+
+def photos_made():
+    """The folder of photos that a rule makes, or nothing where the user's own is read in place."""
+    if DATASET.drawn:
+        return f"{DATASET_RESOURCES}/drawn"
+    if DATASET.archive or DATASET.urls:
+        return f"{DATASET_RESOURCES}/photos"
+    return []
+
+
+def archive():
+    return DATASET.archive or f"{DATASET_RESOURCES}/archive"
+
+
+def backbone_file(part):
+    """A file of the backbone where it is on disk, else where it is downloaded to."""
+    source = getattr(BACKBONE, Path(part).stem)
+    return source.path or f"{BACKBONE_RESOURCES}/{part}"
+
+
+def extractor(twin):
+    """The extractor for the CPU (twin is empty) or the Edge TPU (twin is _edgetpu)."""
+    part = "compiled.tflite" if twin else "extractor.tflite"
+    if getattr(BACKBONE, Path(part).stem):
+        return backbone_file(part)
+    return f"resources/extractors/{BACKBONE.name}{twin}.tflite"
+
+
+def device_twin():
+    return "" if DEVICE == "cpu" else "_edgetpu"
+
+
+def manifests(wildcards):
+    """All shard manifests, once the photos are indexed."""
+    checkpoints.index_photos.get()
+    return expand(f"{DATASET_RESULTS}/shards/{{shard}}.tsv", shard=SHARDS)
+
+
+def manifest(wildcards):
+    """One shard's manifest, once the photos are indexed."""
+    checkpoints.index_photos.get()
+    return f"{DATASET_RESULTS}/shards/{wildcards.shard}.tsv"
