@@ -47,7 +47,6 @@ class Skipped:
 
     path: str
     reason: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def index(
     validation: float,
     test: float,
     max_skipped: float,
-    known: Index | None = None,
+    known: Iterable[str] = (),
     processes: int = 1,
 ) -> Index:
     """Reads every photo below the class folders of `root` once.
@@ -143,7 +142,7 @@ def index(
         validation: the fraction of photos for validation, in [0, 1).
         test: the fraction of photos for testing, in [0, 1).
         max_skipped: the fraction of photos that may be unreadable before this is an error.
-        known: an earlier index; a photo whose identity stands in it is not decoded again.
+        known: identities of photos that were found readable before; they are not decoded again.
         processes: how many processes decode photos.
 
     Returns:
@@ -155,16 +154,12 @@ def index(
     """
     folders = class_folders(root)
     paths = [(path, folder.name) for folder in folders for path in photos.find_photos(folder)]
-    verdicts: dict[str, str] = {}
-    if known:
-        verdicts |= {photo.sha256: "" for photo in known.photos}
-        verdicts |= {skipped.sha256: skipped.reason for skipped in known.skipped}
     kept, left_out = [], []
     for (path, label), (sha256, reason) in zip(
-        paths, _examine([path for path, _ in paths], verdicts, processes), strict=True
+        paths, _examine([path for path, _ in paths], set(known), processes), strict=True
     ):
         if reason:
-            left_out.append(Skipped(str(path), photos.advice(path, reason), sha256))
+            left_out.append(Skipped(str(path), photos.advice(path, reason)))
         else:
             kept.append(Photo(str(path), label, split_of(sha256, validation, test), sha256))
     _check_skipped(left_out, len(paths), max_skipped)
@@ -174,7 +169,7 @@ def index(
 
 
 def _examine(
-    paths: Sequence[Path], verdicts: dict[str, str], processes: int
+    paths: Sequence[Path], readable: set[str], processes: int
 ) -> Iterator[tuple[str, str]]:
     """Yields for each path its SHA-256 and why it cannot be used ("" where it can)."""
     with tqdm(total=len(paths), desc="Reading photos", unit="photo") as progress:
@@ -187,16 +182,17 @@ def _examine(
         unknown = {
             sha256: path
             for path, (sha256, reason) in zip(paths, found, strict=True)
-            if not reason and sha256 not in verdicts
+            if not reason and sha256 not in readable
         }
         progress.update(len(paths) - len(unknown))
+        verdicts = {}
         with ProcessPoolExecutor(processes) as executor:
             reasons = executor.map(_reason, unknown.values(), chunksize=8)
             for sha256, reason in zip(unknown, reasons, strict=True):
                 verdicts[sha256] = reason
                 progress.update()
     for sha256, reason in found:
-        yield sha256, reason or verdicts[sha256]
+        yield sha256, reason or verdicts.get(sha256, "")
 
 
 def _reason(path: Path) -> str:
@@ -267,12 +263,9 @@ def write_skipped(skipped: Iterable[Skipped], path: str | Path) -> None:
     files.write_if_changed(path, _tsv(Skipped, skipped))
 
 
-def read_known(shards: Iterable[str | Path], skipped: str | Path) -> Index:
-    """Reads what an earlier run wrote, as far as it is there."""
-    return Index(
-        [photo for path in shards if Path(path).is_file() for photo in read_shard(path)],
-        [Skipped(**row) for row in _rows(skipped)] if Path(skipped).is_file() else [],
-    )
+def read_known(shards: Iterable[str | Path]) -> set[str]:
+    """Returns the identities in the manifests of an earlier run, as far as they are there."""
+    return {photo.sha256 for path in shards if Path(path).is_file() for photo in read_shard(path)}
 
 
 def _tsv(row_type: type, rows: Iterable[Photo | Skipped]) -> bytes:

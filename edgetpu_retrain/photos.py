@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 250_000_000
 
+# Pillow registers some of these formats only now.
+Image.init()
+
 _NOT_PHOTOS = {"thumbs.db", "desktop.ini"}
 _RAW_SUFFIXES = {".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf"}
 _APPLE_SUFFIXES = {".heic", ".heif"}

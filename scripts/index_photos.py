@@ -7,10 +7,10 @@ from edgetpu_retrain import dataset, job
 with job.run(snakemake.log[0]):
     shards, skipped = snakemake.output.shards, snakemake.output.skipped
     found = dataset.index(
-        snakemake.params.root,
+        str(snakemake.input.photos or snakemake.params.folder),
         **snakemake.params.split,
         max_skipped=snakemake.params.max_skipped,
-        known=dataset.read_known(shards, skipped),
+        known=dataset.read_known(shards),
         processes=snakemake.threads,
     )
     dataset.write_shards(found, shards)

@@ -6,12 +6,12 @@ rule train:
         label_map=f"{RESULTS}/label_map.txt",
     log:
         f"{LOGS}/{BACKBONE.name}/train.log",
+    conda:
+        "../envs/retrain.yaml"
+    threads: 1
     params:
         recipe=config["training"],
         seed=config["seed"],
-    threads: 1
-    conda:
-        "../envs/retrain.yaml"
     script:
         "../../scripts/train.py"
 
@@ -45,13 +45,13 @@ rule evaluate:
         ),
     log:
         f"{LOGS}/{BACKBONE.name}/evaluate.log",
-    params:
-        device=DEVICE,
+    conda:
+        "../envs/retrain.yaml"
     threads: 4
     resources:
         edgetpu=0 if DEVICE == "cpu" else 1,
-    conda:
-        "../envs/retrain.yaml"
+    params:
+        device=DEVICE,
     script:
         "../../scripts/evaluate.py"
 

@@ -10,9 +10,11 @@ from edgetpu_retrain.dataset import listing_digest
 from edgetpu_retrain.interpreter import resolve_device
 
 # Jobs in conda environments of their own import the library from here.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")])
-)
+os.environ |= {
+    "PYTHONPATH": os.pathsep.join(
+        filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])
+    )
+}
 
 
 def catalogue(name):

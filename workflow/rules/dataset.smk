@@ -3,11 +3,11 @@ rule fetch_dataset:
         archive=f"{DATASET_RESOURCES}/archive",
     log:
         f"{LOGS}/fetch_dataset.log",
+    conda:
+        "../envs/retrain.yaml"
     params:
         urls=DATASET.urls,
         sha256=DATASET.sha256,
-    conda:
-        "../envs/retrain.yaml"
     script:
         "../../scripts/fetch_dataset.py"
 
@@ -19,10 +19,10 @@ rule extract_dataset:
         photos=directory(f"{DATASET_RESOURCES}/photos"),
     log:
         f"{LOGS}/extract_dataset.log",
-    params:
-        sha256=DATASET.sha256,
     conda:
         "../envs/retrain.yaml"
+    params:
+        sha256=DATASET.sha256,
     script:
         "../../scripts/extract_dataset.py"
 
@@ -32,10 +32,10 @@ rule draw_dataset:
         photos=directory(f"{DATASET_RESOURCES}/drawn"),
     log:
         f"{LOGS}/draw_dataset.log",
-    params:
-        drawn=DATASET.drawn,
     conda:
         "../envs/retrain.yaml"
+    params:
+        drawn=DATASET.drawn,
     script:
         "../../scripts/draw_dataset.py"
 
@@ -44,19 +44,19 @@ rule draw_dataset:
 # a manifest that stays is left alone.
 checkpoint index_photos:
     input:
-        photos_made(),
+        photos=photos_made(),
     output:
         shards=update(expand(f"{DATASET_RESULTS}/shards/{{shard}}.tsv", shard=SHARDS)),
         skipped=update(f"{DATASET_RESULTS}/skipped.tsv"),
     log:
         f"{LOGS}/index_photos.log",
+    conda:
+        "../envs/retrain.yaml"
+    threads: 8
     params:
-        root=photos_made() or DATASET.folder,
+        folder=DATASET.folder,
         listing=listing_digest(DATASET.folder) if DATASET.folder else "",
         split=config["split"],
         max_skipped=config["max_skipped"],
-    threads: 8
-    conda:
-        "../envs/retrain.yaml"
     script:
         "../../scripts/index_photos.py"

@@ -7,12 +7,12 @@ rule embed:
         embeddings=update(f"{RESULTS}/embeddings/{{shard}}.npz"),
     log:
         f"{LOGS}/{BACKBONE.name}/embed_{{shard}}.log",
-    params:
-        device=DEVICE,
+    conda:
+        "../envs/retrain.yaml"
     threads: 1
     resources:
         edgetpu=0 if DEVICE == "cpu" else 1,
-    conda:
-        "../envs/retrain.yaml"
+    params:
+        device=DEVICE,
     script:
         "../../scripts/embed.py"

@@ -3,10 +3,10 @@ rule fetch_backbone:
         file=f"{BACKBONE_RESOURCES}/{{part}}",
     log:
         f"logs/backbones/{BACKBONE.name}/fetch_backbone_{{part}}.log",
-    params:
-        source=lambda wildcards: vars(getattr(BACKBONE, Path(wildcards.part).stem)),
     conda:
         "../envs/retrain.yaml"
+    params:
+        source=lambda wildcards: vars(getattr(BACKBONE, Path(wildcards.part).stem)),
     script:
         "../../scripts/fetch_backbone.py"
 
@@ -18,13 +18,13 @@ rule truncate:
         extractor=f"resources/extractors/{BACKBONE.name}.tflite",
     log:
         f"logs/backbones/{BACKBONE.name}/truncate.log",
+    conda:
+        "../envs/tensorflow.yaml"
     params:
         input_array=BACKBONE.input,
         output_array=BACKBONE.tensor,
         mean=BACKBONE.mean,
         std=BACKBONE.std,
-    conda:
-        "../envs/tensorflow.yaml"
     script:
         "../../scripts/truncate.py"
 
