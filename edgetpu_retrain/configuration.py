@@ -1,5 +1,6 @@
 """Look up what a configuration names, and put its mistakes into words."""
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Mapping
@@ -76,6 +77,21 @@ class Backbone:
     input: str
     mean: float
     std: float
+
+
+def numbers_from_text(data: dict[str, Any], schema: Mapping[str, Any]) -> None:
+    """Turns text into numbers, in place, where a schema wants numbers and the text is one.
+
+    Snakemake passes on the numbers of ``--config training={reg: 0.1}`` as text, and YAML takes
+    ``1e-3`` for text.
+    """
+    for key, subschema in schema["properties"].items():
+        value, kind = data.get(key), subschema.get("type")
+        if kind == "object" and isinstance(value, dict):
+            numbers_from_text(value, subschema)
+        elif kind in ("number", "integer") and isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                data[key] = int(value) if kind == "integer" else float(value)
 
 
 def describe(error: jsonschema.ValidationError, what: str = "config") -> str:

@@ -44,6 +44,8 @@ class Evaluation:
     def confusion(self) -> np.ndarray:
         """[C, C] int: how many photos of the row's class were taken for the column's."""
         order = range(len(self.classes))
+        if not len(self.labels):
+            return np.zeros((len(order), len(order)), int)
         return metrics.confusion_matrix(self.labels, self.predictions, labels=order)
 
     @property

@@ -192,6 +192,8 @@ def _edgetpu_delegate(load_delegate: Callable[..., Any], model: Path, device: st
         reason = "the device is 'cpu'" if device == "cpu" else "no Edge TPU was found"
         raise UserError(f"{model} is compiled for the Edge TPU, but {reason}. {_twin(model)}")
     try:
+        # load_delegate would print a traceback of its own where the library is missing.
+        ctypes.CDLL(_library_name())
         return load_delegate(_library_name(), {"device": wanted})
     except (ValueError, OSError) as error:
         raise UserError(

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 250_000_000
 
 # Pillow registers some of these formats only now.

@@ -17,30 +17,30 @@ os.environ |= {
 }
 
 
-def catalogue(name):
+def read_yaml(name):
     with open(Path(workflow.basedir, "workflow", f"{name}.yaml")) as file:
         return yaml.safe_load(file)
 
 
-def check(data, schema):
+def check(data, schema, what):
+    configuration.numbers_from_text(data, read_yaml(f"schemas/{schema}.schema"))
     try:
         validate(data, f"../schemas/{schema}.schema.yaml")
     except WorkflowError as error:
-        what = "config" if schema == "config" else "config: backbone"
         raise UserError(configuration.describe(error.__context__, what)) from None
 
 
 def resolve_config():
     """Returns the dataset and the backbone that the configuration names."""
-    check(config, "config")
+    check(config, "config", "config")
     configuration.check_split(**config["split"])
     dataset = configuration.find_dataset(
-        config["dataset"], catalogue("datasets"), config.get("dataset_sha256")
+        config["dataset"], read_yaml("datasets"), config.get("dataset_sha256")
     )
     entry = config["backbone"]
     if isinstance(entry, str):
-        entry = configuration.find_backbone(entry, catalogue("backbones"))
-    check(entry, "backbone")
+        entry = configuration.find_backbone(entry, read_yaml("backbones"))
+    check(entry, "backbone", "config: backbone")
     return dataset, configuration.parse_backbone(entry)
 
 

@@ -1,0 +1,67 @@
+# What a newcomer needs: make demo, make test. PYTHON is the interpreter to build .venv with.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := results/sample/sample
+RUNTIME_VENV := .venv-tflite-runtime
+
+.PHONY: demo test lint format test-tflite-runtime benchmark lock clean
+.DEFAULT_GOAL := demo
+
+# The whole workflow on the drawn sample; the CPU model, since its compiler cannot be assumed.
+demo: $(INSTALLED)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --quiet host reason \
+		--config dataset=sample backbone=sample device=cpu \
+		-- $(DEMO)/evaluation.json
+	@$(BIN)/python scripts/show_results.py $(DEMO)
+
+test: $(INSTALLED)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+# The last tflite-runtime, in an environment of its own: it needs Python 3.11 and numpy 1.
+test-tflite-runtime: $(RUNTIME_VENV)/.installed
+	$(RUNTIME_VENV)/bin/python -m pytest tests/unit/test_interpreter.py tests/unit/test_embeddings.py \
+		tests/unit/test_classify_image.py
+
+benchmark: $(INSTALLED)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/embed_photos.py
+
+# Pins every package in requirements.txt anew, within the bounds of pyproject.toml.
+lock: $(INSTALLED)
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+		--extra dev --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+		--upgrade pyproject.toml --output-file requirements.txt
+
+clean:
+	rm -rf .snakemake logs resources results retrained_model*.tflite label_map.txt
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "Python 3.11, 3.12 or 3.13 is needed (TensorFlow has no other builds), but"; \
+		echo "$(PYTHON) is `$(PYTHON) --version`. Name another one: make PYTHON=python3.12 demo"; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(RUNTIME_VENV)/.installed: Makefile
+	python3.11 -m venv $(RUNTIME_VENV)
+	$(RUNTIME_VENV)/bin/pip install --quiet --disable-pip-version-check \
+		"tflite-runtime==2.14.0" "numpy<2" "pillow>=11" pytest threadpoolctl tqdm
+	$(RUNTIME_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@

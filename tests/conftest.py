@@ -1,0 +1,112 @@
+"""Where real photos and models are, and how the workflow is run as a user runs it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("EDGETPU_RETRAIN_SHARED", ROOT.parent / "shared")).resolve()
+_SOURCES = (
+    "Snakefile",
+    "config.yaml",
+    "workflow",
+    "scripts",
+    "edgetpu_retrain",
+    "profiles",
+    "tests",
+)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real photos and published models; without it the test is skipped."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs real photos and models at {SHARED} (or $EDGETPU_RETRAIN_SHARED)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def models(shared: Path) -> Path:
+    return shared / "models"
+
+
+@pytest.fixture(scope="session")
+def photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real flower photos, unpacked: a folder a class."""
+    folder = tmp_path_factory.mktemp("photos")
+    shutil.unpack_archive(shared / "data" / "flower_photos_1000.tgz", folder, filter="data")
+    return folder / "flower_photos"
+
+
+def copy_project(folder: Path) -> Path:
+    """Lays the project's files out in a folder as a fresh clone does, beside ../shared."""
+    project = folder / "project"
+    project.mkdir(parents=True)
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in _SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, project / name, ignore=ignored)
+        else:
+            shutil.copy(source, project / name)
+    if SHARED.is_dir():
+        (folder / "shared").symlink_to(SHARED)
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return copy_project(tmp_path)
+
+
+def run_in(
+    project: Path, *arguments: str, path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command in the project as from a shell with its environment.
+
+    Args:
+        project: the working folder.
+        arguments: the command; `snakemake` is this environment's.
+        path: a folder of programs to be found first.
+    """
+    folders = [path, Path(sys.executable).parent, os.environ["PATH"]]
+    environment = os.environ | {"PATH": os.pathsep.join(str(f) for f in folders if f)}
+    return subprocess.run(
+        arguments, cwd=project, env=environment, capture_output=True, text=True, timeout=1200
+    )
+
+
+Snakemake = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_snakemake(
+    project: Path, *arguments: str, **options: Path | None
+) -> subprocess.CompletedProcess[str]:
+    return run_in(project, "snakemake", "--cores", "2", *arguments, **options)
+
+
+@pytest.fixture
+def snakemake(project: Path) -> Snakemake:
+    """Runs Snakemake in the copied project, with its arguments, and returns what it printed."""
+    return lambda *arguments, **options: run_snakemake(project, *arguments, **options)
+
+
+def jobs_run(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The rules that were executed (or listed by a dry run), one entry a job."""
+    words = [line.split() for line in (done.stdout + done.stderr).splitlines()]
+    kinds = {"rule", "localrule", "checkpoint", "localcheckpoint"}
+    return sorted(w[1].rstrip(":") for w in words if len(w) == 2 and w[0] in kinds)
+
+
+def assert_user_error(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """A failed run says all of `parts` and shows no traceback."""
+    printed = done.stdout + done.stderr
+    assert done.returncode != 0, printed
+    for part in parts:
+        assert part in printed, printed
+    assert "Traceback" not in printed, printed

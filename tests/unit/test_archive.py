@@ -1,0 +1,89 @@
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from edgetpu_retrain import UserError, archive
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes = b"x", kind: bytes = tarfile.REGTYPE):
+    member = tarfile.TarInfo(name)
+    member.type = kind
+    member.size = len(content) if kind == tarfile.REGTYPE else 0
+    member.linkname = "/etc/passwd"
+    tar.addfile(member, io.BytesIO(content))
+
+
+def names_below(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tgz", "tar.xz", "zip"])
+def test_archives_of_every_kind(tmp_path: Path, suffix):
+    path, content = tmp_path / f"photos.{suffix}", {"p/a/1.jpg": b"1", "p/ä ö/2 3.jpg": b"2"}
+    if suffix == "zip":
+        with zipfile.ZipFile(path, "w") as zipped:
+            for name, data in content.items():
+                zipped.writestr(name, data)
+    else:
+        with tarfile.open(path, f"w:{ {'tar': '', 'tgz': 'gz', 'tar.xz': 'xz'}[suffix] }") as tar:
+            for name, data in content.items():
+                add(tar, name, data)
+    archive.extract(path, tmp_path / "out")
+    assert {
+        n: (tmp_path / "out" / n).read_bytes() for n in names_below(tmp_path / "out")
+    } == content
+
+
+@pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "/tmp/evil.jpg", "C:\\evil"])
+@pytest.mark.parametrize("suffix", ["tar", "zip"])
+def test_a_path_outside_is_refused(tmp_path: Path, name, suffix):
+    path = tmp_path / f"photos.{suffix}"
+    if suffix == "zip":
+        with zipfile.ZipFile(path, "w") as zipped:
+            zipped.writestr(name, b"x")
+    else:
+        with tarfile.open(path, "w") as tar:
+            add(tar, name)
+    with pytest.raises(UserError, match="leads outside"):
+        archive.extract(path, tmp_path / "in" / "out")
+    assert names_below(tmp_path) == [path.name]
+
+
+def test_links_and_devices_are_left_out(tmp_path: Path, caplog):
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        add(tar, "a/1.jpg")
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+            add(tar, f"a/special{kind.decode()}", kind=kind)
+    archive.extract(tmp_path / "photos.tar", tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out" / "a").iterdir()] == ["1.jpg"]
+    assert caplog.text.count("left out") == 4
+
+
+def test_a_symlink_in_a_zip_is_left_out(tmp_path: Path):
+    info = zipfile.ZipInfo("a/link.jpg")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as zipped:
+        zipped.writestr(info, "/etc/passwd")
+        zipped.writestr("a/1.jpg", b"x")
+    archive.extract(tmp_path / "photos.zip", tmp_path / "out")
+    assert names_below(tmp_path / "out") == ["a/1.jpg"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive at all" * 99])
+def test_what_is_no_archive_is_refused(tmp_path: Path, content):
+    path = tmp_path / "photos.tgz"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"is not a \.tar, \.tgz or \.zip"):
+        archive.extract(path, tmp_path / "out")
+
+
+def test_a_truncated_archive_leaves_nothing(tmp_path: Path, shared: Path):
+    path = tmp_path / "photos.tgz"
+    with (shared / "data" / "flower_photos_1000.tgz").open("rb") as file:
+        path.write_bytes(file.read(3_000_000))
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        archive.extract(path, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["photos.tgz"]

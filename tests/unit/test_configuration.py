@@ -1,0 +1,67 @@
+import pytest
+
+from edgetpu_retrain import UserError
+from edgetpu_retrain.configuration import (
+    check_split,
+    find_backbone,
+    find_dataset,
+    numbers_from_text,
+)
+
+DATASETS = {
+    "flowers": {"urls": ["https://example.org/f.tgz"], "sha256": "1" * 64},
+    "sample": {"drawn": {"photos_per_class": 60, "seed": 0}},
+}
+
+
+def test_a_dataset_is_a_name_an_address_an_archive_or_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "My photos!").mkdir()
+    (tmp_path / "birds.tar.gz").touch()
+    assert find_dataset("flowers", DATASETS, None).sha256 == "1" * 64
+    assert find_dataset("sample", DATASETS, None).drawn == {"photos_per_class": 60, "seed": 0}
+    address = find_dataset("https://example.org/a%20b/Garden.ZIP?x=1", DATASETS, None)
+    assert (address.name, address.urls[0][-4:]) == ("Garden", "?x=1")
+    archive = find_dataset("birds.tar.gz", DATASETS, "A" * 64)
+    assert (archive.name, archive.archive, archive.sha256) == ("birds", "birds.tar.gz", "A" * 64)
+    folder = find_dataset("My photos!/", DATASETS, None)
+    assert (folder.name, folder.folder) == ("My_photos_", "My photos!")
+    assert find_dataset("..", DATASETS, None).name == tmp_path.parent.name
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sha256", "message"),
+    [
+        ("flower", None, "Did you mean flowers.*names there are: flowers, sample"),
+        ("photos/none", None, "no folder or archive on disk"),
+        ("flowers", "0" * 64, "dataset_sha256 is for an archive of your own"),
+        (".", "0" * 64, "is a folder"),
+    ],
+)
+def test_a_wrong_dataset_is_explained(wanted, sha256, message):
+    with pytest.raises(UserError, match=message):
+        find_dataset(wanted, DATASETS, sha256)
+
+
+def test_a_wrong_backbone_is_explained():
+    with pytest.raises(UserError, match=r"Did you mean mobilenet.*names there are: mobilenet, x"):
+        find_backbone("mobilnet", {"mobilenet": {}, "x": {}})
+
+
+def test_a_split_leaves_photos_for_training():
+    check_split(validation=0.4, test=0.5)
+    with pytest.raises(UserError, match="sum must be below 1"):
+        check_split(validation=0.5, test=0.5)
+
+
+def test_numbers_that_arrive_as_text():
+    schema = {
+        "properties": {
+            "seed": {"type": "integer"},
+            "name": {"type": "string"},
+            "training": {"type": "object", "properties": {"rate": {"type": "number"}}},
+        }
+    }
+    data = {"seed": "1.5", "name": "1", "training": {"rate": "1e-3"}}
+    numbers_from_text(data, schema)
+    assert data == {"seed": "1.5", "name": "1", "training": {"rate": 0.001}}

@@ -1,0 +1,111 @@
+import hashlib
+import http.server
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgetpu_retrain import UserError, download, files
+
+CONTENT = bytes(range(256)) * 4000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """A stand-in for the public servers: /good, /missing, and /cut/N that is cut N times."""
+
+    cuts = 0
+    requests = 0
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self):
+        self.server.requests += 1
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        if self.server.cuts:
+            self.server.cuts -= 1
+            self.wfile.write(CONTENT[:5000])
+        else:
+            self.wfile.write(CONTENT)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def url(server: Server, path: str = "/good") -> str:
+    return f"http://127.0.0.1:{server.server_port}{path}"
+
+
+def test_a_verified_download(server, tmp_path: Path):
+    download.fetch([url(server)], tmp_path / "new" / "file", sha256=SHA256)
+    assert (tmp_path / "new" / "file").read_bytes() == CONTENT
+
+
+def test_a_cut_download_starts_afresh(server, tmp_path: Path):
+    server.cuts = 2
+    download.fetch([url(server)], tmp_path / "file", sha256=SHA256)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert server.requests == 3
+
+
+def test_a_download_that_is_always_cut_leaves_nothing(server, tmp_path: Path):
+    server.cuts = 99
+    with pytest.raises(UserError, match="cut before the file was complete"):
+        download.fetch([url(server)], tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_checksum_leaves_nothing(server, tmp_path: Path):
+    with pytest.raises(UserError, match=f"SHA-256 is {SHA256}, expected {'0' * 64}"):
+        download.fetch([url(server)], tmp_path / "file", sha256="0" * 64)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_next_source_is_tried(server, tmp_path: Path):
+    dead = "http://127.0.0.1:1/file"
+    download.fetch([url(server, "/missing"), dead, url(server)], tmp_path / "file", SHA256)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_every_source_and_its_reason_are_named(server, tmp_path: Path):
+    dead = "http://127.0.0.1:1/file"
+    with pytest.raises(UserError) as error:
+        download.fetch([url(server, "/missing"), dead], tmp_path / "file")
+    assert f"{url(server, '/missing')}: the server answered 404 Not Found" in str(error.value)
+    assert f"{dead}: no connection" in str(error.value)
+    assert str(tmp_path / "file") in str(error.value)
+
+
+def test_the_git_blob_id_is_git_s(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    command = ["git", "hash-object", "--no-filters", str(path)]
+    assert files.git_blob_id(path) == subprocess.check_output(command, text=True).strip()
+
+
+def test_the_facts_of_a_published_file(models: Path):
+    path = models / "mobilenet_v1_1.0_224_quant_embedding_extractor_edgetpu.tflite"
+    download.verify(
+        path,
+        sha256="33a249155302975d7e28f72a5250903cdf7f7afb7bd1ceec3d2cd8ca9ce6a609",
+        git_blob="e9f89b94e822a4a56989179a10abc22f0c0f24b9",
+    )
+    with pytest.raises(download.ChecksumError, match="git blob id"):
+        download.verify(path, git_blob="0" * 40)

@@ -1,0 +1,122 @@
+"""What a fresh clone would do: no data, no network, no job run."""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, Snakemake, assert_user_error, copy_project, jobs_run, run_snakemake
+
+BACKBONES = yaml.safe_load((ROOT / "workflow/backbones.yaml").read_text())
+DATASETS = yaml.safe_load((ROOT / "workflow/datasets.yaml").read_text())
+
+ALWAYS = {
+    "index_photos": 1,
+    "embed": 8,
+    "train": 1,
+    "serialize": 2,
+    "evaluate": 1,
+    "deliver": 1,
+    "deliver_edgetpu": 1,
+}
+PUBLISHED = {"fetch_backbone": 2}
+DOWNLOADED = {"fetch_dataset": 1, "extract_dataset": 1}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    return copy_project(tmp_path_factory.mktemp("clone"))
+
+
+def dry_run(clone: Path, *settings: str, target: str = "retrained_model_edgetpu.tflite") -> Counter:
+    config = ["--config", *settings] if settings else []
+    done = run_snakemake(clone, "-n", *config, "--", target)
+    assert done.returncode == 0, done.stderr
+    return Counter(jobs_run(done))
+
+
+def test_the_shipped_configuration(clone: Path):
+    start = time.monotonic()
+    assert dry_run(clone, "device=cpu") == Counter(ALWAYS | DOWNLOADED | PUBLISHED)
+    # A hanging look-up of a host or a device would show here; 5 seconds is what users are told.
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone(clone: Path, backbone):
+    entry = BACKBONES[backbone]
+    made = PUBLISHED if "extractor" in entry else {"truncate": 1, "compile": 1}
+    jobs = dry_run(clone, f"backbone={backbone}", "device=cpu")
+    assert jobs == Counter(ALWAYS | DOWNLOADED | made)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_dataset(clone: Path, dataset):
+    made = {"draw_dataset": 1} if "drawn" in DATASETS[dataset] else DOWNLOADED
+    assert dry_run(clone, f"dataset={dataset}", "device=cpu") == Counter(ALWAYS | made | PUBLISHED)
+
+
+def test_a_folder_an_archive_and_an_address(clone: Path, tmp_path: Path):
+    archive = tmp_path / "photos.zip"
+    archive.touch()
+    for dataset, made in (
+        (str(tmp_path), {}),
+        (str(archive), {"extract_dataset": 1}),
+        ("https://example.org/photos.zip", DOWNLOADED),
+    ):
+        jobs = dry_run(clone, f"dataset={dataset}", "device=cpu")
+        assert jobs == Counter(ALWAYS | made | PUBLISHED)
+
+
+def test_the_cpu_model_needs_no_compiler(clone: Path):
+    jobs = dry_run(clone, "backbone=sample", "device=cpu", target="retrained_model.tflite")
+    assert "compile" not in jobs
+    assert jobs["serialize"] == 1
+
+
+def test_the_edge_tpu_embeds_with_the_compiled_twin(clone: Path):
+    jobs = dry_run(clone, "backbone=sample", "device=usb:0", target="retrained_model.tflite")
+    assert jobs["compile"] == 1
+    assert jobs["serialize"] == 2
+
+
+def test_the_number_of_shards(clone: Path):
+    assert dry_run(clone, "shards=3", "device=cpu")["embed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("datset=flowers", ["'datset'", "Did you mean dataset", "training"]),
+        ("dataset=flower", ["Did you mean flowers?", "flowers, sample"]),
+        ("dataset=17", ["dataset is 17", "expected"]),
+        ("dataset_sha256=12ab", ["dataset_sha256 is"]),
+        ("backbone=mobilenet_v1", ["Did you mean mobilenet_v1_1.0_224", "efficientnet_edgetpu_s"]),
+        ("backbone={name: mine}", ["config: backbone", "extractor"]),
+        ("backbone={name: mine, extractor: none.tflite}", ["backbone.extractor", "none.tflite"]),
+        ("device=gpu", ["device is 'gpu'", "usb:N"]),
+        ("split={test: 1.5}", ["split.test is 1.5"]),
+        ("split={test: 0.6, validation: 0.6}", ["split.validation", "below 1"]),
+        ("split={tests: 0.1}", ["'split.tests'", "Did you mean test"]),
+        ("seed=first", ["seed is 'first'"]),
+        ("shards=0", ["shards is 0"]),
+        ("max_skipped=2", ["max_skipped is 2"]),
+        ("training={learning_rate: fast}", ["training.learning_rate is 'fast'"]),
+        ("training={iterations: 5}", ["'training.iterations'", "num_iter"]),
+    ],
+)
+def test_a_wrong_configuration_is_one_clear_message(clone: Path, setting, parts):
+    done = run_snakemake(clone, "-n", "--config", setting, "--", "retrained_model.tflite")
+    assert_user_error(done, *parts)
+    message = [line for line in done.stderr.splitlines() if line.startswith("config")]
+    assert len(message) == 1
+    assert jobs_run(done) == []
+
+
+def test_a_second_configuration_file_overrides_the_first(snakemake: Snakemake, project: Path):
+    (project / "mine.yaml").write_text("dataset: sample\nbackbone: sample\ndevice: cpu\n")
+    done = snakemake("-n", "--configfile", "mine.yaml", "--", "retrained_model.tflite")
+    assert "draw_dataset" in jobs_run(done)
+    assert "truncate" in jobs_run(done)
