@@ -37,7 +37,7 @@ test-tflite-runtime: $(RUNTIME_VENV)/.installed
 		tests/unit/test_classify_image.py
 
 benchmark: $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/embed_photos.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/embed_photos.py $(BENCHMARK)
 
 # Pins every package in requirements.txt anew, within the bounds of pyproject.toml.
 lock: $(INSTALLED)

@@ -15,7 +15,7 @@ from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
 
 _FILE_IDENTIFIER = b"TFL3"
-_DTYPES = {
+_DTYPES: dict[int, np.dtype] = {
     schema.TensorType.FLOAT32: np.dtype(np.float32),
     schema.TensorType.INT8: np.dtype(np.int8),
     schema.TensorType.INT32: np.dtype(np.int32),
@@ -82,7 +82,7 @@ def append_head(extractor: bytes, head: Head) -> bytes:
     subgraph, embedding_index = _single_output(model)
     embedding = subgraph.tensors[embedding_index]
     dtype = _DTYPES.get(embedding.type)
-    if dtype not in (np.uint8, np.int8):
+    if dtype is None or dtype.name not in ("uint8", "int8"):
         raise UserError(
             f"its output {_name(embedding)} is {dtype or embedding.type}; an embedding must be "
             "quantized to uint8 or int8."
@@ -111,8 +111,8 @@ def append_head(extractor: bytes, head: Head) -> bytes:
         schema.BuiltinOperator.FULLY_CONNECTED,
         [
             embedding_index,
-            graph.add_constant("head/weights", weights),
-            graph.add_constant("head/biases", _Quantized(biases, bias_scale, 0)),
+            graph.add_constant("head/weights", weights.values, weights.scale, weights.zero_point),
+            graph.add_constant("head/biases", biases, bias_scale, 0),
         ],
         logits,
         schema.BuiltinOptions.FullyConnectedOptions,
@@ -225,17 +225,19 @@ class _Graph:
         # Buffer 0 is by convention the empty one.
         return self._add(name, shape, dtype, scale, zero_point, buffer=0)
 
-    def add_constant(self, name: str, content: _Quantized | np.ndarray) -> int:
+    def add_constant(
+        self,
+        name: str,
+        values: np.ndarray,
+        scale: float | None = None,
+        zero_point: int | None = None,
+    ) -> int:
         """Adds a tensor with its values, and returns its index."""
-        scale, zero_point = None, None
-        if isinstance(content, _Quantized):
-            content, scale, zero_point = content.values, content.scale, content.zero_point
         buffer = schema.BufferT()
-        buffer.data = np.frombuffer(np.ascontiguousarray(content).tobytes(), np.uint8)
+        buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
         self._model.buffers.append(buffer)
-        shape = list(content.shape)
         index = len(self._model.buffers) - 1
-        return self._add(name, shape, content.dtype, scale, zero_point, index)
+        return self._add(name, list(values.shape), values.dtype, scale, zero_point, index)
 
     def _add(
         self,
