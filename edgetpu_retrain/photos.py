@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-MAX_PIXELS = 250_000_000
+MAX_PIXELS = 120_000_000
 
 # Pillow registers some of these formats only now.
 Image.init()

@@ -1,16 +1,24 @@
-"""Append a classification layer to a .tflite file; the one module that knows FlatBuffers.
+"""Look into .tflite files, cut their last layer off and append one; knows FlatBuffers.
+
+    python -m edgetpu_retrain.tflite_model show MODEL
+    python -m edgetpu_retrain.tflite_model truncate MODEL OUT [--tensor T]
 
 Parts of a model are named as TFLite's schema names them
 (https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs).
 """
 
+import argparse
+import difflib
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgetpu_retrain import files, job
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
 
@@ -26,6 +34,18 @@ _TENSOR_TYPES = {dtype: tensor_type for tensor_type, dtype in _DTYPES.items()}
 _SOFTMAX_SCALE = 1 / 256
 # Operator codes below this stand in the old one-byte field too (the schema's comment there).
 _PLACEHOLDER_CODE = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
+_CUSTOM_OP = b"edgetpu-custom-op"
+_DARWINN_IDENTIFIER = b"DWN1"
+_OPERATOR_NAMES = {
+    code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")
+}
+_TYPE_NAMES = {
+    code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")
+}
+# What may stand between the last layer with weights and the output of a classifier.
+_TAIL = {"RESHAPE", "SQUEEZE", "SOFTMAX", "QUANTIZE", "DEQUANTIZE"}
+_SHOWN_OPERATORS = 5
+_MAX_SUGGESTIONS = 5
 
 
 @dataclass(frozen=True)
@@ -87,8 +107,8 @@ def append_head(extractor: bytes, head: Head) -> bytes:
             f"its output {_name(embedding)} is {dtype or embedding.type}; an embedding must be "
             "quantized to uint8 or int8."
         )
-    quantization = embedding.quantization
-    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
+    scale, zero_point = _scale_and_zero_point(embedding)
+    if scale is None or zero_point is None:
         raise UserError(f"its output {_name(embedding)} has no scale and zero point.")
     width, num_classes = head.weights.shape
     shape = [int(n) for n in embedding.shape]
@@ -97,7 +117,6 @@ def append_head(extractor: bytes, head: Head) -> bytes:
             f"its output {_name(embedding)} has the shape {shape}; the head was trained on "
             f"embeddings that are {width} wide."
         )
-    scale, zero_point = float(quantization.scale[0]), int(quantization.zeroPoint[0])
 
     is_uint8 = dtype == np.uint8
     weights = _quantize_weights(head.weights.T, dtype)
@@ -211,6 +230,299 @@ def _logit_quantization(
     return _range_quantization(low, high, dtype)
 
 
+def truncate(content: bytes, tensor: str | None = None) -> bytes:
+    """Cuts the last layer off a quantized classifier.
+
+    What only the operators behind the cut used is dropped: operators, tensors, buffers, operator
+    codes, and metadata on the outputs. The rest stays as it is, in its order.
+
+    Args:
+        content: bytes of a .tflite file with one subgraph.
+        tensor: name of the tensor to cut at, which becomes the output; by default the one that
+            `find_cut` finds.
+
+    Returns:
+        The bytes of the embedding extractor.
+
+    Raises:
+        UserError: there is no such tensor or no such place, or the values there are no quantized
+            vector; the text lists the last operators.
+    """
+    model = read(content)
+    subgraph = _check_uncompiled(model)
+    cut = find_cut(model) if tensor is None else _find_tensor(model, tensor)
+    embedding = subgraph.tensors[cut]
+    if _DTYPES.get(embedding.type) not in (np.dtype(np.uint8), np.dtype(np.int8)):
+        raise UserError(
+            f"its tensor {_name(embedding)} is {_TYPE_NAMES[embedding.type]}: a model for the Edge "
+            "TPU must be quantized to uint8 or int8 first."
+        )
+    shape = [int(n) for n in embedding.shape]
+    if shape[:-1] not in ([1], [1, 1, 1]):
+        raise UserError(
+            f"its tensor {_name(embedding)} has the shape {shape}; an embedding is a vector, "
+            f"[1, D] or [1, 1, 1, D].\n{_tail(model)}"
+        )
+    subgraph.operators = _needed_operators(subgraph, cut)
+    subgraph.outputs = [cut]
+    for signature in model.signatureDefs or []:
+        signature.outputs = signature.outputs[:1]
+        signature.outputs[0].tensorIndex = cut
+    _drop_unused(model)
+    return write(model)
+
+
+def find_cut(model: schema.ModelT) -> int:
+    """Finds where a classifier's last layer takes its input.
+
+    That is the activation input of the last FULLY_CONNECTED, or of the 1x1 CONV_2D, that only
+    RESHAPE, SQUEEZE, SOFTMAX, QUANTIZE and DEQUANTIZE follow.
+
+    Returns:
+        The tensor's index.
+
+    Raises:
+        UserError: there is no such place; the text lists the last operators.
+    """
+    subgraph = _check_uncompiled(model)
+    if len(subgraph.outputs) != 1:
+        raise UserError(
+            f"it has {len(subgraph.outputs)} outputs, so it is no classifier.\n{_tail(model)}"
+        )
+    writers = {int(o): operator for operator in subgraph.operators for o in operator.outputs}
+    tensor = int(subgraph.outputs[0])
+    while tensor in writers:
+        operator = writers[tensor]
+        name = operator_name(model, operator)
+        if name == "FULLY_CONNECTED" or (name == "CONV_2D" and _is_1x1(subgraph, operator)):
+            return int(operator.inputs[0])
+        if name not in _TAIL:
+            break
+        tensor = int(operator.inputs[0])
+    raise UserError(
+        "it does not end in a fully connected layer or a 1x1 convolution, so there is no last "
+        f"layer to cut off.\n{_tail(model)}"
+    )
+
+
+def _is_1x1(subgraph: schema.SubGraphT, operator: schema.OperatorT) -> bool:
+    image, weights = (subgraph.tensors[i].shape for i in operator.inputs[:2])
+    return list(weights[1:3]) == [1, 1] and list(image[1:3]) == [1, 1]
+
+
+def _check_uncompiled(model: schema.ModelT) -> schema.SubGraphT:
+    if is_compiled(model):
+        raise UserError(
+            "it is compiled for the Edge TPU already, which locks its layers; take the model that "
+            "it was compiled from."
+        )
+    if len(model.subgraphs) != 1:
+        raise UserError(f"it has {len(model.subgraphs)} subgraphs; a classifier has one.")
+    return model.subgraphs[0]
+
+
+def _find_tensor(model: schema.ModelT, name: str) -> int:
+    subgraph = model.subgraphs[0]
+    written = {int(o) for operator in subgraph.operators for o in operator.outputs}
+    names = {(subgraph.tensors[i].name or b"").decode(): i for i in sorted(written)}
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=_MAX_SUGGESTIONS, cutoff=0.3)
+        hint = f" The nearest names are: {', '.join(near)}." if near else ""
+        raise UserError(f"no operator in it writes a tensor {name!r}.{hint}\n{_tail(model)}")
+    return names[name]
+
+
+def _tail(model: schema.ModelT) -> str:
+    """Lists the last operators with what they write."""
+    subgraph = model.subgraphs[0]
+    lines = [
+        f"  {operator_name(model, operator)} -> "
+        + ", ".join(_describe(subgraph.tensors[i]) for i in operator.outputs)
+        for operator in subgraph.operators[-_SHOWN_OPERATORS:]
+    ]
+    return "Its last operators are:\n" + "\n".join(lines)
+
+
+def _describe(tensor: schema.TensorT) -> str:
+    shape = [] if tensor.shape is None else [int(n) for n in tensor.shape]
+    return f"{_name(tensor)} {_TYPE_NAMES[tensor.type]} {shape}"
+
+
+def _needed_operators(subgraph: schema.SubGraphT, output: int) -> list[schema.OperatorT]:
+    """Returns the operators that `output` depends on, in their order."""
+    wanted, needed = {output}, []
+    for operator in reversed(subgraph.operators):
+        if wanted.intersection(int(i) for i in operator.outputs):
+            needed.append(operator)
+            wanted.update(int(i) for i in operator.inputs)
+    return needed[::-1]
+
+
+def _drop_unused(model: schema.ModelT) -> None:
+    """Drops what no operator uses any more, and renumbers what refers to the rest."""
+    subgraph = model.subgraphs[0]
+    operators = subgraph.operators
+    # Missing optional inputs are numbered -1.
+    lists = [
+        getattr(op, name) for op in operators for name in ("inputs", "outputs", "intermediates")
+    ]
+    used = {int(i) for found in [*lists, subgraph.inputs, subgraph.outputs] for i in _some(found)}
+    tensors = _kept(len(subgraph.tensors), used)
+    subgraph.tensors = [subgraph.tensors[i] for i in tensors]
+    for operator in operators:
+        for name in ("inputs", "outputs", "intermediates"):
+            _renumber(operator, name, tensors)
+    for name in ("inputs", "outputs"):
+        _renumber(subgraph, name, tensors)
+    for signature in model.signatureDefs or []:
+        for entry in [*_some(signature.inputs), *_some(signature.outputs)]:
+            entry.tensorIndex = tensors[entry.tensorIndex]
+
+    # TFLite Metadata (https://ai.google.dev/edge/litert/models/metadata) describes the outputs.
+    model.metadata = [m for m in _some(model.metadata) if m.name != b"TFLITE_METADATA"]
+    model.metadataBuffer = None
+    buffers = _kept(
+        len(model.buffers),
+        # Buffer 0 is by convention the empty one.
+        {0} | {t.buffer for t in subgraph.tensors} | {m.buffer for m in model.metadata},
+    )
+    model.buffers = [model.buffers[i] for i in buffers]
+    for owner in [*subgraph.tensors, *model.metadata]:
+        owner.buffer = buffers[owner.buffer]
+
+    codes = _kept(len(model.operatorCodes), {operator.opcodeIndex for operator in operators})
+    model.operatorCodes = [model.operatorCodes[i] for i in codes]
+    for operator in operators:
+        operator.opcodeIndex = codes[operator.opcodeIndex]
+
+
+def _some(found: Iterable | None) -> Iterable:
+    return () if found is None else found
+
+
+def _kept(count: int, used: set[int]) -> dict[int, int]:
+    """Maps the old number of what is used to its new one."""
+    return {old: new for new, old in enumerate(i for i in range(count) if i in used)}
+
+
+def _renumber(owner: object, name: str, numbers: dict[int, int]) -> None:
+    found = getattr(owner, name)
+    if found is not None:
+        setattr(owner, name, [numbers.get(int(i), -1) for i in found])
+
+
+def is_compiled(model: schema.ModelT) -> bool:
+    """Whether a model holds an operator for the Edge TPU."""
+    return any(code.customCode == _CUSTOM_OP for code in model.operatorCodes)
+
+
+def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
+    """Returns an operator's name, that of a custom one in its own spelling."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    if code.customCode:
+        return code.customCode.decode()
+    return _OPERATOR_NAMES.get(builtin_code(code), f"BUILTIN_{builtin_code(code)}")
+
+
+def operator_versions(content: bytes) -> dict[str, int]:
+    """Returns the highest version of each operator of a .tflite file."""
+    versions: dict[str, int] = {}
+    model = read(content)
+    for operator in model.subgraphs[0].operators:
+        name = operator_name(model, operator)
+        version = model.operatorCodes[operator.opcodeIndex].version
+        versions[name] = max(version, versions.get(name, 0))
+    return versions
+
+
+@dataclass(frozen=True)
+class Signature:
+    """An input or output of a model.
+
+    Attributes:
+        shape: its dimensions.
+        dtype: its dtype, as TFLite names it, in lower case.
+        scale: of its quantization; None where it has none.
+        zero_point: likewise.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None
+    zero_point: int | None
+
+
+def signatures(content: bytes) -> tuple[list[Signature], list[Signature]]:
+    """Returns what a .tflite file takes and gives."""
+    subgraph = read(content).subgraphs[0]
+
+    def describe(index: int) -> Signature:
+        tensor = subgraph.tensors[index]
+        scale, zero_point = _scale_and_zero_point(tensor)
+        shape = tuple(int(n) for n in tensor.shape)
+        return Signature(shape, _TYPE_NAMES[tensor.type], scale, zero_point)
+
+    return [describe(i) for i in subgraph.inputs], [describe(i) for i in subgraph.outputs]
+
+
+def _scale_and_zero_point(tensor: schema.TensorT) -> tuple[float | None, int | None]:
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
+        return None, None
+    return float(quantization.scale[0]), int(quantization.zeroPoint[0])
+
+
+def compiled_packages(content: bytes) -> int:
+    """Counts the operators of a .tflite file that hold a DarwiNN package for the Edge TPU."""
+    model = read(content)
+    return sum(
+        operator_name(model, operator).encode() == _CUSTOM_OP
+        and _DARWINN_IDENTIFIER in bytes(operator.customOptions)
+        for operator in model.subgraphs[0].operators
+    )
+
+
+def show(content: bytes) -> str:
+    """Describes a .tflite file: operators, tensors, quantization, and where it would be cut."""
+    model = read(content)
+    lines = []
+    for number, subgraph in enumerate(model.subgraphs):
+        if len(model.subgraphs) > 1:
+            lines.append(f"subgraph {number}")
+        lines += [f"input   {_describe_quantized(subgraph.tensors[i])}" for i in subgraph.inputs]
+        for i, operator in enumerate(subgraph.operators):
+            code = model.operatorCodes[operator.opcodeIndex]
+            lines.append(f"{i:>4}  {operator_name(model, operator)} (version {code.version})")
+            constants = [i for i in operator.inputs if i >= 0 and _is_constant(model, i, subgraph)]
+            lines += [f"        with {_describe_quantized(subgraph.tensors[i])}" for i in constants]
+            lines += [
+                f"        -> {_describe_quantized(subgraph.tensors[i])}" for i in operator.outputs
+            ]
+        lines += [f"output  {_describe_quantized(subgraph.tensors[i])}" for i in subgraph.outputs]
+    lines.append(f"compiled for the Edge TPU: {'yes' if is_compiled(model) else 'no'}")
+    try:
+        cut = model.subgraphs[0].tensors[find_cut(model)]
+        lines.append(f"would be cut at: {_describe_quantized(cut)}")
+    except UserError as error:
+        lines.append(f"would not be cut: {str(error).splitlines()[0]}")
+    return "\n".join(lines)
+
+
+def _is_constant(model: schema.ModelT, index: int, subgraph: schema.SubGraphT) -> bool:
+    data = model.buffers[subgraph.tensors[index].buffer].data
+    return data is not None and len(data) > 0
+
+
+def _describe_quantized(tensor: schema.TensorT) -> str:
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or not len(quantization.scale):
+        return _describe(tensor)
+    if len(quantization.scale) > 1:
+        return f"{_describe(tensor)}, {len(quantization.scale)} scales"
+    scale, zero_point = _scale_and_zero_point(tensor)
+    return f"{_describe(tensor)}, scale {scale:.7g}, zero point {zero_point}"
+
+
 class _Graph:
     """Adds tensors and operators to the end of a subgraph."""
 
@@ -293,3 +605,34 @@ class _Graph:
 def builtin_code(code: schema.OperatorCodeT) -> int:
     """Returns the operator of a code, which older files hold in the deprecated field alone."""
     return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edgetpu_retrain.tflite_model",
+        description="Look into a .tflite file, or cut its last layer off.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    showing = commands.add_parser("show", help="print operators, tensors and where it would be cut")
+    showing.add_argument("model", type=Path)
+    cutting = commands.add_parser("truncate", help="cut the last layer off a classifier")
+    cutting.add_argument("model", type=Path)
+    cutting.add_argument("out", type=Path)
+    cutting.add_argument("--tensor", help="name of the tensor to cut at (default: it is found)")
+    options = parser.parse_args(arguments)
+    with job.run():
+        content = options.model.read_bytes()
+        try:
+            if options.command == "show":
+                print(show(content))
+                return
+            extractor = truncate(content, options.tensor)
+        except UserError as error:
+            raise UserError(f"{options.model}: {error}") from error
+        with files.replacing(options.out) as temporary:
+            temporary.write_bytes(extractor)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,5 @@
 import hashlib
 import http.server
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,11 +92,17 @@ def test_every_source_and_its_reason_are_named(server, tmp_path: Path):
     assert str(tmp_path / "file") in str(error.value)
 
 
-def test_the_git_blob_id_is_git_s(tmp_path: Path):
-    path = tmp_path / "file"
-    path.write_bytes(CONTENT)
-    command = ["git", "hash-object", "--no-filters", str(path)]
-    assert files.git_blob_id(path) == subprocess.check_output(command, text=True).strip()
+@pytest.mark.parametrize(
+    ("content", "blob"),
+    [
+        # What `git hash-object` prints for an empty file, and for one that says hello world.
+        (b"", "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"),
+        (b"hello world\n", "3b18e512dba79e4c8300dd08aeb37f8e728b8dad"),
+    ],
+)
+def test_the_git_blob_id_is_git_s(tmp_path: Path, content, blob):
+    (tmp_path / "file").write_bytes(content)
+    assert files.git_blob_id(tmp_path / "file") == blob
 
 
 def test_the_facts_of_a_published_file(models: Path):
