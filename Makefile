@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := results/sample/sample
 RUNTIME_VENV := .venv-tflite-runtime
 
-.PHONY: demo test lint format test-tflite-runtime benchmark lock clean
+.PHONY: demo backbones test lint format test-tflite-runtime benchmark lock clean
 .DEFAULT_GOAL := demo
 
 # The whole workflow on the drawn sample; the CPU model, since its compiler cannot be assumed.
@@ -15,6 +15,9 @@ demo: $(INSTALLED)
 		--config dataset=sample backbone=sample device=cpu \
 		-- $(DEMO)/evaluation.json
 	@$(BIN)/python scripts/show_results.py $(DEMO)
+
+backbones: $(INSTALLED)
+	@$(BIN)/python scripts/show_backbones.py
 
 test: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest

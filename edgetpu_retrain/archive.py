@@ -1,5 +1,6 @@
 """Unpack an archive of photos without letting it write anywhere else."""
 
+import io
 import logging
 import lzma
 import shutil
@@ -12,6 +13,8 @@ from typing import IO
 
 from edgetpu_retrain import files
 from edgetpu_retrain.errors import UserError
+
+_AR_MAGIC = b"!<arch>\n"
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,55 @@ def extract(archive: str | Path, folder: str | Path) -> None:
                 raise UserError(f"{archive} is not a .tar, .tgz or .zip archive.")
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError) as e:
             raise UserError(f"{archive} is damaged or incomplete: {e}. Get it again.") from e
+
+
+def extract_member(archive: Path, member: str) -> None:
+    """Replaces a .tar archive by one file in it, found by its name without folders.
+
+    Raises:
+        UserError: the file is no such archive, or holds no such file.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            for info in tar:
+                if info.isreg() and PurePosixPath(info.name).name == member:
+                    source = tar.extractfile(info)
+                    assert source is not None
+                    with files.replacing(archive) as temporary:
+                        _write(source, temporary)
+                    return
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"the archive is damaged: {error}") from error
+    raise UserError(f"the archive holds no file {member}")
+
+
+def extract_program(package: Path, folder: str | Path) -> None:
+    """Unpacks a program's .tar archive or Debian package into a new folder, to be run from there.
+
+    Permissions and links inside of the folder are kept, which a program may need.
+
+    Raises:
+        UserError: the package is damaged, or of another kind.
+    """
+    with files.replacing(folder) as temporary, package.open("rb") as file:
+        temporary.mkdir()
+        try:
+            content = _debian_data(file) if file.read(8) == _AR_MAGIC else package.open("rb")
+            with content, tarfile.open(fileobj=content) as tar:
+                tar.extractall(temporary, filter="data")
+        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+            raise UserError(f"{package.name} is damaged: {error}") from error
+
+
+def _debian_data(file: IO[bytes]) -> IO[bytes]:
+    """Returns the data.tar of a Debian package: an ar archive, deb(5), behind its magic."""
+    while header := file.read(60):
+        name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
+        content = file.read(size)
+        if name.startswith("data.tar"):
+            return io.BytesIO(content)
+        file.read(size % 2)
+    raise ValueError("it holds no data.tar")
 
 
 def _extract_tar(archive: Path, folder: Path) -> None:

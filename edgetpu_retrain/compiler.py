@@ -1,48 +1,257 @@
-"""Compile an extractor with Coral's edgetpu_compiler."""
+"""Compile an extractor with Coral's edgetpu_compiler, and say what came of it."""
 
+import json
+import logging
+import platform
+import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgetpu_retrain import files
+from edgetpu_retrain import archive, download, files, tflite_model
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.interpreter import is_compiled
 
-_PROGRAM = "edgetpu_compiler"
+log = logging.getLogger(__name__)
+
+PROGRAM = "edgetpu_compiler"
+
+_ELSEWHERE = (
+    "It runs on x86-64 Linux only: compile the extractor on such a machine (or in a container), "
+    "then name the file in the config, backbone: {..., compiled: PATH}. For the CPU alone nothing "
+    "is compiled: snakemake --cores 4 retrained_model.tflite"
+)
+# The compiler is built on TensorFlow 2.5's kernels; these operators' versions were raised later.
+_FIRST_UNKNOWN_VERSIONS = {"CONV_2D": 6, "EXP": 2, "QUANTIZE": 3, "TRANSPOSE_CONV": 4}
+_KNOWN_FAILURES = {
+    r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'": (
+        "a newer converter wrote the operator {0} in version {1}, which the compiler does not "
+        "know: convert the model with an older TensorFlow (2.8 or before)"
+    ),
+    r"Model not quantized": (
+        "the model is not quantized throughout: take a quantized one, or quantize it first"
+    ),
+    r"Model could not be parsed|Invalid model": (
+        "the compiler cannot read the model: convert it with an older TensorFlow (2.8 or before)"
+    ),
+    r"Internal compiler error": (
+        "the compiler itself failed on this model: take another backbone, or try "
+        "compiler.min_runtime_version: 13"
+    ),
+    r"[Tt]imed? ?out|timeout period exceeded|exceeded the timeout": (
+        "the compiler took longer than compiler.timeout: raise it in the config"
+    ),
+}
+_MAPPED = re.compile(r"^([A-Z][A-Z0-9_]+)\s+(\d+)\s+(.+?)\s*$", re.MULTILINE)
+_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
-def compile_model(model: str | Path, output: str | Path, report: str | Path) -> None:
+@dataclass(frozen=True)
+class Compilation:
+    """What the compiler reported.
+
+    Attributes:
+        operators_mapped: how many operators run on the Edge TPU.
+        operators_on_cpu: how many stay on the CPU, by name.
+        cache_used_bytes: on-chip memory that holds parameters.
+        cache_free_bytes: on-chip memory that is left.
+        off_chip_bytes: parameters that are fetched anew for every image, which is slow.
+    """
+
+    operators_mapped: int
+    operators_on_cpu: dict[str, int]
+    cache_used_bytes: int | None
+    cache_free_bytes: int | None
+    off_chip_bytes: int | None
+
+    def save(self, path: str | Path) -> None:
+        """Writes the report as JSON."""
+        with files.replacing(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def parse(printed: str) -> Compilation:
+    """Reads what ``edgetpu_compiler --show_operations`` prints."""
+    mapped = 0
+    on_cpu: dict[str, int] = {}
+    for name, count, status in _MAPPED.findall(printed):
+        if status == "Mapped to Edge TPU":
+            mapped += int(count)
+        else:
+            on_cpu[name] = on_cpu.get(name, 0) + int(count)
+    return Compilation(
+        mapped,
+        on_cpu,
+        _size(printed, "On-chip memory used for caching model parameters"),
+        _size(printed, "On-chip memory remaining for caching model parameters"),
+        _size(printed, "Off-chip memory used for streaming uncached model parameters"),
+    )
+
+
+def _size(printed: str, label: str) -> int | None:
+    found = re.search(rf"^{label}: ([\d.]+)(B|KiB|MiB|GiB)", printed, re.MULTILINE)
+    return round(float(found[1]) * _UNITS[found[2]]) if found else None
+
+
+def can_run_here() -> bool:
+    """Whether this machine is one that the compiler runs on."""
+    return platform.system() == "Linux" and platform.machine() in ("x86_64", "AMD64")
+
+
+def fetch(sources: Sequence[dict[str, str]], folder: str | Path) -> None:
+    """Downloads and unpacks the compiler; its program is ``usr/bin/edgetpu_compiler`` below.
+
+    Args:
+        sources: addresses of a .deb or .tar.gz with checksums, tried in this order.
+        folder: a new folder.
+
+    Raises:
+        UserError: no source gave it.
+    """
+    reasons = []
+    for source in sources:
+        with tempfile.TemporaryDirectory() as temporary:
+            package = Path(temporary, "package")
+            try:
+                download.fetch(
+                    [source["url"]], package, sha256=source.get("sha256"), md5=source.get("md5")
+                )
+                archive.extract_program(package, folder)
+                return
+            except download.DownloadError as error:
+                reasons += error.reasons
+            except UserError as error:
+                reasons.append(f"{source['url']}: {error}")
+    raise UserError(
+        f"No source of {PROGRAM} gave it.\n  " + "\n  ".join(reasons) + "\n"
+        "Install it by hand and name it in the config (compiler: {path: ...}). " + _ELSEWHERE
+    )
+
+
+def compile_model(
+    model: str | Path,
+    output: str | Path,
+    printed_to: str | Path,
+    program: str | Path | None,
+    timeout: int = 180,
+    min_runtime_version: int | None = None,
+    allow_cpu_operators: bool = False,
+) -> Compilation:
     """Compiles a quantized .tflite model for the Edge TPU.
 
     Args:
         model: path of the model.
         output: where the compiled model goes.
-        report: where what the compiler printed goes, its table of operators included.
+        printed_to: where what the compiler printed goes.
+        program: path of the compiler; None where there is none for this machine.
+        timeout: seconds that it may take.
+        min_runtime_version: the oldest Edge TPU runtime that is to run the model, 10 to 14.
+        allow_cpu_operators: accept a model of which the Edge TPU runs a part or nothing.
 
     Raises:
-        UserError: the compiler is missing or fails, or nothing was mapped to the Edge TPU.
+        UserError: the compiler is missing or fails, maps too little, or writes what is no compiled
+            twin of the model.
     """
-    program = shutil.which(_PROGRAM)
+    content = Path(model).read_bytes()
+    check_versions(model, content)
     if program is None:
-        raise UserError(
-            f"{_PROGRAM} is not installed. It runs on x86-64 Linux: "
-            "https://coral.ai/docs/edgetpu/compiler\n"
-            "Without it, make the CPU model (snakemake --cores 4 retrained_model.tflite), or "
-            "choose a backbone that is published compiled, such as mobilenet_v1_1.0_224."
-        )
+        raise UserError(f"{PROGRAM} cannot be had for this machine. {_ELSEWHERE}")
     with tempfile.TemporaryDirectory() as folder:
-        command = [program, "--show_operations", "--out_dir", folder, str(model)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        printed = done.stdout + done.stderr
-        with files.replacing(report) as temporary:
+        printed, done = _run(program, model, folder, timeout, min_runtime_version)
+        with files.replacing(printed_to) as temporary:
             temporary.write_text(printed, encoding="utf-8")
         compiled = Path(folder, f"{Path(model).stem}_edgetpu.tflite")
-        if done.returncode or not compiled.is_file():
-            raise UserError(f"{_PROGRAM} could not compile {model}:\n{printed.strip()}")
-        if not is_compiled(compiled.read_bytes()):
-            raise UserError(
-                f"{_PROGRAM} mapped no operator of {model} to the Edge TPU:\n{printed.strip()}"
-            )
+        if not done or not compiled.is_file():
+            raise UserError(f"{PROGRAM} could not compile {model}: {_explain(printed)}")
+        report = parse(printed)
+        _check_mapping(model, report, allow_cpu_operators)
+        if report.operators_mapped:
+            _check_twin(model, content, compiled.read_bytes())
         with files.replacing(output) as temporary:
-            shutil.move(compiled, temporary)
+            shutil.copyfile(compiled, temporary)
+    log.info(
+        "%d operators on the Edge TPU, %d on the CPU",
+        report.operators_mapped,
+        sum(report.operators_on_cpu.values()),
+    )
+    return report
+
+
+def check_versions(model: str | Path, content: bytes) -> None:
+    """Raises a UserError where the compiler would not know an operator's version."""
+    for name, version in tflite_model.operator_versions(content).items():
+        if version >= _FIRST_UNKNOWN_VERSIONS.get(name, version + 1):
+            raise UserError(
+                f"{model} holds {name} in version {version}; the Edge TPU compiler knows it up to "
+                f"version {_FIRST_UNKNOWN_VERSIONS[name] - 1}. Convert the network with an older "
+                "TensorFlow (2.8 or before)."
+            )
+
+
+def _run(
+    program: str | Path,
+    model: str | Path,
+    folder: str,
+    timeout: int,
+    min_runtime_version: int | None,
+) -> tuple[str, bool]:
+    """Returns what the compiler printed, and whether it ended well."""
+    command = [
+        str(program),
+        "--show_operations",
+        "--timeout_sec",
+        str(timeout),
+        "--out_dir",
+        folder,
+    ]
+    if min_runtime_version is not None:
+        command += ["--min_runtime_version", str(min_runtime_version)]
+    try:
+        done = subprocess.run(
+            [*command, str(model)], capture_output=True, text=True, errors="replace",
+            # The compiler has a timer of its own; this one is for where that fails.
+            timeout=timeout + 30,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return "timeout period exceeded", False
+    except OSError as error:
+        raise UserError(f"{program} cannot be run: {error.strerror}. {_ELSEWHERE}") from error
+    return done.stdout + done.stderr, done.returncode == 0
+
+
+def _explain(printed: str) -> str:
+    """Puts a failure into a sentence that says what to do; shows what was printed all the same."""
+    indented = "\n".join(f"  {line}" for line in printed.strip().splitlines())
+    for pattern, sentence in _KNOWN_FAILURES.items():
+        if found := re.search(pattern, printed):
+            return f"{sentence.format(*found.groups())}.\nIt printed:\n{indented}"
+    return f"it printed:\n{indented}"
+
+
+def _check_mapping(model: str | Path, report: Compilation, allow_cpu_operators: bool) -> None:
+    if report.operators_mapped and not report.operators_on_cpu:
+        return
+    share = "nothing" if not report.operators_mapped else "only a part"
+    on_cpu = ", ".join(f"{count} {name}" for name, count in report.operators_on_cpu.items())
+    text = (
+        f"{PROGRAM} mapped {share} of {model} to the Edge TPU; on the CPU stay {on_cpu or 'all'}."
+    )
+    if not allow_cpu_operators:
+        raise UserError(
+            f"{text} Take another backbone, or set compiler.allow_cpu_operators in the config."
+        )
+    log.warning(text)
+
+
+def _check_twin(model: str | Path, content: bytes, compiled: bytes) -> None:
+    if tflite_model.compiled_packages(compiled) != 1:
+        raise UserError(
+            f"What {PROGRAM} made of {model} holds no operator with a DarwiNN package. Is it the "
+            "real compiler? The package edgecompiler on PyPI is not."
+        )
+    if tflite_model.signatures(content) != tflite_model.signatures(compiled):
+        raise UserError(
+            f"What {PROGRAM} made of {model} has other inputs or outputs than the model itself."
+        )

@@ -39,19 +39,32 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """A file: at a path, or at addresses with a checksum."""
+    """A file: at a path, or at addresses with a checksum.
+
+    Attributes:
+        path: where it is on disk.
+        urls: addresses of it, tried in this order.
+        sha256: its checksum.
+        git_blob: its git blob id.
+        member: its name in the archive that the addresses and checksums are of.
+    """
 
     path: str | None = None
-    url: str | None = None
+    urls: tuple[str, ...] = ()
     sha256: str | None = None
     git_blob: str | None = None
+    member: str | None = None
 
     @classmethod
-    def parse(cls, entry: str | Mapping[str, str] | None) -> "Source | None":
+    def parse(cls, entry: str | Mapping[str, Any] | None) -> "Source | None":
         """Reads a file's entry in workflow/backbones.yaml."""
         if entry is None:
             return None
-        return cls(path=entry) if isinstance(entry, str) else cls(**entry)
+        if isinstance(entry, str):
+            return cls(path=entry)
+        urls = entry["url"]
+        known = {key: value for key, value in entry.items() if key != "url"}
+        return cls(urls=(urls,) if isinstance(urls, str) else tuple(urls), **known)
 
 
 @dataclass(frozen=True)
@@ -62,9 +75,11 @@ class Backbone:
         name: names its folder below results/DATASET/.
         extractor: its extractor for the CPU, if it is published.
         compiled: its extractor for the Edge TPU, if it is published.
-        frozen_graph: the graph to cut where the extractor is not published.
-        tensor: name of the embedding in the graph.
+        frozen_graph: the graph to cut, where it is made of one.
+        tflite: the quantized classifier to cut, where it is made of one.
+        tensor: name of the embedding in the graph or classifier.
         input: name of the image in the graph.
+        width: how wide the embedding is, if that is known.
         mean: the pixel value that stands for 0.
         std: how many pixel values stand for 1.
     """
@@ -73,8 +88,10 @@ class Backbone:
     extractor: Source | None
     compiled: Source | None
     frozen_graph: Source | None
+    tflite: Source | None
     tensor: str | None
     input: str
+    width: int | None
     mean: float
     std: float
 
@@ -109,8 +126,8 @@ def describe(error: jsonschema.ValidationError, what: str = "config") -> str:
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance]
         return f"{where}: {', '.join(missing)} is missing."
-    if error.validator == "not":
-        return f"{where}: give either extractor or frozen_graph, not both."
+    if error.validator == "oneOf" and not key:
+        return f"{where}: give one of extractor, tflite, and frozen_graph (with its tensor)."
     expected = error.schema.get("description")
     return f"{where} is {error.instance!r}" + (
         f"; expected {expected}." if expected else f": {error.message}."
@@ -217,12 +234,14 @@ def parse_backbone(entry: Mapping[str, Any]) -> Backbone:
         extractor=Source.parse(entry.get("extractor")),
         compiled=Source.parse(entry.get("compiled")),
         frozen_graph=Source.parse(entry.get("frozen_graph")),
+        tflite=Source.parse(entry.get("tflite")),
         tensor=entry.get("tensor"),
         input=entry["input"],
+        width=entry.get("width"),
         mean=entry["mean"],
         std=entry["std"],
     )
-    for key in ("extractor", "compiled", "frozen_graph"):
+    for key in ("extractor", "compiled", "frozen_graph", "tflite"):
         source = getattr(backbone, key)
         if source and source.path and not Path(source.path).is_file():
             raise UserError(f"config: backbone.{key}: there is no file {source.path}.")

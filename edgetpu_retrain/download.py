@@ -7,7 +7,7 @@ from pathlib import Path
 import pooch
 import requests
 
-from edgetpu_retrain import files
+from edgetpu_retrain import archive, files
 from edgetpu_retrain.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,8 @@ def fetch(
     output: str | Path,
     sha256: str | None = None,
     git_blob: str | None = None,
+    md5: str | None = None,
+    member: str | None = None,
 ) -> None:
     """Downloads `output` from the first of `urls` that gives a complete, verified file.
 
@@ -32,9 +34,12 @@ def fetch(
         output: where the file goes.
         sha256: its SHA-256 in hexadecimal, or None where it is not known.
         git_blob: its git blob id, for files known by that alone.
+        md5: its MD5, likewise.
+        member: the name of a file in a .tar archive; the archive is downloaded and verified, and
+            this file of it becomes `output`.
 
     Raises:
-        UserError: no source gave the file; the text has each source's reason.
+        DownloadError: no source gave the file; the text has each source's reason.
     """
     reasons = []
     for url in urls:
@@ -43,7 +48,9 @@ def fetch(
                 with files.replacing(output) as temporary:
                     log.info("Downloading %s", url)
                     _download(url, temporary)
-                    verify(temporary, sha256, git_blob)
+                    verify(temporary, sha256, git_blob, md5)
+                    if member is not None:
+                        archive.extract_member(temporary, member)
                 return
             except ChecksumError as error:
                 reasons.append(f"{url}: {error}")
@@ -54,18 +61,36 @@ def fetch(
                 if attempt == _ATTEMPTS or _is_final(error):
                     reasons.append(f"{url}: {reason}")
                     break
-    raise UserError(
-        f"Could not download {Path(output).name}.\n  "
-        + "\n  ".join(reasons)
-        + f"\nCheck the network and run again, or fetch the file by hand and put it at {output}."
-    )
+    raise DownloadError(output, reasons)
+
+
+class DownloadError(UserError):
+    """No source gave a file.
+
+    Attributes:
+        reasons: what became of each source.
+    """
+
+    def __init__(self, output: str | Path, reasons: Sequence[str]):
+        self.reasons = list(reasons)
+        super().__init__(
+            f"Could not download {Path(output).name}.\n  "
+            + "\n  ".join(reasons)
+            + "\nCheck the network and run again, or fetch the file by hand and put it at "
+            f"{output}."
+        )
 
 
 class ChecksumError(UserError):
     """A file is whole but not the one that was asked for."""
 
 
-def verify(path: Path, sha256: str | None = None, git_blob: str | None = None) -> None:
+def verify(
+    path: Path,
+    sha256: str | None = None,
+    git_blob: str | None = None,
+    md5: str | None = None,
+) -> None:
     """Compares a file with the checksums that are known of it.
 
     Raises:
@@ -74,6 +99,7 @@ def verify(path: Path, sha256: str | None = None, git_blob: str | None = None) -
     for name, expected, digest in (
         ("SHA-256", sha256, files.sha256),
         ("git blob id", git_blob, files.git_blob_id),
+        ("MD5", md5, files.md5),
     ):
         if expected is not None and (found := digest(path)) != expected.lower():
             raise ChecksumError(f"its {name} is {found}, expected {expected}")

@@ -62,6 +62,13 @@ def sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5(path: str | os.PathLike[str]) -> str:
+    """Returns the MD5 of a file as 32 hexadecimal digits."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+        return digest.hexdigest()
+
+
 def git_blob_id(path: str | os.PathLike[str]) -> str:
     """Returns the id git gives a file of this content, as 40 hexadecimal digits.
 

@@ -1,15 +1,19 @@
 """Cut the last layer off a frozen TensorFlow graph, with TensorFlow's own converter."""
 
+import difflib
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from edgetpu_retrain import files
+from edgetpu_retrain import compiler, files
 from edgetpu_retrain.errors import UserError
 
 _SHOWN_LINES = 5
+_MAX_SUGGESTIONS = 5
+_POOLS = ("AvgPool", "Mean")
 
 
 def truncate(
@@ -33,10 +37,13 @@ def truncate(
         std: how many pixel values stand for 1; real = (pixel - mean) / std.
 
     Raises:
-        UserError: the converter is missing or fails; the text has its own last words.
+        UserError: the graph lacks one of the tensors or is not quantization-aware; the converter
+            is missing or fails, in which case the text has its own last words; or the compiler
+            would not know an operator.
     """
     if not Path(graph).is_file():
         raise UserError(f"{graph}: there is no such frozen graph.")
+    _check(graph, nodes(graph), input_array, output_array)
     with files.replacing(output) as temporary:
         command = [
             _converter(),
@@ -49,14 +56,57 @@ def truncate(
             f"--input_arrays={input_array}",
             f"--output_arrays={output_array}",
         ]
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = _run(command)
         if done.returncode or not temporary.is_file():
             raise UserError(
                 f"tflite_convert could not cut {graph} at {output_array!r}:\n"
                 f"{_last_words(done.stderr)}\n"
-                "Check the backbone's input and tensor in workflow/backbones.yaml."
+                "Check the backbone's input and tensor."
             )
+        compiler.check_versions(graph, temporary.read_bytes())
+
+
+def nodes(graph: str | Path) -> dict[str, str]:
+    """Returns the name and the operation of every node of a frozen graph.
+
+    TensorFlow reads it, in a process of its own.
+
+    Raises:
+        UserError: the file is no GraphDef.
+    """
+    done = _run([sys.executable, "-m", __name__, str(graph)])
+    if done.returncode:
+        raise UserError(
+            f"{graph} cannot be read as a frozen TensorFlow graph:\n{_last_words(done.stderr)}"
+        )
+    return json.loads(done.stdout)
+
+
+def _check(graph: str | Path, found: dict[str, str], input_array: str, output_array: str) -> None:
+    for what, name in (("input", input_array), ("tensor", output_array)):
+        if name not in found:
+            near = difflib.get_close_matches(name, found, n=_MAX_SUGGESTIONS)
+            raise UserError(
+                f"{graph} holds no node {name!r}, the backbone's {what}.\n"
+                f"The nearest names are: {', '.join(near) or 'none'}.\n"
+                f"Its inputs are: {_of_kind(found, 'Placeholder')}.\n"
+                f"Its pooling layers are: {_of_kind(found, *_POOLS)}."
+            )
+    if not any(operation.startswith("FakeQuant") for operation in found.values()):
+        raise UserError(
+            f"{graph} is not quantization-aware (it holds no FakeQuant node), so it cannot be "
+            "converted for the Edge TPU. If there is a quantized .tflite of this network, name "
+            "that: backbone: {name: ..., tflite: PATH}."
+        )
+
+
+def _of_kind(found: dict[str, str], *operations: str) -> str:
+    return ", ".join(name for name, op in found.items() if op in operations) or "none"
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+    return subprocess.run(command, env=os.environ | quiet, capture_output=True, text=True)
 
 
 def _converter() -> str:
@@ -74,3 +124,20 @@ def _converter() -> str:
 def _last_words(output: str) -> str:
     lines = [line.rstrip() for line in output.splitlines() if line.strip()]
     return "\n".join(f"  {line}" for line in lines[-_SHOWN_LINES:])
+
+
+def _print_nodes(graph: str) -> None:
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.framework import graph_pb2
+
+    try:
+        parsed = graph_pb2.GraphDef.FromString(Path(graph).read_bytes())
+    except DecodeError as error:
+        sys.exit(str(error))
+    if not parsed.node:
+        sys.exit("it holds no nodes")
+    print(json.dumps({node.name: node.op for node in parsed.node}))
+
+
+if __name__ == "__main__":
+    _print_nodes(sys.argv[1])

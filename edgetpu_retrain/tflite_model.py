@@ -195,7 +195,9 @@ def _single_output(model: schema.ModelT) -> tuple[schema.SubGraphT, int]:
 
 
 def _name(tensor: schema.TensorT) -> str:
-    return repr((tensor.name or b"").decode())
+    # The converter joins the names of operators that it fused by semicolons.
+    first, *fused = (tensor.name or b"").decode().split(";")
+    return repr(first) + ("..." if fused else "")
 
 
 def _quantize_weights(weights: np.ndarray, dtype: np.dtype) -> _Quantized:
@@ -324,9 +326,14 @@ def _check_uncompiled(model: schema.ModelT) -> schema.SubGraphT:
 def _find_tensor(model: schema.ModelT, name: str) -> int:
     subgraph = model.subgraphs[0]
     written = {int(o) for operator in subgraph.operators for o in operator.outputs}
-    names = {(subgraph.tensors[i].name or b"").decode(): i for i in sorted(written)}
+    names: dict[str, int] = {}
+    for i in sorted(written):
+        full = (subgraph.tensors[i].name or b"").decode()
+        names |= {full.split(";")[0]: i, full: i}
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=_MAX_SUGGESTIONS, cutoff=0.3)
+        near = difflib.get_close_matches(
+            name, [n for n in names if ";" not in n], n=_MAX_SUGGESTIONS, cutoff=0.3
+        )
         hint = f" The nearest names are: {', '.join(near)}." if near else ""
         raise UserError(f"no operator in it writes a tensor {name!r}.{hint}\n{_tail(model)}")
     return names[name]

@@ -4,5 +4,11 @@ from edgetpu_retrain import compiler, job
 
 with job.run(snakemake.log[0]):
     compiler.compile_model(
-        snakemake.input.extractor, snakemake.output.compiled, snakemake.output.report
-    )
+        snakemake.input.extractor,
+        snakemake.output.compiled,
+        snakemake.output.printed,
+        program=snakemake.params.program,
+        timeout=snakemake.params.timeout,
+        min_runtime_version=snakemake.params.min_runtime_version,
+        allow_cpu_operators=snakemake.params.allow_cpu_operators,
+    ).save(snakemake.output.report)

@@ -5,8 +5,9 @@ from edgetpu_retrain import download, job
 with job.run(snakemake.log[0]):
     source = snakemake.params.source
     download.fetch(
-        [source["url"]],
+        source["urls"],
         snakemake.output.file,
         sha256=source["sha256"],
         git_blob=source["git_blob"],
+        member=source["member"],
     )

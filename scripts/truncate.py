@@ -1,13 +1,16 @@
-"""Frozen graph -> extractor for the CPU."""
+"""Frozen graph or whole classifier -> extractor for the CPU."""
 
-from edgetpu_retrain import frozen_graph, job
+from edgetpu_retrain import extractor, job
 
 with job.run(snakemake.log[0]):
-    frozen_graph.truncate(
-        snakemake.input.frozen_graph,
+    network, output, params = (
+        snakemake.input.network,
         snakemake.output.extractor,
-        input_array=snakemake.params.input_array,
-        output_array=snakemake.params.output_array,
-        mean=snakemake.params.mean,
-        std=snakemake.params.std,
+        snakemake.params,
     )
+    if params.kind == "frozen_graph":
+        extractor.truncate_graph(
+            network, output, params.input, params.tensor, params.mean, params.std, params.width
+        )
+    else:
+        extractor.truncate_tflite(network, output, params.tensor, params.width)

@@ -1,10 +1,13 @@
 """Where real photos and models are, and how the workflow is run as a user runs it."""
 
+import hashlib
+import http.server
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -110,3 +113,35 @@ def assert_user_error(done: subprocess.CompletedProcess[str], *parts: str) -> No
     for part in parts:
         assert part in printed, printed
     assert "Traceback" not in printed, printed
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Mapping[str, bytes]], tuple[str, dict[str, str]]]]:
+    """Serves files on this machine, in place of the public servers.
+
+    Call it with contents by path; it returns the server's address and their MD5s.
+    """
+    servers = []
+
+    def start(files: Mapping[str, bytes]) -> tuple[str, dict[str, str]]:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                content = files.get(self.path)
+                self.send_response(404 if content is None else 200)
+                self.send_header("Content-Length", str(len(content or b"")))
+                self.end_headers()
+                self.wfile.write(content or b"")
+
+            def log_message(self, *args):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        checksums = {path: hashlib.md5(content).hexdigest() for path, content in files.items()}
+        return f"http://127.0.0.1:{server.server_port}", checksums
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -1,65 +1,170 @@
 """The real edgetpu_compiler cannot be had here; a stand-in prints and writes what it would."""
 
+import io
 import os
-import stat
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain import UserError
-from edgetpu_retrain.compiler import compile_model
+from edgetpu_retrain import UserError, compiler, tflite_model
+from tests import stand_ins
 
-STAND_IN = """#!/bin/sh
-# A stand-in for edgetpu_compiler: "compiles" by copying a published compiled model.
-while [ $# -gt 1 ]; do [ "$1" = --out_dir ] && out=$2; shift; done
-echo "Edge TPU Compiler version 16.0.384591198"
-{action}
-"""
+
+@pytest.fixture(autouse=True)
+def python_of_the_stand_in(monkeypatch):
+    folder = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch):
-    def install(action: str) -> None:
-        program = tmp_path / "bin" / "edgetpu_compiler"
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(STAND_IN.format(action=action))
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-
-    return install
+def extractor(models: Path, tmp_path: Path) -> Path:
+    published = models / "mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"
+    path = tmp_path / "extractor.tflite"
+    path.write_bytes(published.read_bytes())
+    return path
 
 
-def compile_in(folder: Path) -> tuple[Path, Path]:
-    output, report = folder / "out" / "x_edgetpu.tflite", folder / "out" / "x_edgetpu.txt"
-    (folder / "x.tflite").write_bytes(b"model")
-    compile_model(folder / "x.tflite", output, report)
-    return output, report
+def compile_with(extractor: Path, program: Path | None, **options) -> compiler.Compilation:
+    folder = extractor.parent / "out"
+    return compiler.compile_model(
+        extractor, folder / "x_edgetpu.tflite", folder / "x.txt", program, **options
+    )
 
 
-def test_the_compiled_model_and_the_report_are_kept(stand_in, models: Path, tmp_path: Path):
-    published = models / "mobilenet_v1_1.0_224_quant_embedding_extractor_edgetpu.tflite"
-    stand_in(f'cp "{published}" "$out/x_edgetpu.tflite"; echo "Compilation succeeded!"')
-    output, report = compile_in(tmp_path)
-    assert output.read_bytes() == published.read_bytes()
-    assert "Compilation succeeded!" in report.read_text()
+def test_what_the_compiler_reports(extractor: Path, tmp_path: Path):
+    program = stand_ins.edgetpu_compiler(tmp_path / "bin")
+    report = compile_with(extractor, program, timeout=99, min_runtime_version=13)
+    assert report == compiler.Compilation(
+        operators_mapped=28,
+        operators_on_cpu={},
+        cache_used_bytes=round(3.25 * 2**20),
+        cache_free_bytes=round(4.37 * 2**20),
+        off_chip_bytes=0,
+    )
+    arguments = (tmp_path / "bin" / "arguments").read_text()
+    for part in ("--show_operations", "--timeout_sec 99", "--min_runtime_version 13"):
+        assert part in arguments
+    assert (tmp_path / "out" / "x.txt").read_text().strip() == stand_ins.SUCCESS.strip()
+    assert tflite_model.compiled_packages((tmp_path / "out" / "x_edgetpu.tflite").read_bytes()) == 1
+
+
+def test_a_model_that_is_mapped_in_part_is_refused_unless_allowed(extractor: Path, tmp_path: Path):
+    program = stand_ins.edgetpu_compiler(tmp_path / "bin", stand_ins.PARTLY)
+    with pytest.raises(UserError, match=r"only a part(.|\n)*5 CONV_2D(.|\n)*allow_cpu_operators"):
+        compile_with(extractor, program)
+    assert not (tmp_path / "out" / "x_edgetpu.tflite").exists()
+    report = compile_with(extractor, program, allow_cpu_operators=True)
+    assert report.operators_mapped == 23
+    assert report.operators_on_cpu == {"CONV_2D": 5}
+
+
+def test_a_model_of_which_nothing_is_mapped_is_refused(extractor: Path, tmp_path: Path):
+    program = stand_ins.edgetpu_compiler(tmp_path / "bin", stand_ins.NOTHING, compiles=False)
+    with pytest.raises(UserError, match="mapped nothing of"):
+        compile_with(extractor, program)
 
 
 @pytest.mark.parametrize(
-    ("action", "message"),
+    ("printed", "message"),
     [
-        ('echo "Internal compiler error. Aborting!" >&2; exit 1', "Internal compiler error"),
-        ("true", "could not compile"),
-        ('echo plain > "$out/x_edgetpu.tflite"', "mapped no operator"),
+        (
+            "ERROR: Didn't find op for builtin opcode 'CONV_2D' version '6'. An older version of "
+            "this builtin might be supported.\nInvalid model: x.tflite\nModel could not be parsed",
+            "the operator CONV_2D in version 6",
+        ),
+        ("Invalid model: x.tflite\nModel not quantized", "not quantized throughout"),
+        ("Internal compiler error. Aborting!", "take another backbone"),
+        ("Compilation child process timeout period exceeded.", r"raise it in the config"),
+        ("Segmentation fault", "it printed:\n  Segmentation fault"),
     ],
 )
-def test_failures_show_what_the_compiler_said(stand_in, tmp_path: Path, action, message):
-    stand_in(action)
-    with pytest.raises(UserError, match=message):
-        compile_in(tmp_path)
+def test_failures_say_what_to_do(extractor: Path, tmp_path: Path, printed, message):
+    program = stand_ins.edgetpu_compiler(tmp_path / "bin", printed, exit_code=1)
+    with pytest.raises(UserError, match=message) as error:
+        compile_with(extractor, program)
+    assert printed.splitlines()[-1] in str(error.value)
     assert not (tmp_path / "out" / "x_edgetpu.tflite").exists()
 
 
-def test_without_a_compiler_the_way_out_is_named(tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"not installed(.|\n)*retrained_model\.tflite"):
-        compile_in(tmp_path)
+def test_what_claims_to_be_compiled_is_looked_into(extractor: Path, tmp_path: Path):
+    program = stand_ins.edgetpu_compiler(tmp_path / "1", compiles=False)
+    with pytest.raises(UserError, match="no operator with a DarwiNN package"):
+        compile_with(extractor, program)
+    program = stand_ins.edgetpu_compiler(tmp_path / "2", other_output=True)
+    with pytest.raises(UserError, match="other inputs or outputs"):
+        compile_with(extractor, program)
+
+
+def test_a_version_that_is_too_new_is_seen_before_the_compiler_starts(
+    extractor: Path, tmp_path: Path
+):
+    model = tflite_model.read(extractor.read_bytes())
+    for code in model.operatorCodes:
+        if tflite_model.builtin_code(code) == schema.BuiltinOperator.CONV_2D:
+            code.version = 6
+    extractor.write_bytes(tflite_model.write(model))
+    program = stand_ins.edgetpu_compiler(tmp_path / "bin")
+    with pytest.raises(UserError, match=r"CONV_2D in version 6.*up to version 5"):
+        compile_with(extractor, program)
+    assert not (tmp_path / "bin" / "arguments").exists()
+
+
+def test_without_a_compiler_the_ways_out_are_named(extractor: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="cannot be had for this machine") as error:
+        compile_with(extractor, None)
+    assert "compiled: PATH" in str(error.value)
+    assert "retrained_model.tflite" in str(error.value)
+    with pytest.raises(UserError, match=r"none cannot be run: No such file"):
+        compile_with(extractor, tmp_path / "none")
+
+
+def tar(name: str, content: bytes, mode: int = 0o755, compression: str = "gz") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as archive:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = len(content), mode
+        archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def debian_package(data: bytes) -> bytes:
+    members = (("debian-binary", b"2.0\n"), ("control.tar.gz", b"odd"), ("data.tar.xz", data))
+    package = b"!<arch>\n"
+    for name, content in members:
+        header = f"{name + '/':<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n"
+        package += header.encode() + content + b"\n" * (len(content) % 2)
+    return package
+
+
+@pytest.mark.parametrize("kind", ["deb", "tar.gz"])
+def test_the_compiler_is_fetched_and_runs_where_it_is_unpacked(tmp_path: Path, serve, kind):
+    name, script = "./usr/bin/edgetpu_compiler", b"#!/bin/sh\necho a stand-in\n"
+    if kind == "deb":
+        package = debian_package(tar(name, script, compression="xz"))
+    else:
+        package = tar(name, script)
+    address, checksums = serve({"/package": package})
+    sources = [
+        {"url": f"{address}/gone", "md5": "0" * 32},
+        {"url": f"{address}/package", "md5": checksums["/package"]},
+    ]
+    compiler.fetch(sources, tmp_path / "compiler")
+    program = tmp_path / "compiler" / "usr" / "bin" / "edgetpu_compiler"
+    assert os.popen(str(program)).read() == "a stand-in\n"
+
+
+def test_when_no_source_answers_each_is_named(tmp_path: Path, serve):
+    address, _ = serve({"/package": b"something else"})
+    sources = [
+        {"url": f"{address}/gone", "sha256": "0" * 64},
+        {"url": f"{address}/package", "sha256": "0" * 64},
+    ]
+    with pytest.raises(UserError, match="No source of edgetpu_compiler gave it") as error:
+        compiler.fetch(sources, tmp_path / "compiler")
+    assert f"{address}/gone: the server answered 404" in str(error.value)
+    assert f"{address}/package: its SHA-256 is" in str(error.value)
+    assert "compiled: PATH" in str(error.value)
+    assert not (tmp_path / "compiler").exists()

@@ -1,5 +1,6 @@
 """What a fresh clone would do: no data, no network, no job run."""
 
+import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edgetpu_retrain.compiler import PROGRAM, can_run_here
 from tests.conftest import ROOT, Snakemake, assert_user_error, copy_project, jobs_run, run_snakemake
 
 BACKBONES = yaml.safe_load((ROOT / "workflow/backbones.yaml").read_text())
 DATASETS = yaml.safe_load((ROOT / "workflow/datasets.yaml").read_text())
+# The compiler is downloaded where it runs and is not installed.
+FETCHED = can_run_here() and shutil.which(PROGRAM) is None
 
 ALWAYS = {
     "index_photos": 1,
@@ -22,6 +26,7 @@ ALWAYS = {
     "deliver_edgetpu": 1,
 }
 PUBLISHED = {"fetch_backbone": 2}
+COMPILED = {"truncate": 1, "compile": 1} | ({"fetch_compiler": 1} if FETCHED else {})
 DOWNLOADED = {"fetch_dataset": 1, "extract_dataset": 1}
 
 
@@ -47,7 +52,9 @@ def test_the_shipped_configuration(clone: Path):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone(clone: Path, backbone):
     entry = BACKBONES[backbone]
-    made = PUBLISHED if "extractor" in entry else {"truncate": 1, "compile": 1}
+    made = PUBLISHED if "extractor" in entry else COMPILED
+    if isinstance(entry.get("tflite", entry.get("frozen_graph")), dict):
+        made = made | {"fetch_backbone": 1}
     jobs = dry_run(clone, f"backbone={backbone}", "device=cpu")
     assert jobs == Counter(ALWAYS | DOWNLOADED | made)
 
@@ -96,6 +103,10 @@ def test_the_number_of_shards(clone: Path):
         ("backbone=mobilenet_v1", ["Did you mean mobilenet_v1_1.0_224", "efficientnet_edgetpu_s"]),
         ("backbone={name: mine}", ["config: backbone", "extractor"]),
         ("backbone={name: mine, extractor: none.tflite}", ["backbone.extractor", "none.tflite"]),
+        ("backbone={name: m, frozen_graph: Snakefile}", ["config: backbone", "tensor"]),
+        ("backbone={name: m, tflite: x, extractor: y}", ["give one of extractor, tflite"]),
+        ("backbone={name: m y, tflite: x}", ["config: backbone: name is 'm y'", "letters"]),
+        ("compiler={timeout: 0}", ["compiler.timeout is 0"]),
         ("device=gpu", ["device is 'gpu'", "usb:N"]),
         ("split={test: 1.5}", ["split.test is 1.5"]),
         ("split={test: 0.6, validation: 0.6}", ["split.validation", "below 1"]),

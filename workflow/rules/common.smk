@@ -1,4 +1,5 @@
 import os
+import shutil
 import sys
 
 import yaml
@@ -6,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
 from edgetpu_retrain import UserError, configuration
+from edgetpu_retrain.compiler import PROGRAM, can_run_here
 from edgetpu_retrain.dataset import listing_digest
 from edgetpu_retrain.interpreter import resolve_device
 
@@ -55,11 +57,12 @@ DATASET_RESOURCES = f"resources/datasets/{DATASET.name}"
 BACKBONE_RESOURCES = f"resources/backbones/{BACKBONE.name}"
 DATASET_RESULTS = f"results/{DATASET.name}"
 RESULTS = f"{DATASET_RESULTS}/{BACKBONE.name}"
+EXTRACTORS = f"results/backbones/{BACKBONE.name}"
 LOGS = f"logs/{DATASET.name}"
 
 
 wildcard_constraints:
-    part="extractor.tflite|compiled.tflite|frozen_graph.pb",
+    part="extractor.tflite|compiled.tflite|frozen_graph.pb|tflite.tflite",
     shard="[0-9]+",
     twin="|_edgetpu",
 
@@ -83,12 +86,33 @@ def backbone_file(part):
     return source.path or f"{BACKBONE_RESOURCES}/{part}"
 
 
+def network():
+    """What the extractor is cut off from."""
+    return backbone_file(
+        "frozen_graph.pb" if BACKBONE.frozen_graph else "tflite.tflite"
+    )
+
+
 def extractor(twin):
     """The extractor for the CPU (twin is empty) or the Edge TPU (twin is _edgetpu)."""
     part = "compiled.tflite" if twin else "extractor.tflite"
     if getattr(BACKBONE, Path(part).stem):
         return backbone_file(part)
-    return f"resources/extractors/{BACKBONE.name}{twin}.tflite"
+    return f"{EXTRACTORS}/extractor{twin}.tflite"
+
+
+def compiler_fetched():
+    """The compiler's folder if it has to be downloaded, else nothing."""
+    wanted = config["compiler"]
+    if "path" in wanted or shutil.which(PROGRAM) or not can_run_here():
+        return []
+    return "resources/edgetpu_compiler" if wanted["sources"] else []
+
+
+def compiler_program():
+    if compiler_fetched():
+        return f"{compiler_fetched()}/usr/bin/{PROGRAM}"
+    return config["compiler"].get("path") or shutil.which(PROGRAM)
 
 
 def device_twin():

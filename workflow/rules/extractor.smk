@@ -13,31 +13,53 @@ rule fetch_backbone:
 
 rule truncate:
     input:
-        frozen_graph=lambda wildcards: backbone_file("frozen_graph.pb"),
+        network=lambda wildcards: network(),
     output:
-        extractor=f"resources/extractors/{BACKBONE.name}.tflite",
+        extractor=f"{EXTRACTORS}/extractor.tflite",
     log:
         f"logs/backbones/{BACKBONE.name}/truncate.log",
     conda:
         "../envs/tensorflow.yaml"
     params:
-        input_array=BACKBONE.input,
-        output_array=BACKBONE.tensor,
+        kind="frozen_graph" if BACKBONE.frozen_graph else "tflite",
+        tensor=BACKBONE.tensor,
+        input=BACKBONE.input,
         mean=BACKBONE.mean,
         std=BACKBONE.std,
+        width=BACKBONE.width,
     script:
         "../../scripts/truncate.py"
+
+
+rule fetch_compiler:
+    output:
+        folder=directory("resources/edgetpu_compiler"),
+    log:
+        "logs/fetch_compiler.log",
+    conda:
+        "../envs/retrain.yaml"
+    params:
+        sources=config["compiler"]["sources"],
+    script:
+        "../../scripts/fetch_compiler.py"
 
 
 rule compile:
     input:
         extractor=extractor(""),
+        compiler=compiler_fetched(),
     output:
-        compiled=f"resources/extractors/{BACKBONE.name}_edgetpu.tflite",
-        report=f"resources/extractors/{BACKBONE.name}_edgetpu.txt",
+        compiled=f"{EXTRACTORS}/extractor_edgetpu.tflite",
+        printed=f"{EXTRACTORS}/compilation.txt",
+        report=f"{EXTRACTORS}/compilation.json",
     log:
         f"logs/backbones/{BACKBONE.name}/compile.log",
     conda:
         "../envs/retrain.yaml"
+    params:
+        program=compiler_program(),
+        timeout=config["compiler"]["timeout"],
+        min_runtime_version=config["compiler"].get("min_runtime_version"),
+        allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
     script:
         "../../scripts/compile.py"

@@ -1,0 +1,6 @@
+"""Download and unpack edgetpu_compiler."""
+
+from edgetpu_retrain import compiler, job
+
+with job.run(snakemake.log[0]):
+    compiler.fetch(snakemake.params.sources, snakemake.output.folder)

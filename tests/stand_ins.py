@@ -1,0 +1,92 @@
+"""Programs that stand in for what cannot be had where the tests run."""
+
+from pathlib import Path
+
+# What the real edgetpu_compiler prints, as its users' reports have it.
+SUCCESS = """\
+Edge TPU Compiler version 16.0.384591198
+Started a compilation timeout timer of 180 seconds.
+
+Model compiled successfully in 1641 ms.
+
+Input model: extractor.tflite
+Input size: 3.10MiB
+Output model: extractor_edgetpu.tflite
+Output size: 3.32MiB
+On-chip memory used for caching model parameters: 3.25MiB
+On-chip memory remaining for caching model parameters: 4.37MiB
+Off-chip memory used for streaming uncached model parameters: 0.00B
+Number of Edge TPU subgraphs: 1
+Total number of operations: 28
+Operation log: extractor_edgetpu.log
+
+Operator                       Count      Status
+
+AVERAGE_POOL_2D                1          Mapped to Edge TPU
+CONV_2D                        14         Mapped to Edge TPU
+DEPTHWISE_CONV_2D              13         Mapped to Edge TPU
+Compilation child process completed within timeout period.
+Compilation succeeded!
+"""
+PARTLY = SUCCESS.replace(
+    "CONV_2D                        14         Mapped to Edge TPU",
+    "CONV_2D                        9          Mapped to Edge TPU\n"
+    "CONV_2D                        5          More than one subgraph is not supported",
+    1,
+)
+NOTHING = SUCCESS.replace("Mapped to Edge TPU", "Operation is otherwise supported, but not mapped")
+
+_SCRIPT = """\
+#!/usr/bin/env python
+\"\"\"A stand-in for edgetpu_compiler: prints a text and wraps its model as a compiled one is.\"\"\"
+import sys
+from pathlib import Path
+
+from ai_edge_litert import schema_py_generated as schema
+
+from edgetpu_retrain import tflite_model
+
+folder = Path(sys.argv[sys.argv.index("--out_dir") + 1])
+path = Path(sys.argv[-1])
+Path(__file__).with_name("arguments").write_text(" ".join(sys.argv[1:]))
+print({printed!r})
+if {exit_code}:
+    sys.exit({exit_code})
+content = path.read_bytes()
+if {compiles}:
+    model = tflite_model.read(content)
+    graph = model.subgraphs[0]
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode = "edgetpu-custom-op"
+    operator = schema.OperatorT()
+    operator.inputs, operator.outputs = graph.inputs, graph.outputs
+    operator.customOptions = list(b"a stand-in for a package: DWN1")
+    model.operatorCodes, graph.operators = [code], [operator]
+    if {other_output}:
+        graph.tensors[graph.outputs[0]].quantization.scale = [0.5]
+    content = tflite_model.write(model)
+(folder / (path.stem + "_edgetpu.tflite")).write_bytes(content)
+"""
+
+
+def edgetpu_compiler(
+    folder: Path,
+    printed: str = SUCCESS,
+    exit_code: int = 0,
+    compiles: bool = True,
+    other_output: bool = False,
+) -> Path:
+    """Writes a stand-in for the compiler into a folder and returns its path.
+
+    It leaves the arguments that it was called with in the file `arguments` beside it.
+    """
+    program = folder / "edgetpu_compiler"
+    folder.mkdir(parents=True, exist_ok=True)
+    program.write_text(
+        _SCRIPT.format(
+            printed=printed, exit_code=exit_code, compiles=compiles, other_output=other_output
+        )
+    )
+    program.chmod(0o755)
+    return program
