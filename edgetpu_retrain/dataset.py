@@ -7,7 +7,7 @@ import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -133,7 +133,7 @@ def index(
     test: float,
     max_skipped: float,
     known: Iterable[str] = (),
-    processes: int = 1,
+    threads: int = 1,
 ) -> Index:
     """Reads every photo below the class folders of `root` once.
 
@@ -143,7 +143,7 @@ def index(
         test: the fraction of photos for testing, in [0, 1).
         max_skipped: the fraction of photos that may be unreadable before this is an error.
         known: identities of photos that were found readable before; they are not decoded again.
-        processes: how many processes decode photos.
+        threads: how many threads decode photos; Pillow lets them run side by side.
 
     Returns:
         Every readable photo, and every photo that was left out with its reason.
@@ -156,7 +156,7 @@ def index(
     paths = [(path, folder.name) for folder in folders for path in photos.find_photos(folder)]
     kept, left_out = [], []
     for (path, label), (sha256, reason) in zip(
-        paths, _examine([path for path, _ in paths], set(known), processes), strict=True
+        paths, _examine([path for path, _ in paths], set(known), threads), strict=True
     ):
         if reason:
             left_out.append(Skipped(str(path), photos.advice(path, reason)))
@@ -168,9 +168,7 @@ def index(
     return Index(sorted(kept), sorted(left_out))
 
 
-def _examine(
-    paths: Sequence[Path], readable: set[str], processes: int
-) -> Iterator[tuple[str, str]]:
+def _examine(paths: Sequence[Path], readable: set[str], threads: int) -> Iterator[tuple[str, str]]:
     """Yields for each path its SHA-256 and why it cannot be used ("" where it can)."""
     with tqdm(total=len(paths), desc="Reading photos", unit="photo") as progress:
         found = []
@@ -186,8 +184,8 @@ def _examine(
         }
         progress.update(len(paths) - len(unknown))
         verdicts = {}
-        with ProcessPoolExecutor(processes) as executor:
-            reasons = executor.map(_reason, unknown.values(), chunksize=8)
+        with ThreadPoolExecutor(threads) as executor:
+            reasons = executor.map(_reason, unknown.values())
             for sha256, reason in zip(unknown, reasons, strict=True):
                 verdicts[sha256] = reason
                 progress.update()

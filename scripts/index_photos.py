@@ -11,7 +11,7 @@ with job.run(snakemake.log[0]):
         **snakemake.params.split,
         max_skipped=snakemake.params.max_skipped,
         known=dataset.read_known(shards),
-        processes=snakemake.threads,
+        threads=snakemake.threads,
     )
     dataset.write_shards(found, shards)
     dataset.write_skipped(found.skipped, skipped)
