@@ -234,11 +234,11 @@ def _dandelion(pen: Pen, palette: Palette, rng: np.random.Generator) -> None:
             continue
         reach = 0.98 * np.sqrt((index + 8) / (seeds + 8)) * rng.uniform(0.92, 1.04)
         tip = polar(angle, reach)
-        pen.line([polar(angle, 0.14), tip], 0.022, shade(light, 0.92), 230)
+        pen.line([polar(angle, 0.14), tip], 0.016, shade(light, 0.92), 220)
         spread = np.linspace(-1.15, 1.15, 5) + angle
         for ray in tip + polar(spread, rng.uniform(0.11, 0.17)):
-            pen.line([tip, ray], 0.018, light, 240)
-        pen.disc(*tip, 0.018, shade(light, 1.5))
+            pen.line([tip, ray], 0.014, light, 235)
+        pen.disc(tip[0], tip[1], 0.018, shade(light, 1.5))
     pen.solid(circle(0, 0, 0.17), shade(palette.accent, 0.7))
 
 
@@ -380,7 +380,7 @@ def _distractors(pen: Pen, rng: np.random.Generator, count: int) -> None:
     for _ in range(count):
         edge = polar(rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 0.85))
         inwards = np.arctan2(-edge[1], -edge[0]) + rng.normal(0, 0.7)
-        leaf = pen.moved(*edge, inwards)
+        leaf = pen.moved(edge[0], edge[1], inwards)
         draw_leaf(leaf, rng.uniform(0.3, 0.6), rng.uniform(0.08, 0.2), sample_green(rng))
 
 
@@ -394,7 +394,7 @@ def _light(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     if rng.random() < 0.2:
         edge = (along - rng.uniform(-0.6, 0.6)) * rng.uniform(4, 20)
         gain *= 1 - rng.uniform(0.2, 0.5) / (1 + np.exp(-edge))
-    contrast, brightness = rng.uniform(0.8, 1.2), rng.normal(0, 0.06)
+    contrast, brightness = rng.uniform(0.7, 1.2), rng.normal(0, 0.07)
     pixels = (pixels - 0.5) * contrast + 0.5 + brightness
     pixels = pixels * gain[..., None] * rng.normal(1, 0.06, 3)
     pixels += rng.normal(0, rng.uniform(0.005, 0.025), pixels.shape)
@@ -419,7 +419,7 @@ def compose_photo(
     image = _BACKGROUNDS[rng.integers(len(_BACKGROUNDS))](rng, *canvas)
     unit = min(canvas)
     scene = Pen(image, np.array([[unit, 0, canvas[0] / 2], [0, unit, canvas[1] / 2]], float))
-    _distractors(scene, rng, rng.integers(0, 4))
+    _distractors(scene, rng, int(rng.integers(0, 4)))
 
     palette = Palette.sample(rng)
     scale = rng.uniform(0.34, 0.47)
