@@ -11,7 +11,7 @@ RUNTIME_VENV := .venv-tflite-runtime
 
 # The whole workflow on the drawn sample; the CPU model, since its compiler cannot be assumed.
 demo: $(INSTALLED)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all --quiet host reason \
+	@PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --quiet host reason \
 		--config dataset=sample backbone=sample device=cpu \
 		-- $(DEMO)/evaluation.json
 	@$(BIN)/python scripts/show_results.py $(DEMO)
@@ -20,14 +20,14 @@ backbones: $(INSTALLED)
 	@$(BIN)/python scripts/show_backbones.py
 
 test: $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+	PATH="$(abspath $(BIN)):$$PATH" snakemake --lint
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -40,7 +40,7 @@ test-tflite-runtime: $(RUNTIME_VENV)/.installed
 		tests/unit/test_classify_image.py
 
 benchmark: $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/embed_photos.py $(BENCHMARK)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/embed_photos.py $(BENCHMARK)
 
 # Pins every package in requirements.txt anew, within the bounds of pyproject.toml.
 lock: $(INSTALLED)

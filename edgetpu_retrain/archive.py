@@ -3,6 +3,7 @@
 import io
 import logging
 import lzma
+import posixpath
 import shutil
 import stat
 import tarfile
@@ -72,14 +73,34 @@ def extract_program(package: Path, folder: str | Path) -> None:
     Raises:
         UserError: the package is damaged, or of another kind.
     """
-    with files.replacing(folder) as temporary, package.open("rb") as file:
+    with files.replacing(folder) as temporary:
         temporary.mkdir()
         try:
-            content = _debian_data(file) if file.read(8) == _AR_MAGIC else package.open("rb")
-            with content, tarfile.open(fileobj=content) as tar:
-                tar.extractall(temporary, filter="data")
+            with _program_files(package) as content, tarfile.open(fileobj=content) as tar:
+                for member in tar:
+                    target = _target(package, temporary, member.name)
+                    if member.issym():
+                        _target(
+                            package,
+                            temporary,
+                            str(PurePosixPath(member.name).parent / member.linkname),
+                        )
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        target.symlink_to(member.linkname)
+                    elif _extract_member(tar, member, target):
+                        target.chmod(0o755 if member.mode & 0o100 else 0o644)
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
             raise UserError(f"{package.name} is damaged: {error}") from error
+
+
+def _program_files(package: Path) -> IO[bytes]:
+    """Opens a package's .tar archive, which in a Debian package is an ar archive's data.tar."""
+    file = package.open("rb")
+    if file.read(len(_AR_MAGIC)) != _AR_MAGIC:
+        file.seek(0)
+        return file
+    with file:
+        return _debian_data(file)
 
 
 def _debian_data(file: IO[bytes]) -> IO[bytes]:
@@ -97,14 +118,20 @@ def _extract_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as tar:
         for member in tar:
             target = _target(archive, folder, member.name)
-            if member.isdir():
-                target.mkdir(parents=True, exist_ok=True)
-            elif member.isreg():
-                source = tar.extractfile(member)
-                assert source is not None
-                _write(source, target)
-            else:
+            if not _extract_member(tar, member, target) and not member.isdir():
                 log.warning("%s: %s is a link or a device; left out", archive.name, member.name)
+
+
+def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> bool:
+    """Writes a folder or a regular file; returns whether it was a file."""
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+    elif member.isreg():
+        source = tar.extractfile(member)
+        assert source is not None
+        _write(source, target)
+        return True
+    return False
 
 
 def _extract_zip(archive: Path, folder: Path) -> None:
@@ -124,7 +151,7 @@ def _extract_zip(archive: Path, folder: Path) -> None:
 
 
 def _target(archive: Path, folder: Path, name: str) -> Path:
-    path = PurePosixPath(name.replace("\\", "/"))
+    path = PurePosixPath(posixpath.normpath(name.replace("\\", "/")))
     if path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive:
         raise UserError(
             f"{archive} holds the path {name!r}, which leads outside of the folder it is "

@@ -42,7 +42,7 @@ def models(shared: Path) -> Path:
 def photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real flower photos, unpacked: a folder a class."""
     folder = tmp_path_factory.mktemp("photos")
-    shutil.unpack_archive(shared / "data" / "flower_photos_1000.tgz", folder, filter="data")
+    shutil.unpack_archive(shared / "data" / "flower_photos_1000.tgz", folder)
     return folder / "flower_photos"
 
 
