@@ -1,5 +1,7 @@
 """Unpack an archive of photos without letting it write anywhere else."""
 
+import contextlib
+import gzip
 import io
 import logging
 import lzma
@@ -16,6 +18,16 @@ from edgetpu_retrain import files
 from edgetpu_retrain.errors import UserError
 
 _AR_MAGIC = b"!<arch>\n"
+_CHUNK_BYTES = 1 << 20
+
+_DAMAGES = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +51,24 @@ def extract(archive: str | Path, folder: str | Path) -> None:
                 _extract_tar(archive, temporary)
             elif zipfile.is_zipfile(archive):
                 _extract_zip(archive, temporary)
+            elif _starts_as_archive(archive):
+                raise UserError(f"{archive} is damaged or incomplete. Get it again.")
             else:
                 raise UserError(f"{archive} is not a .tar, .tgz or .zip archive.")
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError) as e:
-            raise UserError(f"{archive} is damaged or incomplete: {e}. Get it again.") from e
+        except _DAMAGES as error:
+            raise UserError(
+                f"{archive} is damaged or incomplete: {error}. Get it again."
+            ) from error
+        except NotImplementedError as error:
+            raise UserError(
+                f"{archive} is packed in a way that Python cannot read ({error}). Unpack it by "
+                "hand and name the folder."
+            ) from error
+
+
+def _starts_as_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04"))
 
 
 def extract_member(archive: Path, member: str) -> None:
@@ -60,7 +86,7 @@ def extract_member(archive: Path, member: str) -> None:
                     with files.replacing(archive) as temporary:
                         _write(source, temporary)
                     return
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except _DAMAGES as error:
         raise UserError(f"the archive is damaged: {error}") from error
     raise UserError(f"the archive holds no file {member}")
 
@@ -89,7 +115,7 @@ def extract_program(package: Path, folder: str | Path) -> None:
                         target.symlink_to(member.linkname)
                     elif _extract_member(tar, member, target):
                         target.chmod(0o755 if member.mode & 0o100 else 0o644)
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+        except (*_DAMAGES, ValueError) as error:
             raise UserError(f"{package.name} is damaged: {error}") from error
 
 
@@ -120,6 +146,9 @@ def _extract_tar(archive: Path, folder: Path) -> None:
             target = _target(archive, folder, member.name)
             if not _extract_member(tar, member, target) and not member.isdir():
                 log.warning("%s: %s is a link or a device; left out", archive.name, member.name)
+        # The checksum of a compressed archive stands at its very end.
+        while tar.fileobj is not None and tar.fileobj.read(_CHUNK_BYTES):
+            pass
 
 
 def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> bool:
@@ -137,7 +166,7 @@ def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path)
 def _extract_zip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as zipped:
         for info in zipped.infolist():
-            target = _target(archive, folder, info.filename)
+            target = _target(archive, folder, _name(info))
             kind = stat.S_IFMT(info.external_attr >> 16)
             if info.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
@@ -148,6 +177,14 @@ def _extract_zip(archive: Path, folder: Path) -> None:
             else:
                 with zipped.open(info) as source:
                     _write(source, target)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Returns a file's name in a .zip archive; macOS writes UTF-8 without saying so."""
+    if not info.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            return info.filename.encode("cp437").decode("utf-8")
+    return info.filename
 
 
 def _target(archive: Path, folder: Path, name: str) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgetpu_retrain import archive, download, files, tflite_model
+from edgetpu_retrain import archive, download, extractor, files
 from edgetpu_retrain.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -20,11 +20,9 @@ PROGRAM = "edgetpu_compiler"
 
 _ELSEWHERE = (
     "It runs on x86-64 Linux only: compile the extractor on such a machine (or in a container), "
-    "then name the file in the config, backbone: {..., compiled: PATH}. For the CPU alone nothing "
-    "is compiled: snakemake --cores 4 retrained_model.tflite"
+    "then name the file in the config, backbone: {name: ..., compiled: PATH}. For the CPU alone "
+    "nothing is compiled: snakemake --cores 4 --config device=cpu -- retrained_model.tflite"
 )
-# The compiler is built on TensorFlow 2.5's kernels; these operators' versions were raised later.
-_FIRST_UNKNOWN_VERSIONS = {"CONV_2D": 6, "EXP": 2, "QUANTIZE": 3, "TRANSPOSE_CONV": 4}
 _KNOWN_FAILURES = {
     r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'": (
         "a newer converter wrote the operator {0} in version {1}, which the compiler does not "
@@ -40,7 +38,7 @@ _KNOWN_FAILURES = {
         "the compiler itself failed on this model: take another backbone, or try "
         "compiler.min_runtime_version: 13"
     ),
-    r"[Tt]imed? ?out|timeout period exceeded|exceeded the timeout": (
+    r"[Tt]imed out|timeout period exceeded|exceeded the timeout": (
         "the compiler took longer than compiler.timeout: raise it in the config"
     ),
 }
@@ -155,9 +153,11 @@ def compile_model(
             twin of the model.
     """
     content = Path(model).read_bytes()
-    check_versions(model, content)
+    extractor.check_versions(model, content)
     if program is None:
-        raise UserError(f"{PROGRAM} cannot be had for this machine. {_ELSEWHERE}")
+        raise UserError(
+            f"{PROGRAM} cannot be had for this machine, so {model} is not compiled. {_ELSEWHERE}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         printed, done = _run(program, model, folder, timeout, min_runtime_version)
         with files.replacing(printed_to) as temporary:
@@ -168,7 +168,7 @@ def compile_model(
         report = parse(printed)
         _check_mapping(model, report, allow_cpu_operators)
         if report.operators_mapped:
-            _check_twin(model, content, compiled.read_bytes())
+            extractor.check_twin(model, content, compiled, compiled.read_bytes())
         with files.replacing(output) as temporary:
             shutil.copyfile(compiled, temporary)
     log.info(
@@ -177,17 +177,6 @@ def compile_model(
         sum(report.operators_on_cpu.values()),
     )
     return report
-
-
-def check_versions(model: str | Path, content: bytes) -> None:
-    """Raises a UserError where the compiler would not know an operator's version."""
-    for name, version in tflite_model.operator_versions(content).items():
-        if version >= _FIRST_UNKNOWN_VERSIONS.get(name, version + 1):
-            raise UserError(
-                f"{model} holds {name} in version {version}; the Edge TPU compiler knows it up to "
-                f"version {_FIRST_UNKNOWN_VERSIONS[name] - 1}. Convert the network with an older "
-                "TensorFlow (2.8 or before)."
-            )
 
 
 def _run(
@@ -243,15 +232,3 @@ def _check_mapping(model: str | Path, report: Compilation, allow_cpu_operators: 
             f"{text} Take another backbone, or set compiler.allow_cpu_operators in the config."
         )
     log.warning(text)
-
-
-def _check_twin(model: str | Path, content: bytes, compiled: bytes) -> None:
-    if tflite_model.compiled_packages(compiled) != 1:
-        raise UserError(
-            f"What {PROGRAM} made of {model} holds no operator with a DarwiNN package. Is it the "
-            "real compiler? The package edgecompiler on PyPI is not."
-        )
-    if tflite_model.signatures(content) != tflite_model.signatures(compiled):
-        raise UserError(
-            f"What {PROGRAM} made of {model} has other inputs or outputs than the model itself."
-        )

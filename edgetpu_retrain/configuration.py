@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -96,19 +97,23 @@ class Backbone:
     std: float
 
 
-def numbers_from_text(data: dict[str, Any], schema: Mapping[str, Any]) -> None:
-    """Turns text into numbers, in place, where a schema wants numbers and the text is one.
+def values_from_text(data: dict[str, Any], schema: Mapping[str, Any]) -> None:
+    """Turns text into the numbers and booleans that a schema wants, in place.
 
     Snakemake passes on the numbers of ``--config training={reg: 0.1}`` as text, and YAML takes
-    ``1e-3`` for text.
+    ``1e-3`` for text. Numbers that are not finite become text, which a schema refuses.
     """
     for key, subschema in schema["properties"].items():
         value, kind = data.get(key), subschema.get("type")
         if kind == "object" and isinstance(value, dict):
-            numbers_from_text(value, subschema)
+            values_from_text(value, subschema)
         elif kind in ("number", "integer") and isinstance(value, str):
             with contextlib.suppress(ValueError):
                 data[key] = int(value) if kind == "integer" else float(value)
+        elif kind == "boolean" and isinstance(value, str):
+            data[key] = {"true": True, "false": False}.get(value.lower(), value)
+        if isinstance(data.get(key), float) and not math.isfinite(data[key]):
+            data[key] = str(data[key])
 
 
 def describe(error: jsonschema.ValidationError, what: str = "config") -> str:
@@ -127,7 +132,11 @@ def describe(error: jsonschema.ValidationError, what: str = "config") -> str:
         missing = [name for name in error.validator_value if name not in error.instance]
         return f"{where}: {', '.join(missing)} is missing."
     if error.validator == "oneOf" and not key:
-        return f"{where}: give one of extractor, tflite, and frozen_graph (with its tensor)."
+        given = ", ".join(sorted(error.instance))
+        return (
+            f"{where}: give one of extractor, tflite, and frozen_graph (with its tensor), or the "
+            f"name of a backbone in workflow/backbones.yaml; its keys are now: {given}."
+        )
     expected = error.schema.get("description")
     return f"{where} is {error.instance!r}" + (
         f"; expected {expected}." if expected else f": {error.message}."
@@ -190,6 +199,7 @@ def _find_dataset(wanted: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Da
     if path.is_dir():
         return Dataset(_slug(path.resolve().name), folder=str(path))
     if path.is_file():
+        _check_braces("dataset", str(path))
         return Dataset(_stem(path.name), archive=str(path))
     names = sorted(catalogue)
     raise UserError(
@@ -197,6 +207,14 @@ def _find_dataset(wanted: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Da
         f"address, and not in workflow/datasets.yaml.{_did_you_mean(wanted, names)} The names "
         f"there are: {', '.join(names)}."
     )
+
+
+def _check_braces(key: str, path: str) -> None:
+    if "{" in path or "}" in path:
+        raise UserError(
+            f"config: {key} is {path!r}: Snakemake takes braces in a file's name for wildcards. "
+            "Rename it."
+        )
 
 
 def _stem(name: str) -> str:
@@ -208,19 +226,27 @@ def _slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "photos"
 
 
-def find_backbone(name: str, catalogue: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the entry of a backbone in the catalogue, with its name.
+def find_backbone(
+    wanted: str | Mapping[str, Any], catalogue: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Resolves the key `backbone`: a name in the catalogue, or an entry of one's own.
+
+    An entry that has the name of one in the catalogue and no network of its own adds to that one.
 
     Raises:
         UserError: there is none of this name.
     """
-    if name not in catalogue:
+    if not isinstance(wanted, str):
+        is_network = {"extractor", "tflite", "frozen_graph"}.intersection(wanted)
+        known = {} if is_network else catalogue.get(wanted.get("name", ""), {})
+        return {**known, **wanted}
+    if wanted not in catalogue:
         names = sorted(catalogue)
         raise UserError(
-            f"config: backbone is {name!r}, which is not in workflow/backbones.yaml."
-            f"{_did_you_mean(name, names)} The names there are: {', '.join(names)}."
+            f"config: backbone is {wanted!r}, which is not in workflow/backbones.yaml."
+            f"{_did_you_mean(wanted, names)} The names there are: {', '.join(names)}."
         )
-    return {"name": name, **catalogue[name]}
+    return {"name": wanted, **catalogue[wanted]}
 
 
 def parse_backbone(entry: Mapping[str, Any]) -> Backbone:
@@ -243,6 +269,8 @@ def parse_backbone(entry: Mapping[str, Any]) -> Backbone:
     )
     for key in ("extractor", "compiled", "frozen_graph", "tflite"):
         source = getattr(backbone, key)
+        if source and source.path:
+            _check_braces(f"backbone.{key}", source.path)
         if source and source.path and not Path(source.path).is_file():
             raise UserError(f"config: backbone.{key}: there is no file {source.path}.")
     return backbone

@@ -1,5 +1,6 @@
 """Index a folder of photos: which can be read, their classes, splits and shards."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from edgetpu_retrain import files, photos
@@ -57,11 +59,13 @@ class Index:
     skipped: list[Skipped]
 
 
-def class_folders(root: str | Path) -> list[Path]:
+def class_folders(root: str | Path, descend: bool) -> list[Path]:
     """Returns the folders, one a class, that photos are sorted into, by name.
 
-    Where the only visible thing at the top is one folder with folders in it, as in most archives,
-    the classes are looked for in there.
+    Args:
+        root: the folder they are in.
+        descend: where there is one folder only and it holds folders, as in most archives, look
+            for the classes in there.
 
     Raises:
         UserError: there are fewer than two.
@@ -70,14 +74,21 @@ def class_folders(root: str | Path) -> list[Path]:
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder.")
     folders = _visible_folders(root)
-    while len(folders) == 1 and len(below := _visible_folders(folders[0])) > 0:
+    while descend and len(folders) == 1 and len(below := _visible_folders(folders[0])) > 0:
         folders = below
     if len(folders) < _MIN_CLASSES:
         found = f"only the folder {folders[0].name!r}" if folders else "no folder"
+        hint = ""
+        if folders and _visible_folders(folders[0]):
+            hint = f" If the classes are inside of it, name that one: {folders[0]}."
         raise UserError(
             f"{root} holds {found}. A dataset is a folder with one sub-folder for each class, "
-            "named after the class, and at least two of them."
+            f"named after the class, and at least two of them.{hint}"
         )
+    for folder in folders:
+        if not folder.name.isprintable():
+            # Such names cannot be written into a label map.
+            raise UserError(f"The folder {folder.name!r} cannot be a class: rename it.")
     return folders
 
 
@@ -88,21 +99,16 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 
 def listing_digest(root: str | Path) -> str:
-    """Returns a digest of the names, sizes and times of all files below `root`, or "" without it.
+    """Returns a digest of the names, sizes and times of all visible files below `root`.
 
     It changes when a photo is added, removed or replaced, and reads no photo.
     """
     digest = hashlib.sha256()
-    for parent, folders, names in os.walk(root, followlinks=False):
-        folders.sort()
-        for name in sorted(names):
-            try:
-                status = os.stat(os.path.join(parent, name))
-            except OSError:
-                continue
-            line = f"{os.path.join(parent, name)}\0{status.st_size}\0{status.st_mtime_ns}\n"
-            digest.update(os.fsencode(line))
-    return digest.hexdigest() if os.path.isdir(root) else ""
+    for path in photos.files_below(Path(root)):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            digest.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"))
+    return digest.hexdigest()
 
 
 def split_of(sha256: str, validation: float, test: float) -> str:
@@ -134,6 +140,7 @@ def index(
     max_skipped: float,
     known: Iterable[str] = (),
     threads: int = 1,
+    descend: bool = False,
 ) -> Index:
     """Reads every photo below the class folders of `root` once.
 
@@ -144,6 +151,7 @@ def index(
         max_skipped: the fraction of photos that may be unreadable before this is an error.
         known: identities of photos that were found readable before; they are not decoded again.
         threads: how many threads decode photos; Pillow lets them run side by side.
+        descend: as `class_folders` takes it.
 
     Returns:
         Every readable photo, and every photo that was left out with its reason.
@@ -152,7 +160,8 @@ def index(
         UserError: there are too few classes, too few photos in a class, none of them in the
             training split, or too many photos that cannot be read.
     """
-    folders = class_folders(root)
+    folders = class_folders(root, descend)
+    _warn_of_strays(folders[0].parent)
     paths = [(path, folder.name) for folder in folders for path in photos.find_photos(folder)]
     kept, left_out = [], []
     for (path, label), (sha256, reason) in zip(
@@ -205,7 +214,9 @@ def _reason(path: Path) -> str:
 def _check_skipped(skipped: Sequence[Skipped], total: int, max_skipped: float) -> None:
     if len(skipped) > max_skipped * total:
         first = "\n".join(f"  {photo.path}: {photo.reason}" for photo in skipped[:_SHOWN])
-        more = f"\n  and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else ""
+        for photo in skipped:
+            log.debug("%s: %s", photo.path, photo.reason)
+        more = f"\n  and {len(skipped) - _SHOWN} more, in the log" if len(skipped) > _SHOWN else ""
         raise UserError(
             f"{len(skipped)} of {total} photos cannot be used, more than the "
             f"{max_skipped:.0%} that max_skipped allows:\n{first}{more}\n"
@@ -232,6 +243,12 @@ def _check_classes(names: Sequence[str], kept: Sequence[Photo], skipped: Sequenc
         )
 
 
+def _warn_of_strays(folder: Path) -> None:
+    strays = [e.name for e in os.scandir(folder) if e.is_file() and photos.is_photo(Path(e))]
+    if strays:
+        log.warning("%d photos lie in no class folder and are not used: %s", len(strays), strays[0])
+
+
 def _warn_of_contradictions(kept: Sequence[Photo]) -> None:
     copies = defaultdict(list)
     for photo in kept:
@@ -240,6 +257,26 @@ def _warn_of_contradictions(kept: Sequence[Photo]) -> None:
         if len({photo.label for photo in same}) > 1:
             paths = ", ".join(photo.path for photo in same)
             log.warning("The same photo is in several classes: %s", paths)
+
+
+def open_photo(photo: Photo) -> Image.Image:
+    """Reads a photo that a manifest lists, as `photos.read_photo` does.
+
+    Raises:
+        UserError: it is not what it was when the manifest was written.
+    """
+    try:
+        content = Path(photo.path).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{photo.path} was there a moment ago: {error.strerror}. Run again."
+        ) from None
+    if hashlib.sha256(content).hexdigest() != photo.sha256:
+        raise UserError(f"{photo.path} has changed since the photos were indexed. Run again.")
+    try:
+        return photos.read_photo(content)
+    except photos.PhotoError as error:
+        raise UserError(f"{photo.path} cannot be read any more: {error}") from error
 
 
 def write_shards(found: Index, paths: Sequence[str | Path]) -> None:

@@ -52,7 +52,7 @@ def fetch(
                     if member is not None:
                         archive.extract_member(temporary, member)
                 return
-            except ChecksumError as error:
+            except UserError as error:
                 reasons.append(f"{url}: {error}")
                 break
             except (requests.RequestException, OSError) as error:

@@ -1,6 +1,5 @@
 """Embed the photos of a shard, and keep embeddings in .npz files without pickles."""
 
-import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from edgetpu_retrain import files, photos
-from edgetpu_retrain.dataset import Photo
+from edgetpu_retrain import files
+from edgetpu_retrain.dataset import Photo, open_photo
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.interpreter import Interpreter, Quantization
 
@@ -133,7 +132,7 @@ def embed(
             "whose embedding is quantized to uint8 or int8."
         )
     for photo in tqdm(new, desc="Embedding photos", unit="photo"):
-        vectors[photo.sha256] = model.run(photos.read_photo(_content(photo)))
+        vectors[photo.sha256] = model.run(open_photo(photo))
     log.info("%d photos embedded, %d taken over", len(new), len(shard) - len(new))
     embeddings = np.empty((len(shard), model.output_size), model.output_dtype)
     for row, photo in zip(embeddings, shard, strict=True):
@@ -147,18 +146,6 @@ def embed(
         _strings(photo.sha256 for photo in shard),
         identity,
     )
-
-
-def _content(photo: Photo) -> bytes:
-    try:
-        content = Path(photo.path).read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{photo.path} was there a moment ago: {error.strerror}. Run again."
-        ) from None
-    if hashlib.sha256(content).hexdigest() != photo.sha256:
-        raise UserError(f"{photo.path} has changed since the photos were indexed. Run again.")
-    return content
 
 
 def _strings(values: Iterable[str]) -> np.ndarray:

@@ -11,8 +11,8 @@ import numpy as np
 from sklearn import metrics
 from tqdm import tqdm
 
-from edgetpu_retrain import files, photos
-from edgetpu_retrain.dataset import Photo
+from edgetpu_retrain import files
+from edgetpu_retrain.dataset import Photo, open_photo
 from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.interpreter import Interpreter
@@ -105,7 +105,7 @@ def evaluate(
     interpreter = Interpreter(model, device, num_threads)
     start = time.perf_counter()
     predictions = [
-        int(interpreter.run(photos.read_photo(Path(photo.path).read_bytes())).argmax())
+        int(interpreter.run(open_photo(photo)).argmax())
         for photo in tqdm(tested, desc="Classifying test photos", unit="photo")
     ]
     seconds = time.perf_counter() - start

@@ -5,6 +5,9 @@ from pathlib import Path
 from edgetpu_retrain import files, frozen_graph, tflite_model
 from edgetpu_retrain.errors import UserError
 
+# The compiler is built on TensorFlow 2.5's kernels; these operators' versions were raised later.
+_FIRST_UNKNOWN_VERSIONS = {"CONV_2D": 6, "EXP": 2, "QUANTIZE": 3, "TRANSPOSE_CONV": 4}
+
 
 def truncate_graph(
     graph: str | Path,
@@ -18,12 +21,12 @@ def truncate_graph(
     """Cuts a frozen graph as `frozen_graph.truncate` does, and checks the extractor.
 
     Args:
-        graph: likewise.
-        output: likewise.
-        input_array: likewise.
-        output_array: likewise.
-        mean: likewise.
-        std: likewise.
+        graph: path of the frozen GraphDef.
+        output: where the extractor goes.
+        input_array: name of the image tensor.
+        output_array: name of the embedding tensor.
+        mean: the pixel value that stands for 0.
+        std: how many pixel values stand for 1.
         width: how wide the embedding should be, if that is known.
 
     Raises:
@@ -32,6 +35,7 @@ def truncate_graph(
     with files.replacing(output) as temporary:
         frozen_graph.truncate(graph, temporary, input_array, output_array, mean, std)
         check(graph, temporary.read_bytes(), width)
+        check_versions(graph, temporary.read_bytes())
 
 
 def truncate_tflite(
@@ -75,3 +79,33 @@ def check(source: str | Path, extractor: bytes, width: int | None) -> None:
             f"The extractor made of {source} gives embeddings {found} wide; the backbone's entry "
             f"says {width}. Check its tensor and width."
         )
+
+
+def check_versions(model: str | Path, content: bytes) -> None:
+    """Raises a UserError where the compiler would not know an operator's version."""
+    for name, version in tflite_model.operator_versions(content).items():
+        if version >= _FIRST_UNKNOWN_VERSIONS.get(name, version + 1):
+            raise UserError(
+                f"{model} holds {name} in version {version}; the Edge TPU compiler knows it up to "
+                f"version {_FIRST_UNKNOWN_VERSIONS[name] - 1}. Convert the network with an older "
+                "TensorFlow (2.8 or before)."
+            )
+
+
+def check_twin(extractor: str | Path, content: bytes, path: str | Path, compiled: bytes) -> None:
+    """Raises a UserError where a file is not the extractor compiled for the Edge TPU.
+
+    Args:
+        extractor: path of the extractor for the CPU.
+        content: its bytes.
+        path: path of the compiled one.
+        compiled: its bytes.
+    """
+    if tflite_model.compiled_packages(compiled) != 1:
+        raise UserError(
+            f"{path} is not compiled for the Edge TPU: it holds no operator with a DarwiNN "
+            "package. Was it made by the real edgetpu_compiler? The package edgecompiler on PyPI "
+            "is not."
+        )
+    if tflite_model.signatures(content) != tflite_model.signatures(compiled):
+        raise UserError(f"{path} has other inputs or outputs than {extractor}, its twin.")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgetpu_retrain import compiler, files
+from edgetpu_retrain import files
 from edgetpu_retrain.errors import UserError
 
 _SHOWN_LINES = 5
@@ -38,15 +38,15 @@ def truncate(
 
     Raises:
         UserError: the graph lacks one of the tensors or is not quantization-aware; the converter
-            is missing or fails, in which case the text has its own last words; or the compiler
-            would not know an operator.
+            is missing or fails, in which case the text has its own last words.
     """
     if not Path(graph).is_file():
         raise UserError(f"{graph}: there is no such frozen graph.")
+    converter = _converter()
     _check(graph, nodes(graph), input_array, output_array)
     with files.replacing(output) as temporary:
         command = [
-            _converter(),
+            converter,
             "--enable_v1_converter",
             f"--graph_def_file={graph}",
             f"--output_file={temporary}",
@@ -63,7 +63,6 @@ def truncate(
                 f"{_last_words(done.stderr)}\n"
                 "Check the backbone's input and tensor."
             )
-        compiler.check_versions(graph, temporary.read_bytes())
 
 
 def nodes(graph: str | Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgetpu_retrain import files
+from edgetpu_retrain.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,17 @@ def write_label_map(classes: tuple[str, ...], path: str | Path) -> None:
 
 
 def read_label_map(path: str | Path) -> dict[int, str]:
-    """Reads a label map: lines of an id and a name, or of names alone, numbered from 0."""
-    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    pairs = [line.partition(" ") for line in lines if line]
-    if all(identifier.isdigit() and name for identifier, _, name in pairs):
-        return {int(identifier): name.strip() for identifier, _, name in pairs}
+    """Reads a label map: lines of an id and a name, or of names alone, numbered from 0.
+
+    Raises:
+        UserError: the file is no text.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no label map: it is not text in UTF-8.") from None
+    lines = [line.strip() for line in text.splitlines()]
+    pairs = [line.split(maxsplit=1) for line in lines if line]
+    if all(len(pair) == 2 and pair[0].isdecimal() for pair in pairs):
+        return {int(identifier): name for identifier, name in pairs}
     return dict(enumerate(lines))

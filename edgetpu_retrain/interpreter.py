@@ -4,6 +4,7 @@ import ctypes
 import functools
 import importlib
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,12 @@ def resolve_device(device: str) -> str:
     Args:
         device: ``auto`` (an Edge TPU if there is one, else the CPU), ``cpu``, ``usb``, ``pci``,
             ``usb:N`` or ``pci:N``. Whether a named one is there is found out when it is used.
+
+    Raises:
+        UserError: the device is none of these.
     """
+    if not re.fullmatch(r"auto|cpu|(usb|pci)(:\d+)?", device):
+        raise UserError(f"{device!r} is no device: use auto, cpu, usb, pci, usb:N or pci:N.")
     if device != "auto":
         return device
     return next(iter(list_edge_tpus()), "cpu")
@@ -123,6 +129,11 @@ class Interpreter:
         delegates = []
         if is_compiled(content):
             delegates = [_edgetpu_delegate(load_delegate, path, device)]
+        elif device != "auto" and resolve_device(device) != "cpu":
+            raise UserError(
+                f"{path} is not compiled for the Edge TPU, so it cannot run on {device!r}. Take "
+                "the compiled model, or the device cpu."
+            )
         try:
             self._interpreter = interpreter_class(
                 model_content=content,

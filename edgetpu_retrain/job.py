@@ -17,10 +17,16 @@ def run(log_path: str | Path | None = None) -> Iterator[None]:
     A `UserError`, or an error of the system such as a full disk, is shown by its text alone. The
     traceback of anything else, which is a defect, is shown and logged too.
     """
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    console = logging.StreamHandler()
+    console.setLevel(logging.INFO)
+    handlers: list[logging.Handler] = [console]
     if log_path is not None:
-        handlers.append(logging.FileHandler(log_path, mode="w", encoding="utf-8"))
+        handlers.append(
+            logging.FileHandler(log_path, mode="w", encoding="utf-8", errors="backslashreplace")
+        )
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+    # Details of this package go to the file.
+    logging.getLogger("edgetpu_retrain").setLevel(logging.DEBUG)
     log = logging.getLogger(__name__)
     try:
         yield

@@ -97,12 +97,20 @@ def find_photos(folder: str | Path) -> Iterator[Path]:
     Hidden files and folders, what file managers leave behind, and files that neither look like a
     photo nor are named like one (notes, spreadsheets) are passed over.
     """
-    for path in _files_below(Path(folder)):
-        if path.name.lower() not in _NOT_PHOTOS and (_is_named_as_photo(path) or _opens(path)):
+    for path in files_below(Path(folder)):
+        if is_photo(path):
             yield path
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def is_photo(path: Path) -> bool:
+    """Whether a file is a photo or claims to be one."""
+    if path.name.lower() in _NOT_PHOTOS or not is_visible(path.name):
+        return False
+    return _is_named_as_photo(path) or _opens(path)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yields the visible files below `folder` in sorted order, behind links too, each once."""
     visited = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)

@@ -104,7 +104,7 @@ def append_head(extractor: bytes, head: Head) -> bytes:
     dtype = _DTYPES.get(embedding.type)
     if dtype is None or dtype.name not in ("uint8", "int8"):
         raise UserError(
-            f"its output {_name(embedding)} is {dtype or embedding.type}; an embedding must be "
+            f"its output {_name(embedding)} is {_TYPE_NAMES[embedding.type]}; an embedding must be "
             "quantized to uint8 or int8."
         )
     scale, zero_point = _scale_and_zero_point(embedding)

@@ -12,6 +12,8 @@ with job.run(snakemake.log[0]):
         max_skipped=snakemake.params.max_skipped,
         known=dataset.read_known(shards),
         threads=snakemake.threads,
+        # An archive often holds one folder with the classes in it.
+        descend=bool(snakemake.input.photos),
     )
     dataset.write_shards(found, shards)
     dataset.write_skipped(found.skipped, skipped)

@@ -5,5 +5,8 @@ from edgetpu_retrain.head import Head
 
 with job.run(snakemake.log[0]):
     classifier.serialize(
-        snakemake.input.extractor, Head.load(snakemake.input.head), snakemake.output.model
+        snakemake.input.extractor,
+        Head.load(snakemake.input.head),
+        snakemake.output.model,
+        twin=snakemake.input.get("twin"),
     )

@@ -80,6 +80,34 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, content):
         archive.extract(path, tmp_path / "out")
 
 
+def test_a_zip_made_on_macos_keeps_its_names(tmp_path: Path):
+    info = zipfile.ZipInfo("GaXnse/1.jpg")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as zipped:
+        zipped.writestr(info, b"x")
+    content = (tmp_path / "photos.zip").read_bytes()
+    (tmp_path / "photos.zip").write_bytes(content.replace(b"GaXnse", "Gänse".encode()))
+    archive.extract(tmp_path / "photos.zip", tmp_path / "out")
+    assert names_below(tmp_path / "out") == ["Gänse/1.jpg"]
+
+
+@pytest.mark.parametrize("suffix", ["tgz", "zip"])
+def test_a_damaged_archive_is_called_so(tmp_path: Path, suffix):
+    path = tmp_path / f"photos.{suffix}"
+    if suffix == "zip":
+        with zipfile.ZipFile(path, "w") as zipped:
+            zipped.writestr("a/1.jpg", b"x" * 9999)
+        path.write_bytes(path.read_bytes()[:-60])
+    else:
+        with tarfile.open(path, "w:gz") as tar:
+            add(tar, "a/1.jpg")
+        content = bytearray(path.read_bytes())
+        content[-6] ^= 0xFF
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        archive.extract(path, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_truncated_archive_leaves_nothing(tmp_path: Path, shared: Path):
     path = tmp_path / "photos.tgz"
     with (shared / "data" / "flower_photos_1000.tgz").open("rb") as file:

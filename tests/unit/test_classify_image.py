@@ -47,6 +47,8 @@ def test_mistakes_are_explained(classifier, shared: Path, tmp_path: Path):
         ([*classifier, "--input", tmp_path], "there is no photo in this folder"),
         ([*classifier, "--input", bitmap, "--model", "none.tflite"], "there is no such model"),
         ([*classifier, "--input", bitmap, "--label", "none.txt"], "none.txt"),
+        ([*classifier, "--input", bitmap, "--label", bitmap], "sunflower.bmp is no label map"),
+        ([*classifier, "--input", bitmap, "--device", "gpu"], "'gpu' is no device"),
         ([*classifier, "--input", bitmap, "--top_k", "0"], "--top_k must be at least 1"),
     ):
         done = classify(*arguments)

@@ -78,6 +78,11 @@ def test_a_model_of_which_nothing_is_mapped_is_refused(extractor: Path, tmp_path
         ("Invalid model: x.tflite\nModel not quantized", "not quantized throughout"),
         ("Internal compiler error. Aborting!", "take another backbone"),
         ("Compilation child process timeout period exceeded.", r"raise it in the config"),
+        (
+            "Started a compilation timeout timer of 180 seconds.\nCompilation failed due to large "
+            "activation tensors in model.",
+            r"could not compile .*: it printed:",
+        ),
         ("Segmentation fault", "it printed:\n  Segmentation fault"),
     ],
 )

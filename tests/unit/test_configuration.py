@@ -5,7 +5,7 @@ from edgetpu_retrain.configuration import (
     check_split,
     find_backbone,
     find_dataset,
-    numbers_from_text,
+    values_from_text,
 )
 
 DATASETS = {
@@ -48,6 +48,14 @@ def test_a_wrong_backbone_is_explained():
         find_backbone("mobilnet", {"mobilenet": {}, "x": {}})
 
 
+def test_a_compiled_file_is_added_to_a_backbone_of_the_catalogue():
+    catalogue = {"v2": {"tflite": "v2.tflite", "width": 1280}}
+    added = find_backbone({"name": "v2", "compiled": "x.tflite"}, catalogue)
+    assert added == {"name": "v2", "tflite": "v2.tflite", "width": 1280, "compiled": "x.tflite"}
+    own = {"name": "v2", "tflite": "mine.tflite"}
+    assert find_backbone(own, catalogue) == own
+
+
 def test_a_split_leaves_photos_for_training():
     check_split(validation=0.4, test=0.5)
     with pytest.raises(UserError, match="sum must be below 1"):
@@ -59,9 +67,18 @@ def test_numbers_that_arrive_as_text():
         "properties": {
             "seed": {"type": "integer"},
             "name": {"type": "string"},
+            "bad": {"type": "number"},
+            "allow": {"type": "boolean"},
             "training": {"type": "object", "properties": {"rate": {"type": "number"}}},
         }
     }
-    data = {"seed": "1.5", "name": "1", "training": {"rate": "1e-3"}}
-    numbers_from_text(data, schema)
-    assert data == {"seed": "1.5", "name": "1", "training": {"rate": 0.001}}
+    data = {"seed": "1.5", "name": "1", "training": {"rate": "1e-3"}, "allow": "true"}
+    data["bad"] = float("nan")
+    values_from_text(data, schema)
+    assert data == {
+        "seed": "1.5",
+        "name": "1",
+        "training": {"rate": 0.001},
+        "allow": True,
+        "bad": "nan",
+    }

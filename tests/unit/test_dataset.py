@@ -77,7 +77,7 @@ def test_too_many_unreadable_photos_stop_the_run(tmp_path: Path):
     with pytest.raises(UserError, match=r"7 of 17 photos.*10%") as error:
         index(root)
     assert "empty0.jpg: the file is empty" in str(error.value)
-    assert "and 2 more" in str(error.value)
+    assert "and 2 more, in the log" in str(error.value)
     assert len(index(root, max_skipped=0.5).skipped) == 7
 
 
@@ -104,8 +104,26 @@ def test_a_class_without_training_photos_is_named(tmp_path: Path):
 def test_the_one_folder_at_the_top_of_an_archive_is_passed(tmp_path: Path):
     make_photos(tmp_path / "flower_photos", {"a": 4, "b": 4})
     (tmp_path / "__MACOSX").mkdir()
-    found = index(tmp_path)
+    found = index(tmp_path, descend=True)
     assert {photo.label for photo in found.photos} == {"a", "b"}
+    with pytest.raises(
+        UserError, match=r"only the folder 'flower_photos'.*name that one: .*_photo"
+    ):
+        index(tmp_path)
+
+
+def test_photos_outside_of_the_class_folders_are_mentioned(tmp_path: Path, caplog):
+    root = make_photos(tmp_path, {"a": 4, "b": 4})
+    shutil.copy(root / "a" / "0_0.png", root / "stray.png")
+    assert len(index(root).photos) == 8
+    assert "1 photos lie in no class folder and are not used: stray.png" in caplog.text
+
+
+def test_a_class_name_that_no_label_map_can_hold(tmp_path: Path):
+    root = make_photos(tmp_path, {"a": 4, "b": 4})
+    (root / "b").rename(root / "b\nc")
+    with pytest.raises(UserError, match="cannot be a class: rename it"):
+        index(root)
 
 
 NAMES = ["with space.png", "ümläut ß.png", "tab\tand\nnewline.png", '"quoted", comma.png']
@@ -151,8 +169,15 @@ def test_known_photos_are_not_decoded_again(tmp_path: Path, monkeypatch):
         index(root)
 
 
-def test_the_listing_changes_with_the_folder(tmp_path: Path):
-    root = make_photos(tmp_path, {"a": 2, "b": 2})
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_listing_changes_with_the_folder(tmp_path: Path, linked):
+    root = tmp_path / "root"
+    root.mkdir()
+    if linked:
+        for name in ("a", "b"):
+            (tmp_path / "elsewhere" / name).mkdir(parents=True)
+            (root / name).symlink_to(tmp_path / "elsewhere" / name)
+    make_photos(root, {"a": 2, "b": 2})
     seen = {dataset.listing_digest(root)}
     assert dataset.listing_digest(root) in seen
     make_photos(root, {"a": 1}, seed=1)

@@ -63,8 +63,8 @@ def test_a_shard_may_be_empty(extractor: Path, tmp_path: Path):
 
 def test_known_embeddings_are_taken_over(embedded, shard, extractor: Path, monkeypatch):
     opened = []
-    read = embeddings._content
-    monkeypatch.setattr(embeddings, "_content", lambda p: opened.append(p) or read(p))
+    read = dataset.open_photo
+    monkeypatch.setattr(embeddings, "open_photo", lambda p: opened.append(p) or read(p))
     part = embed(shard[:6], extractor, "cpu")
     opened.clear()
     again = embed(shard, extractor, "cpu", known=part)

@@ -129,6 +129,14 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content):
         Interpreter(path, "cpu")
 
 
+def test_a_model_that_is_not_compiled_runs_on_no_edge_tpu(stand_in_library, extractor: Path):
+    with pytest.raises(UserError, match="not compiled for the Edge TPU, so it cannot run on 'usb'"):
+        Interpreter(extractor, "usb")
+    with pytest.raises(UserError, match="'gpu' is no device: use auto, cpu"):
+        Interpreter(extractor, "gpu")
+    assert Interpreter(extractor, "auto").output_size == 1024
+
+
 def test_a_missing_model_is_named(tmp_path: Path):
     with pytest.raises(UserError, match=r"missing\.tflite: there is no such model"):
         Interpreter(tmp_path / "missing.tflite")

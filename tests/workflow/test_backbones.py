@@ -96,6 +96,43 @@ def test_compiling_and_bringing_in_what_was_compiled(
     assert (project / EDGETPU).read_bytes() == model
 
 
+def test_a_compiled_file_that_is_none_is_refused(
+    flowers, project: Path, snakemake: Snakemake, models: Path
+):
+    shared = "../shared/models"
+    tflite = f"tflite: {shared}/mobilenet_v1_0.25_128_quant.tflite"
+    for compiled, message in (
+        ("mobilenet_v1_0.25_128_quant.tflite", "is not compiled for the Edge TPU"),
+        (
+            "mobilenet_v1_1.0_224_quant_embedding_extractor_edgetpu.tflite",
+            "has other inputs or outputs than",
+        ),
+    ):
+        entry = f"{{name: x, {tflite}, compiled: {shared}/{compiled}}}"
+        done = snakemake("--config", f"backbone={entry}", "--", EDGETPU)
+        assert_user_error(done, message)
+        assert not (project / EDGETPU).exists()
+
+
+def test_a_compiled_file_for_a_backbone_of_the_catalogue(flowers, snakemake: Snakemake):
+    compiled = "../shared/models/mobilenet_v1_1.0_224_quant_embedding_extractor_edgetpu.tflite"
+    entry = f"{{name: mobilenet_v1_1.0_224_quant, compiled: {compiled}}}"
+    jobs = jobs_run(snakemake("-n", "--config", f"backbone={entry}", "--", EDGETPU))
+    assert "truncate" in jobs
+    assert "compile" not in jobs
+
+
+def test_an_extractor_where_this_project_would_put_it(
+    flowers, project: Path, snakemake: Snakemake, models: Path
+):
+    own = project / "results/backbones/own/extractor.tflite"
+    own.parent.mkdir(parents=True)
+    shutil.copy(models / "mobilenet_v1_1.0_224_quant_embedding_extractor.tflite", own)
+    entry = f"{{name: own, extractor: {own.relative_to(project)}}}"
+    done = snakemake("--config", f"backbone={entry}", "--", MODEL)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("entry", "parts"),
     [

@@ -1,6 +1,7 @@
 """What a fresh clone would do: no data, no network, no job run."""
 
 import shutil
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,15 @@ import pytest
 import yaml
 
 from edgetpu_retrain.compiler import PROGRAM, can_run_here
-from tests.conftest import ROOT, Snakemake, assert_user_error, copy_project, jobs_run, run_snakemake
+from tests.conftest import (
+    ROOT,
+    Snakemake,
+    assert_user_error,
+    copy_project,
+    jobs_run,
+    run_in,
+    run_snakemake,
+)
 
 BACKBONES = yaml.safe_load((ROOT / "workflow/backbones.yaml").read_text())
 DATASETS = yaml.safe_load((ROOT / "workflow/datasets.yaml").read_text())
@@ -113,6 +122,7 @@ def test_the_number_of_shards(clone: Path):
         ("split={tests: 0.1}", ["'split.tests'", "Did you mean test"]),
         ("seed=first", ["seed is 'first'"]),
         ("shards=0", ["shards is 0"]),
+        ("training={reg: nan}", ["training.reg is 'nan'"]),
         ("max_skipped=2", ["max_skipped is 2"]),
         ("training={learning_rate: fast}", ["training.learning_rate is 'fast'"]),
         ("training={iterations: 5}", ["'training.iterations'", "num_iter"]),
@@ -124,6 +134,45 @@ def test_a_wrong_configuration_is_one_clear_message(clone: Path, setting, parts)
     message = [line for line in done.stderr.splitlines() if line.startswith("config")]
     assert len(message) == 1
     assert jobs_run(done) == []
+
+
+def test_the_command_line_replaces_a_backbone_and_adds_to_other_mappings(
+    snakemake: Snakemake, project: Path
+):
+    settings = (project / "config.yaml").read_text()
+    mine = "backbone: {name: a, tflite: config.yaml, compiled: Snakefile}\n"
+    settings = settings.replace("backbone: mobilenet_v1_1.0_224\n", mine)
+    (project / "config.yaml").write_text(settings)
+    done = snakemake(
+        *("-n", "--config", "backbone={name: b, extractor: config.yaml}", "device=cpu"),
+        *("compiler={allow_cpu_operators: true}", "training={learning_rate: 1e-3}"),
+        *("--", "retrained_model_edgetpu.tflite"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "compile" in jobs_run(done)
+    assert "truncate" not in jobs_run(done)
+
+
+def test_auto_is_the_cpu_where_nothing_compiled_can_be_had(clone: Path, tmp_path: Path):
+    """On a machine with an Edge TPU, as a stand-in for PyCoral has it, but without a compiler."""
+    package = tmp_path / "pycoral" / "utils"
+    package.mkdir(parents=True)
+    for name in ("../__init__.py", "__init__.py"):
+        (package / name).touch()
+    listing = "def list_edge_tpus():\n    return [{'type': 'usb', 'path': '/sys/x'}]\n"
+    (package / "edgetpu.py").write_text(listing)
+    for sources, compiled in (("compiler={path: Snakefile}", 1), ("backbone=sample", 0)):
+        target = "retrained_model.tflite"
+        arguments = ["-n", "--config", "backbone=sample", sources, "--", target]
+        program = [sys.executable, "-m", "snakemake", "--cores", "1"]
+        if not compiled:
+            # As on a Raspberry Pi.
+            code = "import platform, runpy, sys; platform.machine = lambda: 'aarch64';"
+            code += "sys.argv[0] = 'snakemake'; runpy.run_module('snakemake', run_name='__main__')"
+            program = [sys.executable, "-c", code, "--cores", "1"]
+        done = run_in(clone, "env", f"PYTHONPATH={tmp_path}", *program, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert jobs_run(done).count("compile") == compiled
 
 
 def test_a_second_configuration_file_overrides_the_first(snakemake: Snakemake, project: Path):

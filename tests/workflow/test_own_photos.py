@@ -127,6 +127,20 @@ def test_a_wrong_checksum(own: Path, project: Path, snakemake: Snakemake):
     )
 
 
+def test_training_that_diverges(own: Path, snakemake: Snakemake):
+    done = snakemake("--config", "training={learning_rate: 1e38}", "--", TARGET)
+    assert_user_error(done, "Training diverged", "lower training.learning_rate")
+
+
+def test_names_with_braces(own: Path, project: Path, snakemake: Snakemake):
+    own.rename(project / "we{i}rd")
+    done = snakemake("--config", "dataset=we{i}rd", "--", TARGET)
+    assert done.returncode == 0, done.stderr
+    shutil.make_archive(str(project / "a{b}"), "zip", project / "we{i}rd")
+    done = snakemake("--config", "dataset=a{b}.zip", "--", TARGET)
+    assert_user_error(done, "dataset is 'a{b}.zip'", "Rename it")
+
+
 def test_an_edge_tpu_that_is_not_there(own: Path, snakemake: Snakemake):
     done = snakemake("--config", "device=usb:3", "--", TARGET)
     assert_user_error(done, "The Edge TPU 'usb:3' cannot be used", "Likely causes")

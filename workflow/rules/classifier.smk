@@ -18,7 +18,7 @@ rule train:
 
 rule serialize:
     input:
-        extractor=lambda wildcards: extractor(wildcards.twin),
+        unpack(extractor_and_twin),
         head=f"{RESULTS}/head.npz",
     output:
         model=f"{RESULTS}/retrained_model{{twin}}.tflite",

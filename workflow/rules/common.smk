@@ -1,3 +1,4 @@
+import copy
 import os
 import shutil
 import sys
@@ -25,7 +26,7 @@ def read_yaml(name):
 
 
 def check(data, schema, what):
-    configuration.numbers_from_text(data, read_yaml(f"schemas/{schema}.schema"))
+    configuration.values_from_text(data, read_yaml(f"schemas/{schema}.schema"))
     try:
         validate(data, f"../schemas/{schema}.schema.yaml")
     except WorkflowError as error:
@@ -34,14 +35,16 @@ def check(data, schema, what):
 
 def resolve_config():
     """Returns the dataset and the backbone that the configuration names."""
+    # Snakemake merges mappings; a backbone given on the command line replaces the file's whole.
+    overwritten = workflow.config_settings.overwrite_config
+    if "backbone" in overwritten:
+        config["backbone"] = copy.deepcopy(overwritten["backbone"])
     check(config, "config", "config")
     configuration.check_split(**config["split"])
     dataset = configuration.find_dataset(
         config["dataset"], read_yaml("datasets"), config.get("dataset_sha256")
     )
-    entry = config["backbone"]
-    if isinstance(entry, str):
-        entry = configuration.find_backbone(entry, read_yaml("backbones"))
+    entry = configuration.find_backbone(config["backbone"], read_yaml("backbones"))
     check(entry, "backbone", "config: backbone")
     return dataset, configuration.parse_backbone(entry)
 
@@ -51,7 +54,6 @@ try:
 except UserError as error:
     sys.exit(str(error))
 
-DEVICE = resolve_device(config["device"])
 SHARDS = [f"{i:02d}" for i in range(config["shards"])]
 DATASET_RESOURCES = f"resources/datasets/{DATASET.name}"
 BACKBONE_RESOURCES = f"resources/backbones/{BACKBONE.name}"
@@ -113,6 +115,24 @@ def compiler_program():
     if compiler_fetched():
         return f"{compiler_fetched()}/usr/bin/{PROGRAM}"
     return config["compiler"].get("path") or shutil.which(PROGRAM)
+
+
+def extractor_and_twin(wildcards):
+    """What a head is appended to; for the Edge TPU also the extractor that it must agree with."""
+    found = {"extractor": extractor(wildcards.twin)}
+    if wildcards.twin and not config["compiler"]["allow_cpu_operators"]:
+        found["twin"] = extractor("")
+    return found
+
+
+def choose_device():
+    """The configured device; auto is the CPU where no compiled extractor can be had."""
+    if config["device"] == "auto" and not (BACKBONE.compiled or compiler_program()):
+        return "cpu"
+    return resolve_device(config["device"])
+
+
+DEVICE = choose_device()
 
 
 def device_twin():

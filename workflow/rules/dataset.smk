@@ -14,7 +14,7 @@ rule fetch_dataset:
 
 rule extract_dataset:
     input:
-        archive=archive(),
+        archive=lambda wildcards: archive(),
     output:
         photos=directory(f"{DATASET_RESOURCES}/photos"),
     log:
@@ -54,7 +54,7 @@ checkpoint index_photos:
         "../envs/retrain.yaml"
     threads: 8
     params:
-        folder=DATASET.folder,
+        folder=lambda wildcards: DATASET.folder,
         listing=listing_digest(DATASET.folder) if DATASET.folder else "",
         split=config["split"],
         max_skipped=config["max_skipped"],

@@ -1,7 +1,7 @@
 rule embed:
     input:
         manifest=manifest,
-        extractor=extractor(device_twin()),
+        extractor=lambda wildcards: extractor(device_twin()),
     output:
         # update keeps the earlier file readable: photos that are in it are not embedded again.
         embeddings=update(f"{RESULTS}/embeddings/{{shard}}.npz"),

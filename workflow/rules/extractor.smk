@@ -11,24 +11,27 @@ rule fetch_backbone:
         "../../scripts/fetch_backbone.py"
 
 
-rule truncate:
-    input:
-        network=lambda wildcards: network(),
-    output:
-        extractor=f"{EXTRACTORS}/extractor.tflite",
-    log:
-        f"logs/backbones/{BACKBONE.name}/truncate.log",
-    conda:
-        "../envs/tensorflow.yaml"
-    params:
-        kind="frozen_graph" if BACKBONE.frozen_graph else "tflite",
-        tensor=BACKBONE.tensor,
-        input=BACKBONE.input,
-        mean=BACKBONE.mean,
-        std=BACKBONE.std,
-        width=BACKBONE.width,
-    script:
-        "../../scripts/truncate.py"
+# Where the user names a file, no rule may claim to make it.
+if not BACKBONE.extractor:
+
+    rule truncate:
+        input:
+            network=lambda wildcards: network(),
+        output:
+            extractor=f"{EXTRACTORS}/extractor.tflite",
+        log:
+            f"logs/backbones/{BACKBONE.name}/truncate.log",
+        conda:
+            "../envs/tensorflow.yaml"
+        params:
+            kind="frozen_graph" if BACKBONE.frozen_graph else "tflite",
+            tensor=BACKBONE.tensor,
+            input=BACKBONE.input,
+            mean=BACKBONE.mean,
+            std=BACKBONE.std,
+            width=BACKBONE.width,
+        script:
+            "../../scripts/truncate.py"
 
 
 rule fetch_compiler:
@@ -44,22 +47,24 @@ rule fetch_compiler:
         "../../scripts/fetch_compiler.py"
 
 
-rule compile:
-    input:
-        extractor=extractor(""),
-        compiler=compiler_fetched(),
-    output:
-        compiled=f"{EXTRACTORS}/extractor_edgetpu.tflite",
-        printed=f"{EXTRACTORS}/compilation.txt",
-        report=f"{EXTRACTORS}/compilation.json",
-    log:
-        f"logs/backbones/{BACKBONE.name}/compile.log",
-    conda:
-        "../envs/retrain.yaml"
-    params:
-        program=compiler_program(),
-        timeout=config["compiler"]["timeout"],
-        min_runtime_version=config["compiler"].get("min_runtime_version"),
-        allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
-    script:
-        "../../scripts/compile.py"
+if not BACKBONE.compiled:
+
+    rule compile:
+        input:
+            extractor=lambda wildcards: extractor(""),
+            compiler=compiler_fetched(),
+        output:
+            compiled=f"{EXTRACTORS}/extractor_edgetpu.tflite",
+            printed=f"{EXTRACTORS}/compilation.txt",
+            report=f"{EXTRACTORS}/compilation.json",
+        log:
+            f"logs/backbones/{BACKBONE.name}/compile.log",
+        conda:
+            "../envs/retrain.yaml"
+        params:
+            program=lambda wildcards: compiler_program(),
+            timeout=config["compiler"]["timeout"],
+            min_runtime_version=config["compiler"].get("min_runtime_version"),
+            allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
+        script:
+            "../../scripts/compile.py"
