@@ -15,7 +15,7 @@ include: "workflow/rules/embeddings.smk"
 include: "workflow/rules/classifier.smk"
 
 
-# Without a target, Snakemake makes the first rule's input.
+# What is made where no target is named.
 rule all:
     default_target: True
     input:
