@@ -146,18 +146,20 @@ def test_an_edge_tpu_that_is_not_there(own: Path, snakemake: Snakemake):
     assert_user_error(done, "The Edge TPU 'usb:3' cannot be used", "Likely causes")
 
 
-def test_a_run_that_is_killed_goes_on(own: Path, project: Path, snakemake: Snakemake):
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_killed_goes_on(own: Path, project: Path, snakemake: Snakemake, by):
     command = [Path(sys.executable).with_name("snakemake"), "--cores", "2", TARGET]
     process = subprocess.Popen(
-        command, cwd=project, start_new_session=True, stderr=subprocess.PIPE, text=True,
+        command, cwd=project, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
     )  # fmt: skip
     folder = project / f"results/photos/{MODEL}/embeddings"
     deadline = time.monotonic() + 120
     while len(list(folder.glob("*.npz"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGTERM)
-    process.communicate()
+    os.killpg(process.pid, by)
+    process.wait(timeout=60)
     done = {path.name for path in folder.glob("*.npz")}
     assert done
     assert not (project / TARGET).exists()

@@ -20,6 +20,32 @@ os.environ |= {
 }
 
 
+def drop_stale_lock():
+    """Removes Snakemake's lock of this folder where the run that took it was killed.
+
+    Every run holds a lock of the kernel's as well, which ends with its process, however that ends.
+    Where another run has it, Snakemake's own lock is left to speak.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    state = Path(".snakemake")
+    state.mkdir(exist_ok=True)
+    holder = open(state / "running", "w")
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return None
+    for lock in (state / "locks").glob("*.lock"):
+        lock.unlink(missing_ok=True)
+    return holder
+
+
+# Open as long as this process lives.
+RUNNING = drop_stale_lock()
+
+
 def read_yaml(name):
     with open(Path(workflow.basedir, "workflow", f"{name}.yaml")) as file:
         return yaml.safe_load(file)
