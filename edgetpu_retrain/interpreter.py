@@ -21,6 +21,7 @@ _EDGETPU_LIBRARIES = {
     "Darwin": "libedgetpu.1.dylib",
     "Windows": "edgetpu.dll",
 }
+_FILE_IDENTIFIER = b"TFL3"
 _CUSTOM_OP = b"edgetpu-custom-op"
 # (vendor, product) before and after the first use since it was plugged in.
 _USB_IDS = {("1a6e", "089a"), ("18d1", "9302")}
@@ -126,6 +127,9 @@ class Interpreter:
         if not path.is_file():
             raise UserError(f"{path}: there is no such model.")
         content = path.read_bytes()
+        # LiteRT verifies a file before it uses it; tflite-runtime crashes on what is no model.
+        if content[4:8] != _FILE_IDENTIFIER:
+            raise UserError(f"{path} is not a TFLite model (it lacks the identifier TFL3).")
         delegates = []
         if is_compiled(content):
             delegates = [_edgetpu_delegate(load_delegate, path, device)]

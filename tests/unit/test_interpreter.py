@@ -121,11 +121,24 @@ def test_a_device_that_is_listed_but_refuses(stand_in_library, compiled: Path):
         Interpreter(compiled, "usb:7")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a model", b"\x1c\0\0\0TFL3" + b"\xff" * 99])
+@pytest.mark.parametrize("content", [b"", b"not a model", b"PK\3\4" + b"\xff" * 99])
 def test_what_is_no_model_is_refused(tmp_path: Path, content):
     path = tmp_path / "model.tflite"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match=r"model\.tflite is not a TFLite model"):
+        Interpreter(path, "cpu")
+
+
+@pytest.mark.skipif(
+    interpreter._runtime()[0].__module__.startswith("tflite_runtime"),
+    reason="tflite-runtime does not verify a file: a damaged model can crash it",
+)
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_a_model_that_was_cut_short_is_refused(tmp_path: Path, models: Path, kept):
+    content = (models / "mobilenet_v1_0.25_128_quant.tflite").read_bytes()
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(UserError, match=r"model\.tflite cannot be loaded"):
         Interpreter(path, "cpu")
 
 
