@@ -1,6 +1,7 @@
 """A folder of one's own photos: broken ones, more of them, and runs that are cut short."""
 
 import csv
+import functools
 import os
 import shutil
 import signal
@@ -146,13 +147,15 @@ def test_an_edge_tpu_that_is_not_there(own: Path, snakemake: Snakemake):
     assert_user_error(done, "The Edge TPU 'usb:3' cannot be used", "Likely causes")
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])  # Ctrl-C, a power cut
 def test_a_run_that_is_killed_goes_on(own: Path, project: Path, snakemake: Snakemake, by):
     command = [Path(sys.executable).with_name("snakemake"), "--cores", "2", TARGET]
     process = subprocess.Popen(
         command, cwd=project, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        # A shell's background jobs, and what they start, ignore SIGINT.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     folder = project / f"results/photos/{MODEL}/embeddings"
     deadline = time.monotonic() + 120
