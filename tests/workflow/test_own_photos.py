@@ -159,15 +159,15 @@ def test_a_run_that_is_killed_goes_on(own: Path, project: Path, snakemake: Snake
     )  # fmt: skip
     folder = project / f"results/photos/{MODEL}/embeddings"
     deadline = time.monotonic() + 120
-    while len(list(folder.glob("*.npz"))) < 2 and time.monotonic() < deadline:
+    # Two jobs at a time: of four files, two or more are of jobs that had ended.
+    while len(list(folder.glob("*.npz"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, by)
     process.wait(timeout=60)
-    done = {path.name for path in folder.glob("*.npz")}
-    assert done
+    assert len(list(folder.glob("*.npz"))) >= 4
     assert not (project / TARGET).exists()
     again = snakemake(TARGET)
     assert again.returncode == 0, again.stderr
-    assert jobs_run(again).count("embed") <= 8 - 1
+    assert jobs_run(again).count("embed") <= 8 - 2
     assert len(dataset.read_shard(project / "results/photos/shards/00.tsv")) > 0
     assert len(embedded(project).photos) == 50
