@@ -38,8 +38,18 @@ _KNOWN_FAILURES = {
         "the compiler itself failed on this model: take another backbone, or try "
         "compiler.min_runtime_version: 13"
     ),
-    r"[Tt]imed out|timeout period exceeded|exceeded the timeout": (
-        "the compiler took longer than compiler.timeout: raise it in the config"
+    r"Compilation timeout": (
+        "the compiler took longer than compiler.timeout: raise it in the config, or take a "
+        "backbone with a smaller input"
+    ),
+    r"large activation tensors": (
+        "a layer's output does not fit the Edge TPU's memory: take a backbone with a smaller input"
+    ),
+    r"unresolved custom op: (\w+)": (
+        "the model holds the operator {0}, which is not one of TFLite's own: take another backbone"
+    ),
+    r"dynamic-sized tensors": (
+        "the shapes of the model's tensors are not fixed: convert it with a fixed input shape"
     ),
 }
 _MAPPED = re.compile(r"^([A-Z][A-Z0-9_]+)\s+(\d+)\s+(.+?)\s*$", re.MULTILINE)
@@ -204,7 +214,7 @@ def _run(
             timeout=timeout + 30,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return "timeout period exceeded", False
+        return "Compilation timeout", False
     except OSError as error:
         raise UserError(f"{program} cannot be run: {error.strerror}. {_ELSEWHERE}") from error
     return done.stdout + done.stderr, done.returncode == 0
