@@ -142,12 +142,20 @@ def test_without_a_compiler_the_ways_out_are_named(extractor: Path, tmp_path: Pa
         compile_with(extractor, tmp_path / "none")
 
 
-def tar(name: str, content: bytes, mode: int = 0o755, compression: str = "gz") -> bytes:
+# Laid out as the real package: a script that finds its program beside itself.
+PROGRAM_FILES = {
+    "./usr/bin/edgetpu_compiler": b'#!/bin/sh\n"$(dirname "$0")"/edgetpu_compiler_bin/program\n',
+    "./usr/bin/edgetpu_compiler_bin/program": b"#!/bin/sh\necho a stand-in\n",
+}
+
+
+def tar(compression: str) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as archive:
-        info = tarfile.TarInfo(name)
-        info.size, info.mode = len(content), mode
-        archive.addfile(info, io.BytesIO(content))
+        for name, content in PROGRAM_FILES.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), 0o755
+            archive.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
 
 
@@ -162,11 +170,7 @@ def debian_package(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("kind", ["deb", "tar.gz"])
 def test_the_compiler_is_fetched_and_runs_where_it_is_unpacked(tmp_path: Path, serve, kind):
-    name, script = "./usr/bin/edgetpu_compiler", b"#!/bin/sh\necho a stand-in\n"
-    if kind == "deb":
-        package = debian_package(tar(name, script, compression="xz"))
-    else:
-        package = tar(name, script)
+    package = debian_package(tar("xz")) if kind == "deb" else tar("gz")
     address, checksums = serve({"/package": package})
     sources = [
         {"url": f"{address}/gone", "md5": "0" * 32},
