@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,10 @@ from edgetpu_retrain import files
 from edgetpu_retrain.errors import UserError
 
 _SHOWN_LINES = 5
+_SHOWN_COLUMNS = 300
+_LOG_LINE = re.compile(r"WARNING: All log messages before|[IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] ")
+# "... error: 'tf.X' op is neither a custom op nor a flex op", and the exception that ends it all.
+_ERROR_LINE = re.compile(r"(^|\s)error: |^(\w+\.)*\w*(Error|Exception): ")
 _MAX_SUGGESTIONS = 5
 _POOLS = ("AvgPool", "Mean")
 
@@ -121,8 +126,12 @@ def _converter() -> str:
 
 
 def _last_words(output: str) -> str:
+    """Returns what a tool gives as its error, else its last lines; without TensorFlow's log."""
     lines = [line.rstrip() for line in output.splitlines() if line.strip()]
-    return "\n".join(f"  {line}" for line in lines[-_SHOWN_LINES:])
+    lines = [line for line in lines if not _LOG_LINE.match(line)]
+    errors = [line for line in lines if _ERROR_LINE.search(line)]
+    shown = list(dict.fromkeys(errors or lines))[-_SHOWN_LINES:]
+    return "\n".join(f"  {line[:_SHOWN_COLUMNS]}" for line in shown)
 
 
 def _print_nodes(graph: str) -> None:

@@ -18,14 +18,15 @@ class Head:
     Attributes:
         weights: [D, C] float32.
         biases: [C] float32.
-        logit_range: (lowest, highest) logit over the training embeddings, or None if unknown.
+        logit_range: (lowest, highest) logit over the training embeddings; None where nobody
+            knows, at a loss of resolution in the file.
         classes: names of the classes, in the order of the columns.
         training: how it was trained.
     """
 
     weights: np.ndarray
     biases: np.ndarray
-    logit_range: tuple[float, float] | None = None
+    logit_range: tuple[float, float] | None
     classes: tuple[str, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
 

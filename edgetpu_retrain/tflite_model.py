@@ -9,6 +9,7 @@ Parts of a model are named as TFLite's schema names them
 
 import argparse
 import difflib
+import logging
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from ai_edge_litert import schema_py_generated as schema
 from edgetpu_retrain import files, job
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
+
+log = logging.getLogger(__name__)
 
 _FILE_IDENTIFIER = b"TFL3"
 _DTYPES: dict[int, np.dtype] = {
@@ -66,9 +69,34 @@ def read(content: bytes) -> schema.ModelT:
     if content[4:8] != _FILE_IDENTIFIER:
         raise UserError("not a TFLite model (the file lacks the identifier TFL3).")
     try:
-        return schema.ModelT.InitFromPackedBuf(content, 0)
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        _check_references(model)
     except (struct.error, IndexError, ValueError, TypeError) as error:
-        raise UserError(f"a damaged TFLite model: {error}.") from error
+        raise UserError(f"a damaged or incomplete TFLite model ({error}).") from error
+    return model
+
+
+def _check_references(model: schema.ModelT) -> None:
+    """Raises an IndexError or TypeError where a part of a model refers to one that is not there."""
+    _check_indices([0], len(model.subgraphs))
+    _check_indices([entry.buffer for entry in _some(model.metadata)], len(model.buffers))
+    for subgraph in model.subgraphs:
+        count = len(subgraph.tensors)
+        _check_indices([tensor.buffer for tensor in subgraph.tensors], len(model.buffers))
+        _check_indices([tensor.type for tensor in subgraph.tensors], len(_TYPE_NAMES))
+        _check_indices([*subgraph.inputs, *subgraph.outputs], count)
+        for operator in subgraph.operators:
+            _check_indices([operator.opcodeIndex], len(model.operatorCodes))
+            operator.inputs, operator.outputs = _some(operator.inputs), _some(operator.outputs)
+            # Missing optional inputs are numbered -1.
+            _check_indices([i for i in operator.inputs if i != -1], count)
+            _check_indices(operator.outputs, count)
+
+
+def _check_indices(indices: Iterable[int], count: int) -> None:
+    for i in indices:
+        if not 0 <= i < count:
+            raise IndexError(f"it refers to part {i} of {count}")
 
 
 def write(model: schema.ModelT) -> bytes:
@@ -90,7 +118,8 @@ def append_head(extractor: bytes, head: Head) -> bytes:
         extractor: bytes of a .tflite file with one subgraph, whose one output is a quantized
             embedding of shape [1, 1, 1, D] or [1, D].
         head: the layer, for D-wide embeddings. Its logit range becomes the range of the layer's
-            output; where there is none, every logit that the embedding's dtype allows for fits.
+            output. Where there is none, every logit that the embedding's dtype allows for fits;
+            that is several times what photos reach, so close classes get the same score.
 
     Returns:
         The bytes of the classifier.
@@ -196,40 +225,48 @@ def _single_output(model: schema.ModelT) -> tuple[schema.SubGraphT, int]:
 
 def _name(tensor: schema.TensorT) -> str:
     # The converter joins the names of operators that it fused by semicolons.
-    first, *fused = (tensor.name or b"").decode().split(";")
+    first, *fused = _full_name(tensor).split(";")
     return repr(first) + ("..." if fused else "")
 
 
+def _full_name(tensor: schema.TensorT) -> str:
+    return (tensor.name or b"").decode(errors="replace")
+
+
 def _quantize_weights(weights: np.ndarray, dtype: np.dtype) -> _Quantized:
-    """Quantizes weights [C, D]: int8 symmetric, uint8 over a range that contains 0."""
+    """Quantizes weights [C, D]: int8 symmetric, uint8 over a range that contains 0.
+
+    The lowest value stays unused, as in quantization-aware training (``narrow_range`` of
+    TensorFlow's FakeQuant), so the layers of such networks keep their weights' exact values.
+    """
     if dtype == np.int8:
         scale = float(np.abs(weights).max()) / 127 or 1.0
         return _Quantized(np.round(weights / scale).astype(np.int8), scale, 0)
-    scale, zero_point = _range_quantization(float(weights.min()), float(weights.max()), dtype)
-    values = (np.round(weights / scale) + zero_point).clip(0, 255)
+    scale, zero_point = _range_quantization(float(weights.min()), float(weights.max()), 1, 255)
+    values = (np.round(weights / scale) + zero_point).clip(1, 255)
     return _Quantized(values.astype(np.uint8), scale, zero_point)
 
 
-def _range_quantization(low: float, high: float, dtype: np.dtype) -> tuple[float, int]:
-    """Returns scale and zero point such that [low, high], widened to contain 0, fits."""
+def _range_quantization(low: float, high: float, first: int, last: int) -> tuple[float, int]:
+    """Returns scale and zero point that map [low, high], widened to contain 0, to first..last."""
     low, high = min(low, 0.0), max(high, 0.0)
-    limits = np.iinfo(dtype)
-    scale = (high - low) / (limits.max - limits.min) or 1.0
-    return scale, round(limits.min - low / scale)
+    scale = (high - low) / (last - first) or 1.0
+    return scale, round(first - low / scale)
 
 
 def _logit_quantization(
     head: Head, dtype: np.dtype, scale: float, zero_point: int
 ) -> tuple[float, int]:
+    limits = np.iinfo(dtype)
     if head.logit_range is not None:
         low, high = head.logit_range
     else:
-        limits = np.iinfo(dtype)
+        log.warning("The layer's logits are not known; its scores may be coarse.")
         extremes = [scale * (limit - zero_point) for limit in (limits.min, limits.max)]
         reach = np.stack([extreme * head.weights for extreme in extremes])
         low = float((reach.min(axis=0).sum(axis=0) + head.biases).min())
         high = float((reach.max(axis=0).sum(axis=0) + head.biases).max())
-    return _range_quantization(low, high, dtype)
+    return _range_quantization(low, high, limits.min, limits.max)
 
 
 def truncate(content: bytes, tensor: str | None = None) -> bytes:
@@ -251,20 +288,8 @@ def truncate(content: bytes, tensor: str | None = None) -> bytes:
             vector; the text lists the last operators.
     """
     model = read(content)
-    subgraph = _check_uncompiled(model)
     cut = find_cut(model) if tensor is None else _find_tensor(model, tensor)
-    embedding = subgraph.tensors[cut]
-    if _DTYPES.get(embedding.type) not in (np.dtype(np.uint8), np.dtype(np.int8)):
-        raise UserError(
-            f"its tensor {_name(embedding)} is {_TYPE_NAMES[embedding.type]}: a model for the Edge "
-            "TPU must be quantized to uint8 or int8 first."
-        )
-    shape = [int(n) for n in embedding.shape]
-    if shape[:-1] not in ([1], [1, 1, 1]):
-        raise UserError(
-            f"its tensor {_name(embedding)} has the shape {shape}; an embedding is a vector, "
-            f"[1, D] or [1, 1, 1, D].\n{_tail(model)}"
-        )
+    subgraph = model.subgraphs[0]
     subgraph.operators = _needed_operators(subgraph, cut)
     subgraph.outputs = [cut]
     for signature in model.signatureDefs or []:
@@ -284,7 +309,8 @@ def find_cut(model: schema.ModelT) -> int:
         The tensor's index.
 
     Raises:
-        UserError: there is no such place; the text lists the last operators.
+        UserError: there is no such place, or the values there are no quantized vector; the text
+            lists the last operators.
     """
     subgraph = _check_uncompiled(model)
     if len(subgraph.outputs) != 1:
@@ -297,14 +323,32 @@ def find_cut(model: schema.ModelT) -> int:
         operator = writers[tensor]
         name = operator_name(model, operator)
         if name == "FULLY_CONNECTED" or (name == "CONV_2D" and _is_1x1(subgraph, operator)):
-            return int(operator.inputs[0])
+            return _check_embedding(model, int(operator.inputs[0]))
         if name not in _TAIL:
             break
         tensor = int(operator.inputs[0])
     raise UserError(
-        "it does not end in a fully connected layer or a 1x1 convolution, so there is no last "
-        f"layer to cut off.\n{_tail(model)}"
+        "it does not end in a fully connected layer or a 1x1 convolution (and at most a softmax), "
+        "so no last layer to cut off was found. If it is a classifier, name the tensor to cut at; "
+        f"if it is an extractor already, give it as one.\n{_tail(model)}"
     )
+
+
+def _check_embedding(model: schema.ModelT, index: int) -> int:
+    """Returns the index of a tensor that can be an extractor's output; others are refused."""
+    tensor = model.subgraphs[0].tensors[index]
+    if _DTYPES.get(tensor.type) not in (np.dtype(np.uint8), np.dtype(np.int8)):
+        raise UserError(
+            f"its tensor {_name(tensor)} is {_TYPE_NAMES[tensor.type]}: a model for the Edge TPU "
+            f"must be quantized to uint8 or int8 first.\n{_tail(model)}"
+        )
+    shape = [int(n) for n in _some(tensor.shape)]
+    if shape[:-1] not in ([1], [1, 1, 1]):
+        raise UserError(
+            f"its tensor {_name(tensor)} has the shape {shape}; an embedding is a vector, [1, D] "
+            f"or [1, 1, 1, D].\n{_tail(model)}"
+        )
+    return index
 
 
 def _is_1x1(subgraph: schema.SubGraphT, operator: schema.OperatorT) -> bool:
@@ -316,7 +360,7 @@ def _check_uncompiled(model: schema.ModelT) -> schema.SubGraphT:
     if is_compiled(model):
         raise UserError(
             "it is compiled for the Edge TPU already, which locks its layers; take the model that "
-            "it was compiled from."
+            f"it was compiled from.\n{_tail(model)}"
         )
     if len(model.subgraphs) != 1:
         raise UserError(f"it has {len(model.subgraphs)} subgraphs; a classifier has one.")
@@ -324,19 +368,22 @@ def _check_uncompiled(model: schema.ModelT) -> schema.SubGraphT:
 
 
 def _find_tensor(model: schema.ModelT, name: str) -> int:
-    subgraph = model.subgraphs[0]
-    written = {int(o) for operator in subgraph.operators for o in operator.outputs}
-    names: dict[str, int] = {}
-    for i in sorted(written):
-        full = (subgraph.tensors[i].name or b"").decode()
-        names |= {full.split(";")[0]: i, full: i}
-    if name not in names:
-        near = difflib.get_close_matches(
-            name, [n for n in names if ";" not in n], n=_MAX_SUGGESTIONS, cutoff=0.3
-        )
+    """Finds a tensor by its name, or by the first of the names that the converter joined."""
+    subgraph = _check_uncompiled(model)
+    written = sorted({int(o) for operator in subgraph.operators for o in operator.outputs})
+    whole = {_full_name(subgraph.tensors[i]): i for i in written}
+    first: dict[str, list[int]] = {}
+    for full, i in whole.items():
+        first.setdefault(full.split(";")[0], []).append(i)
+    found = [whole[name]] if name in whole else first.get(name, [])
+    if not found:
+        near = difflib.get_close_matches(name, first, n=_MAX_SUGGESTIONS, cutoff=0.3)
         hint = f" The nearest names are: {', '.join(near)}." if near else ""
         raise UserError(f"no operator in it writes a tensor {name!r}.{hint}\n{_tail(model)}")
-    return names[name]
+    if len(found) > 1:
+        names = "\n".join(f"  {_full_name(subgraph.tensors[i])}" for i in found)
+        raise UserError(f"several tensors begin with {name!r}; name one of them whole:\n{names}")
+    return _check_embedding(model, found[0])
 
 
 def _tail(model: schema.ModelT) -> str:
@@ -403,7 +450,7 @@ def _drop_unused(model: schema.ModelT) -> None:
         operator.opcodeIndex = codes[operator.opcodeIndex]
 
 
-def _some(found: Iterable | None) -> Iterable:
+def _some(found: Sequence | None) -> Sequence:
     return () if found is None else found
 
 
@@ -427,7 +474,7 @@ def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
     """Returns an operator's name, that of a custom one in its own spelling."""
     code = model.operatorCodes[operator.opcodeIndex]
     if code.customCode:
-        return code.customCode.decode()
+        return code.customCode.decode(errors="replace")
     return _OPERATOR_NAMES.get(builtin_code(code), f"BUILTIN_{builtin_code(code)}")
 
 
@@ -476,7 +523,26 @@ def _scale_and_zero_point(tensor: schema.TensorT) -> tuple[float | None, int | N
     quantization = tensor.quantization
     if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
         return None, None
+    if quantization.zeroPoint is None or len(quantization.zeroPoint) != 1:
+        return None, None
     return float(quantization.scale[0]), int(quantization.zeroPoint[0])
+
+
+def operators(content: bytes) -> list[str]:
+    """Returns the names of a .tflite file's operators, in their order."""
+    model = read(content)
+    return [operator_name(model, operator) for operator in model.subgraphs[0].operators]
+
+
+def float_operators(content: bytes) -> list[str]:
+    """Returns the names of the operators that write float values, in their order."""
+    model = read(content)
+    subgraph = model.subgraphs[0]
+    return [
+        operator_name(model, operator)
+        for operator in subgraph.operators
+        if any(subgraph.tensors[i].type == schema.TensorType.FLOAT32 for i in operator.outputs)
+    ]
 
 
 def compiled_packages(content: bytes) -> int:
@@ -484,7 +550,7 @@ def compiled_packages(content: bytes) -> int:
     model = read(content)
     return sum(
         operator_name(model, operator).encode() == _CUSTOM_OP
-        and _DARWINN_IDENTIFIER in bytes(operator.customOptions)
+        and _DARWINN_IDENTIFIER in bytes(_some(operator.customOptions))
         for operator in model.subgraphs[0].operators
     )
 
@@ -527,6 +593,8 @@ def _describe_quantized(tensor: schema.TensorT) -> str:
     if len(quantization.scale) > 1:
         return f"{_describe(tensor)}, {len(quantization.scale)} scales"
     scale, zero_point = _scale_and_zero_point(tensor)
+    if scale is None:
+        return _describe(tensor)
     return f"{_describe(tensor)}, scale {scale:.7g}, zero point {zero_point}"
 
 

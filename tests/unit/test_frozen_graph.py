@@ -8,7 +8,7 @@ from ai_edge_litert.interpreter import Interpreter as Runtime
 from ai_edge_litert.interpreter import OpResolverType
 from PIL import Image
 
-from edgetpu_retrain import UserError, frozen_graph, tflite_model
+from edgetpu_retrain import UserError, extractor, frozen_graph, tflite_model
 
 SAMPLE = Path(__file__).parents[2] / "workflow/sample/mobilenet_v1_0.25_96_quant_frozen.pb"
 POOL = "MobilenetV1/Logits/AvgPool_1a/AvgPool"
@@ -92,6 +92,20 @@ def test_the_converter_s_own_words_are_shown(tmp_path: Path, monkeypatch):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_of_the_converter_s_trace_the_error_is_shown(tmp_path: Path):
+    with pytest.raises(UserError, match=r"error: 'tf\.Placeholder' op is neither") as error:
+        frozen_graph.truncate(SAMPLE, tmp_path / "cut.tflite", POOL, "input", 128, 128)
+    assert len(str(error.value).splitlines()) < 8
+    assert "qtype" not in str(error.value)
+
+
+def test_a_feature_map_is_no_embedding(tmp_path: Path):
+    tensor = "MobilenetV1/MobilenetV1/Conv2d_13_pointwise/act_quant/FakeQuantWithMinMaxVars"
+    with pytest.raises(UserError, match=r"gives the shape \[1, 3, 3, 256\]; an embedding is a vec"):
+        extractor.truncate_graph(SAMPLE, tmp_path / "cut.tflite", "input", tensor, 128, 128, 256)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_float_graph_is_refused(tmp_path: Path):
     code = (
         "import sys, tensorflow as tf\n"
@@ -110,8 +124,9 @@ def test_a_float_graph_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("content", [b"", b"not a graph"])
 def test_what_is_no_graph_is_refused(tmp_path: Path, content):
     (tmp_path / "x.pb").write_bytes(content)
-    with pytest.raises(UserError, match=r"x\.pb cannot be read as a frozen TensorFlow graph"):
+    with pytest.raises(UserError, match=r"x\.pb cannot be read as a frozen TensorF") as error:
         truncate(tmp_path / "x.pb", tmp_path / "cut.tflite")
+    assert len(str(error.value).splitlines()) == 2
 
 
 def test_a_missing_graph_is_named(tmp_path: Path):
