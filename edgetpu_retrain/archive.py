@@ -87,17 +87,27 @@ def extract_member(archive: Path, member: str) -> None:
                         _write(source, temporary)
                     return
     except _DAMAGES as error:
-        raise UserError(f"the archive is damaged: {error}") from error
+        raise UserError(f"the archive is damaged: {_first_line(error)}") from error
     raise UserError(f"the archive holds no file {member}")
 
 
-def extract_program(package: Path, folder: str | Path) -> None:
+def _first_line(error: Exception) -> str:
+    # tarfile lists every compression it tried, a line each.
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+
+
+def extract_program(package: Path, folder: str | Path, program: str) -> None:
     """Unpacks a program's .tar archive or Debian package into a new folder, to be run from there.
 
     Permissions and links inside of the folder are kept, which a program may need.
 
+    Args:
+        package: path of the archive or package.
+        folder: the new folder.
+        program: where the program should then be below the folder.
+
     Raises:
-        UserError: the package is damaged, or of another kind.
+        UserError: the package is damaged, of another kind, or does not hold the program.
     """
     with files.replacing(folder) as temporary:
         temporary.mkdir()
@@ -116,7 +126,9 @@ def extract_program(package: Path, folder: str | Path) -> None:
                     elif _extract_member(tar, member, target):
                         target.chmod(0o755 if member.mode & 0o100 else 0o644)
         except (*_DAMAGES, ValueError) as error:
-            raise UserError(f"{package.name} is damaged: {error}") from error
+            raise UserError(f"the package is damaged: {_first_line(error)}") from error
+        if not (temporary / program).is_file():
+            raise UserError(f"the package holds no {program}")
 
 
 def _program_files(package: Path) -> IO[bytes]:

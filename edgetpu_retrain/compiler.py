@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from edgetpu_retrain.errors import UserError
 log = logging.getLogger(__name__)
 
 PROGRAM = "edgetpu_compiler"
+_GRACE_SECONDS = 30
 
 _ELSEWHERE = (
     "It runs on x86-64 Linux only: compile the extractor on such a machine (or in a container), "
@@ -52,7 +55,8 @@ _KNOWN_FAILURES = {
         "the shapes of the model's tensors are not fixed: convert it with a fixed input shape"
     ),
 }
-_MAPPED = re.compile(r"^([A-Z][A-Z0-9_]+)\s+(\d+)\s+(.+?)\s*$", re.MULTILINE)
+# A row of the table of operators; custom ones are in lower case too.
+_MAPPED = re.compile(r"^([A-Za-z]\w+) +(\d+) +(\S.*?)\s*$", re.MULTILINE)
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -126,7 +130,7 @@ def fetch(sources: Sequence[dict[str, str]], folder: str | Path) -> None:
                 download.fetch(
                     [source["url"]], package, sha256=source.get("sha256"), md5=source.get("md5")
                 )
-                archive.extract_program(package, folder)
+                archive.extract_program(package, folder, f"usr/bin/{PROGRAM}")
                 return
             except download.DownloadError as error:
                 reasons += error.reasons
@@ -165,9 +169,12 @@ def compile_model(
     content = Path(model).read_bytes()
     extractor.check_versions(model, content)
     if program is None:
-        raise UserError(
-            f"{PROGRAM} cannot be had for this machine, so {model} is not compiled. {_ELSEWHERE}"
+        reason = (
+            "is not on PATH, and the config (compiler.path, compiler.sources) names none"
+            if can_run_here()
+            else "cannot be had for this machine"
         )
+        raise UserError(f"{PROGRAM} {reason}, so {model} is not compiled. {_ELSEWHERE}")
     with tempfile.TemporaryDirectory() as folder:
         printed, done = _run(program, model, folder, timeout, min_runtime_version)
         with files.replacing(printed_to) as temporary:
@@ -178,7 +185,9 @@ def compile_model(
         report = parse(printed)
         _check_mapping(model, report, allow_cpu_operators)
         if report.operators_mapped:
-            extractor.check_twin(model, content, compiled, compiled.read_bytes())
+            extractor.check_twin(
+                model, content, compiled.name, compiled.read_bytes(), allow_cpu_operators
+            )
         with files.replacing(output) as temporary:
             shutil.copyfile(compiled, temporary)
     log.info(
@@ -208,16 +217,27 @@ def _run(
     if min_runtime_version is not None:
         command += ["--min_runtime_version", str(min_runtime_version)]
     try:
-        done = subprocess.run(
-            [*command, str(model)], capture_output=True, text=True, errors="replace",
-            # The compiler has a timer of its own; this one is for where that fails.
-            timeout=timeout + 30,
+        process = subprocess.Popen(
+            [*command, str(model)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", start_new_session=True,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return "Compilation timeout", False
     except OSError as error:
-        raise UserError(f"{program} cannot be run: {error.strerror}. {_ELSEWHERE}") from error
-    return done.stdout + done.stderr, done.returncode == 0
+        raise UserError(
+            f"{program} cannot be run: {error.strerror}. Check compiler.path in the config."
+        ) from error
+    with process:
+        try:
+            # The compiler has a timer of its own; this one is for where that fails.
+            printed, _ = process.communicate(timeout=timeout + _GRACE_SECONDS)
+        except BaseException as error:
+            # The program is the child of a script; Ctrl-C reaches neither in their own session.
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                return "Compilation timeout", False
+            raise
+    if process.returncode < 0:
+        printed += f"\n(ended by {signal.Signals(-process.returncode).name})"
+    return printed, process.returncode == 0
 
 
 def _explain(printed: str) -> str:
@@ -226,7 +246,7 @@ def _explain(printed: str) -> str:
     for pattern, sentence in _KNOWN_FAILURES.items():
         if found := re.search(pattern, printed):
             return f"{sentence.format(*found.groups())}.\nIt printed:\n{indented}"
-    return f"it printed:\n{indented}"
+    return f"it printed:\n{indented or '  nothing'}"
 
 
 def _check_mapping(model: str | Path, report: Compilation, allow_cpu_operators: bool) -> None:

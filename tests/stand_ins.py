@@ -31,7 +31,8 @@ Compilation succeeded!
 PARTLY = SUCCESS.replace(
     "CONV_2D                        14         Mapped to Edge TPU",
     "CONV_2D                        9          Mapped to Edge TPU\n"
-    "CONV_2D                        5          More than one subgraph is not supported",
+    "CONV_2D                        5          More than one subgraph is not supported\n"
+    "TFLite_Detection_PostProcess   1          Operation is a custom op",
     1,
 )
 NOTHING = SUCCESS.replace("Mapped to Edge TPU", "Operation is otherwise supported, but not mapped")
@@ -63,6 +64,13 @@ if {compiles}:
     operator.inputs, operator.outputs = graph.inputs, graph.outputs
     operator.customOptions = list(b"a stand-in for a package: DWN1")
     model.operatorCodes, graph.operators = [code], [operator]
+    if {on_cpu}:
+        reshape = schema.OperatorCodeT()
+        reshape.builtinCode = reshape.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
+        model.operatorCodes.append(reshape)
+        tail = schema.OperatorT()
+        tail.opcodeIndex, tail.inputs, tail.outputs = 1, graph.outputs, graph.outputs
+        graph.operators.append(tail)
     if {other_output}:
         graph.tensors[graph.outputs[0]].quantization.scale = [0.5]
     content = tflite_model.write(model)
@@ -76,6 +84,7 @@ def edgetpu_compiler(
     exit_code: int = 0,
     compiles: bool = True,
     other_output: bool = False,
+    on_cpu: bool = False,
 ) -> Path:
     """Writes a stand-in for the compiler into a folder and returns its path.
 
@@ -85,7 +94,11 @@ def edgetpu_compiler(
     folder.mkdir(parents=True, exist_ok=True)
     program.write_text(
         _SCRIPT.format(
-            printed=printed, exit_code=exit_code, compiles=compiles, other_output=other_output
+            printed=printed,
+            exit_code=exit_code,
+            compiles=compiles,
+            other_output=other_output,
+            on_cpu=on_cpu,
         )
     )
     program.chmod(0o755)

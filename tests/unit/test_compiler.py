@@ -10,6 +10,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain import UserError, compiler, tflite_model
+from edgetpu_retrain.extractor import check_twin
 from tests import stand_ins
 
 
@@ -58,7 +59,7 @@ def test_a_model_that_is_mapped_in_part_is_refused_unless_allowed(extractor: Pat
     assert not (tmp_path / "out" / "x_edgetpu.tflite").exists()
     report = compile_with(extractor, program, allow_cpu_operators=True)
     assert report.operators_mapped == 23
-    assert report.operators_on_cpu == {"CONV_2D": 5}
+    assert report.operators_on_cpu == {"CONV_2D": 5, "TFLite_Detection_PostProcess": 1}
 
 
 def test_a_model_of_which_nothing_is_mapped_is_refused(extractor: Path, tmp_path: Path):
@@ -117,6 +118,17 @@ def test_what_claims_to_be_compiled_is_looked_into(extractor: Path, tmp_path: Pa
     program = stand_ins.edgetpu_compiler(tmp_path / "2", other_output=True)
     with pytest.raises(UserError, match="other inputs or outputs"):
         compile_with(extractor, program)
+    program = stand_ins.edgetpu_compiler(tmp_path / "3", on_cpu=True)
+    with pytest.raises(UserError, match=r"in part: its operators are edgetpu-custom-op, RESHAPE"):
+        compile_with(extractor, program)
+    compile_with(extractor, program, allow_cpu_operators=True)
+
+
+def test_a_file_said_to_be_compiled_is_named(extractor: Path):
+    content = extractor.read_bytes()
+    for bad, reason in ((b"text", "not a TFLite model"), (content[:9999], "damaged")):
+        with pytest.raises(UserError, match=rf"^x_edgetpu\.tflite: .*{reason}"):
+            check_twin(extractor, content, "x_edgetpu.tflite", bad)
 
 
 def test_a_version_that_is_too_new_is_seen_before_the_compiler_starts(
@@ -133,13 +145,40 @@ def test_a_version_that_is_too_new_is_seen_before_the_compiler_starts(
     assert not (tmp_path / "bin" / "arguments").exists()
 
 
-def test_without_a_compiler_the_ways_out_are_named(extractor: Path, tmp_path: Path):
-    with pytest.raises(UserError, match="cannot be had for this machine") as error:
+@pytest.mark.parametrize(
+    ("here", "reason"), [(False, "cannot be had for this machine"), (True, "the config .* names")]
+)
+def test_without_a_compiler_the_ways_out_are_named(
+    extractor: Path, tmp_path: Path, monkeypatch, here, reason
+):
+    monkeypatch.setattr(compiler, "can_run_here", lambda: here)
+    with pytest.raises(UserError, match=reason) as error:
         compile_with(extractor, None)
     assert "compiled: PATH" in str(error.value)
     assert "retrained_model.tflite" in str(error.value)
-    with pytest.raises(UserError, match=r"none cannot be run: No such file"):
+    with pytest.raises(UserError, match=r"none cannot be run: No such file.*compiler\.path"):
         compile_with(extractor, tmp_path / "none")
+
+
+def test_a_compiler_that_does_not_end_is_ended_with_what_it_started(
+    extractor: Path, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(compiler, "_GRACE_SECONDS", 0)
+    program = tmp_path / "edgetpu_compiler"
+    program.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/child\nwait\n")
+    program.chmod(0o755)
+    with pytest.raises(UserError, match=r"longer than compiler\.timeout"):
+        compile_with(extractor, program, timeout=1)
+    child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
+    assert not child.exists() or child.read_text().split()[2] == "Z"
+
+
+def test_a_compiler_that_crashes(extractor: Path, tmp_path: Path):
+    program = tmp_path / "edgetpu_compiler"
+    program.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    with pytest.raises(UserError, match=r"\(ended by SIGSEGV\)"):
+        compile_with(extractor, program)
 
 
 # Laid out as the real package: a script that finds its program beside itself.
@@ -149,10 +188,10 @@ PROGRAM_FILES = {
 }
 
 
-def tar(compression: str) -> bytes:
+def tar(compression: str, contents: dict[str, bytes] = PROGRAM_FILES) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as archive:
-        for name, content in PROGRAM_FILES.items():
+        for name, content in contents.items():
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(content), 0o755
             archive.addfile(info, io.BytesIO(content))
@@ -179,6 +218,16 @@ def test_the_compiler_is_fetched_and_runs_where_it_is_unpacked(tmp_path: Path, s
     compiler.fetch(sources, tmp_path / "compiler")
     program = tmp_path / "compiler" / "usr" / "bin" / "edgetpu_compiler"
     assert os.popen(str(program)).read() == "a stand-in\n"
+
+
+def test_a_package_of_something_else(tmp_path: Path, serve):
+    address, sums = serve({"/odd": tar("gz", {"./usr/bin/other": b""}), "/text": b"not found"})
+    sources = [{"url": f"{address}/{name}", "md5": sums[f"/{name}"]} for name in ("odd", "text")]
+    with pytest.raises(UserError) as error:
+        compiler.fetch(sources, tmp_path / "compiler")
+    assert "/odd: the package holds no usr/bin/edgetpu_compiler\n" in str(error.value)
+    assert "/text: the package is damaged: file could not be opened success" in str(error.value)
+    assert not (tmp_path / "compiler").exists()
 
 
 def test_when_no_source_answers_each_is_named(tmp_path: Path, serve):
