@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class Source:
         if entry is None:
             return None
         if isinstance(entry, str):
-            return cls(path=entry)
+            return cls(path=os.path.expanduser(entry))
         urls = entry["url"]
         known = {key: value for key, value in entry.items() if key != "url"}
         return cls(urls=(urls,) if isinstance(urls, str) else tuple(urls), **known)
@@ -132,10 +133,11 @@ def describe(error: jsonschema.ValidationError, what: str = "config") -> str:
         missing = [name for name in error.validator_value if name not in error.instance]
         return f"{where}: {', '.join(missing)} is missing."
     if error.validator == "oneOf" and not key:
-        given = ", ".join(sorted(error.instance))
+        networks = ("extractor", "tflite", "frozen_graph")
+        given = " and ".join(key for key in networks if key in error.instance) or "none"
         return (
             f"{where}: give one of extractor, tflite, and frozen_graph (with its tensor), or the "
-            f"name of a backbone in workflow/backbones.yaml; its keys are now: {given}."
+            f"name of a backbone in workflow/backbones.yaml; given is {given}."
         )
     expected = error.schema.get("description")
     return f"{where} is {error.instance!r}" + (
@@ -272,5 +274,6 @@ def parse_backbone(entry: Mapping[str, Any]) -> Backbone:
         if source and source.path:
             _check_braces(f"backbone.{key}", source.path)
         if source and source.path and not Path(source.path).is_file():
-            raise UserError(f"config: backbone.{key}: there is no file {source.path}.")
+            hint = " For an address give {url: ..., sha256: ...}." if "://" in source.path else ""
+            raise UserError(f"config: backbone.{key}: there is no file {source.path}.{hint}")
     return backbone

@@ -152,7 +152,7 @@ class Interpreter:
         self._input, self._output = inputs[0], outputs[0]
         shape = self._input["shape"]
         if len(inputs) != 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
-            raise UserError(f"{path} does not take one RGB image: its input is {list(shape)}.")
+            raise UserError(f"{path} does not take one RGB image: its input is {shape.tolist()}.")
         if len(outputs) != 1:
             raise UserError(f"{path} has {len(outputs)} outputs; expected one vector.")
         self.input_size = (int(shape[2]), int(shape[1]))

@@ -5,6 +5,7 @@ from edgetpu_retrain.configuration import (
     check_split,
     find_backbone,
     find_dataset,
+    parse_backbone,
     values_from_text,
 )
 
@@ -54,6 +55,15 @@ def test_a_compiled_file_is_added_to_a_backbone_of_the_catalogue():
     assert added == {"name": "v2", "tflite": "v2.tflite", "width": 1280, "compiled": "x.tflite"}
     own = {"name": "v2", "tflite": "mine.tflite"}
     assert find_backbone(own, catalogue) == own
+
+
+def test_a_file_of_the_user_s_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.tflite").touch()
+    entry = {"name": "x", "input": "input", "mean": 128, "std": 128}
+    assert parse_backbone(entry | {"tflite": "~/x.tflite"}).tflite.path == f"{tmp_path}/x.tflite"
+    with pytest.raises(UserError, match=r"no file https://a/b.*give {url: \.\.\., sha256"):
+        parse_backbone(entry | {"tflite": "https://a/b"})
 
 
 def test_a_split_leaves_photos_for_training():
