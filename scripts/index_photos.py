@@ -5,7 +5,7 @@ import logging
 from edgetpu_retrain import dataset, job
 
 with job.run(snakemake.log[0]):
-    shards, skipped = snakemake.output.shards, snakemake.output.skipped
+    shards, skipped = sorted(snakemake.output.shards), snakemake.output.skipped
     found = dataset.index(
         str(snakemake.input.photos or snakemake.params.folder),
         **snakemake.params.split,

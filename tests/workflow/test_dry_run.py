@@ -176,3 +176,18 @@ def test_a_second_configuration_file_overrides_the_first(snakemake: Snakemake, p
     done = snakemake("-n", "--configfile", "mine.yaml", "--", "retrained_model.tflite")
     assert "draw_dataset" in jobs_run(done)
     assert "truncate" in jobs_run(done)
+
+
+def test_a_backbone_on_the_command_line_replaces_that_of_a_file(
+    snakemake: Snakemake, project: Path
+):
+    for name in ("file", "line"):
+        (project / f"{name}.tflite").touch()
+    (project / "mine.yaml").write_text("backbone: {name: x, tflite: file.tflite, tensor: t}\n")
+    backbone = "backbone={name: y, extractor: line.tflite}"
+    arguments = ("--configfile", "mine.yaml", "--config", "device=cpu", backbone)
+    done = snakemake("-n", *arguments, "--", "retrained_model.tflite")
+    assert done.returncode == 0, done.stderr
+    assert "truncate" not in jobs_run(done)
+    assert "line.tflite" in done.stdout + done.stderr
+    assert "file.tflite" not in done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import json
 import os
 import shutil
 import signal
@@ -140,6 +141,32 @@ def test_names_with_braces(own: Path, project: Path, snakemake: Snakemake):
     shutil.make_archive(str(project / "a{b}"), "zip", project / "we{i}rd")
     done = snakemake("--config", "dataset=a{b}.zip", "--", TARGET)
     assert_user_error(done, "dataset is 'a{b}.zip'", "Rename it")
+
+
+def test_another_number_of_shards_gives_the_same_model(
+    own: Path, project: Path, snakemake: Snakemake
+):
+    model = project / TARGET
+    assert snakemake(TARGET).returncode == 0
+    first = model.read_bytes()
+    # The third of these runs finds one manifest and all that was made of it missing.
+    for shards in (4, 6, "6.0", 2):
+        if shards == "6.0":
+            (project / "results/photos/shards/03.tsv").unlink()
+            shutil.rmtree(project / f"results/photos/{MODEL}")
+        model.unlink()
+        done = snakemake("--config", f"shards={shards}", "--", TARGET)
+        assert done.returncode == 0, done.stderr
+        head = np.load(project / f"results/photos/{MODEL}/head.npz")
+        assert json.loads(str(head["training"]))["photos"] == sum(
+            photo.split == "train"
+            for path in (project / "results/photos/shards").glob("*.tsv")
+            if int(path.stem) < float(shards)
+            for photo in dataset.read_shard(path)
+        )
+        assert model.read_bytes() == first
+        again = snakemake("--config", f"shards={shards}", "--", TARGET)
+        assert "Nothing to be done" in again.stdout + again.stderr
 
 
 def test_an_edge_tpu_that_is_not_there(own: Path, snakemake: Snakemake):

@@ -62,9 +62,11 @@ def check(data, schema, what):
 def resolve_config():
     """Returns the dataset and the backbone that the configuration names."""
     # Snakemake merges mappings; a backbone given on the command line replaces the file's whole.
-    overwritten = workflow.config_settings.overwrite_config
-    if "backbone" in overwritten:
-        config["backbone"] = copy.deepcopy(overwritten["backbone"])
+    settings = workflow.config_settings
+    for given in (settings.config, settings.overwrite_config):
+        if "backbone" in given:
+            config["backbone"] = copy.deepcopy(given["backbone"])
+            break
     check(config, "config", "config")
     configuration.check_split(**config["split"])
     dataset = configuration.find_dataset(
@@ -163,6 +165,15 @@ DEVICE = choose_device()
 
 def device_twin():
     return "" if DEVICE == "cpu" else "_edgetpu"
+
+
+def manifests_to_write():
+    """All shard manifests, missing ones first.
+
+    Snakemake makes a checkpoint again for its first output alone, so that must be a missing one.
+    """
+    paths = expand(f"{DATASET_RESULTS}/shards/{{shard}}.tsv", shard=SHARDS)
+    return sorted(paths, key=lambda path: (Path(path).is_file(), path))
 
 
 def manifests(wildcards):

@@ -46,7 +46,7 @@ checkpoint index_photos:
     input:
         photos=photos_made(),
     output:
-        shards=update(expand(f"{DATASET_RESULTS}/shards/{{shard}}.tsv", shard=SHARDS)),
+        shards=update(manifests_to_write()),
         skipped=update(f"{DATASET_RESULTS}/skipped.tsv"),
     log:
         f"{LOGS}/index_photos.log",
@@ -57,6 +57,7 @@ checkpoint index_photos:
         folder=lambda wildcards: DATASET.folder,
         listing=listing_digest(DATASET.folder) if DATASET.folder else "",
         split=config["split"],
+        shards=len(SHARDS),
         max_skipped=config["max_skipped"],
     script:
         "../../scripts/index_photos.py"
