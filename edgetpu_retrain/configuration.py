@@ -111,6 +111,9 @@ def values_from_text(data: dict[str, Any], schema: Mapping[str, Any]) -> None:
         elif kind in ("number", "integer") and isinstance(value, str):
             with contextlib.suppress(ValueError):
                 data[key] = int(value) if kind == "integer" else float(value)
+        elif kind == "integer" and isinstance(value, float) and value.is_integer():
+            # JSON Schema takes 8.0 for an integer, Python does not.
+            data[key] = int(value)
         elif kind == "boolean" and isinstance(value, str):
             data[key] = {"true": True, "false": False}.get(value.lower(), value)
         if isinstance(data.get(key), float) and not math.isfinite(data[key]):

@@ -158,8 +158,9 @@ def plot_confusion_matrix(evaluation: Evaluation, path: str | Path) -> None:
     figure, axes = plt.subplots(figsize=(side + 0.8, side), layout="constrained")
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the class")
-    axes.set_xticks(range(count), evaluation.classes, rotation=45, ha="right")
-    axes.set_yticks(range(count), evaluation.classes)
+    # Names are text, not formulas, whatever dollar signs they hold.
+    axes.set_xticks(range(count), evaluation.classes, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(range(count), evaluation.classes, parse_math=False)
     axes.set_xlabel("classified as")
     axes.set_ylabel("photo of")
     for row, column in np.argwhere(confusion):

@@ -69,7 +69,7 @@ def read_photo(content: bytes) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I;16"):
         return _grey(np.asarray(image).astype(np.uint16) >> 8)

@@ -50,6 +50,14 @@ def test_no_photo_in_the_test_split(tmp_path: Path):
     assert (tmp_path / "confusion.png").is_file()
 
 
+def test_names_that_look_like_formulas_are_drawn(tmp_path: Path):
+    photos = np.zeros(0, int)
+    names = ("$5 to $10^", r"$\frac$")
+    result = evaluation.Evaluation("m", "cpu", names, photos, photos, photos, 0.0)
+    evaluation.plot_confusion_matrix(result, tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 1000
+
+
 def test_the_picture_shows_where_photos_went(tmp_path: Path):
     evaluation.plot_confusion_matrix(make([0, 1, 2], [0, 1, 2]), tmp_path / "right.png")
     evaluation.plot_confusion_matrix(make([0, 1, 2], [2, 2, 2]), tmp_path / "wrong.png")

@@ -64,6 +64,11 @@ def test_transparency_is_laid_on_white(mode):
     assert read_photo(encode(image, "PNG")).getpixel((4, 4)) == (255, 255, 255)
 
 
+def test_a_colour_that_stands_for_transparency_becomes_white():
+    content = encode(Image.new("RGB", (8, 8), (16, 16, 16)), "PNG", transparency=(16, 16, 16))
+    assert read_photo(content).getpixel((4, 4)) == (255, 255, 255)
+
+
 def test_palette_gif_with_transparency_and_animation_gives_its_first_frame():
     first = Image.new("P", (8, 8), 0)
     first.putpalette([255, 255, 0, *GREEN])
