@@ -1,11 +1,43 @@
+import copy
+import json
+import os
+import re
+import sys
 from pathlib import Path
 
-from snakemake.utils import min_version
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version, validate
+
+from edgetpu_retrain import UserError, backbones, compiler, configuration, devices
+from edgetpu_retrain.index import listing_digest
+from edgetpu_retrain.manifest import shard_names
 
 min_version("9.10")
+# Jobs in conda environments of their own import the library from here.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])
+)
+COMPILER_FOLDER = "resources/edgetpu_compiler"
 
 
 configfile: "config.yaml"
+
+
+include: "workflow/rules/one_run.smk"
+include: "workflow/rules/configuration.smk"
+
+
+try:
+    check_config()
+    DATASET = find_dataset()
+    BACKBONE = find_backbone()
+    DEVICE, COMPILER = decide(BACKBONE)
+except UserError as error:
+    sys.exit(str(error))
+TWIN = "" if DEVICE == "cpu" else "_edgetpu"
+# So that an added, removed or changed photo is noticed.
+LISTING = listing_digest(DATASET.folder) if DATASET.folder else ""
 
 
 include: "workflow/rules/common.smk"

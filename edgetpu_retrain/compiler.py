@@ -9,11 +9,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from edgetpu_retrain import archive, download, extractor, files
+from edgetpu_retrain import archive, download, files
 from edgetpu_retrain.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,20 @@ def can_run_here() -> bool:
     return platform.system() == "Linux" and platform.machine() in ("x86_64", "AMD64")
 
 
+def find(settings: Mapping[str, Any], folder: str) -> str | None:
+    """Returns the path of the compiler, where it is or where `fetch` will put it; None without.
+
+    Args:
+        settings: of the config's key `compiler`: ``path``, if given, and ``sources``.
+        folder: where `fetch` puts it.
+    """
+    if "path" in settings:
+        return os.path.expanduser(settings["path"])
+    if installed := shutil.which(PROGRAM):
+        return installed
+    return f"{folder}/usr/bin/{PROGRAM}" if settings["sources"] and can_run_here() else None
+
+
 def fetch(sources: Sequence[dict[str, str]], folder: str | Path) -> None:
     """Downloads and unpacks the compiler; its program is ``usr/bin/edgetpu_compiler`` below.
 
@@ -166,8 +181,12 @@ def compile_model(
         UserError: the compiler is missing or fails, maps too little, or writes what is no compiled
             twin of the model.
     """
-    content = Path(model).read_bytes()
-    extractor.check_versions(model, content)
+    # Deciding whether there is a compiler should not need the schema.
+    from edgetpu_retrain.tflite.checks import check_compiled, check_twin, check_versions
+    from edgetpu_retrain.tflite.model import Model
+
+    extractor = Model.load(model)
+    check_versions(extractor)
     if program is None:
         reason = (
             "is not on PATH, and the config (compiler.path, compiler.sources) names none"
@@ -185,9 +204,9 @@ def compile_model(
         report = parse(printed)
         _check_mapping(model, report, allow_cpu_operators)
         if report.operators_mapped:
-            extractor.check_twin(
-                model, content, compiled.name, compiled.read_bytes(), allow_cpu_operators
-            )
+            twin = Model.parse(compiled.read_bytes(), compiled.name)
+            check_compiled(twin, allow_cpu_operators)
+            check_twin(extractor, twin)
         with files.replacing(output) as temporary:
             shutil.copyfile(compiled, temporary)
     log.info(

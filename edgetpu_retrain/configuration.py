@@ -3,9 +3,8 @@
 import contextlib
 import difflib
 import math
-import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -39,63 +38,26 @@ class Dataset:
     sha256: str | None = None
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file: at a path, or at addresses with a checksum.
+def check(
+    data: dict[str, Any], properties: Mapping[str, Any], required: Sequence[str], what: str
+) -> None:
+    """Checks a mapping by JSON schemas of its keys; text that stands for numbers becomes numbers.
 
-    Attributes:
-        path: where it is on disk.
-        urls: addresses of it, tried in this order.
-        sha256: its checksum.
-        git_blob: its git blob id.
-        member: its name in the archive that the addresses and checksums are of.
+    Raises:
+        UserError: a key is missing, unknown or of a wrong value; `what` begins the text.
     """
-
-    path: str | None = None
-    urls: tuple[str, ...] = ()
-    sha256: str | None = None
-    git_blob: str | None = None
-    member: str | None = None
-
-    @classmethod
-    def parse(cls, entry: str | Mapping[str, Any] | None) -> "Source | None":
-        """Reads a file's entry in workflow/backbones.yaml."""
-        if entry is None:
-            return None
-        if isinstance(entry, str):
-            return cls(path=os.path.expanduser(entry))
-        urls = entry["url"]
-        known = {key: value for key, value in entry.items() if key != "url"}
-        return cls(urls=(urls,) if isinstance(urls, str) else tuple(urls), **known)
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A pre-trained network; see workflow/backbones.yaml.
-
-    Attributes:
-        name: names its folder below results/DATASET/.
-        extractor: its extractor for the CPU, if it is published.
-        compiled: its extractor for the Edge TPU, if it is published.
-        frozen_graph: the graph to cut, where it is made of one.
-        tflite: the quantized classifier to cut, where it is made of one.
-        tensor: name of the embedding in the graph or classifier.
-        input: name of the image in the graph.
-        width: how wide the embedding is, if that is known.
-        mean: the pixel value that stands for 0.
-        std: how many pixel values stand for 1.
-    """
-
-    name: str
-    extractor: Source | None
-    compiled: Source | None
-    frozen_graph: Source | None
-    tflite: Source | None
-    tensor: str | None
-    input: str
-    width: int | None
-    mean: float
-    std: float
+    schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": dict(properties),
+        "required": list(required),
+    }
+    values_from_text(data, schema)
+    error = jsonschema.exceptions.best_match(
+        jsonschema.Draft202012Validator(schema).iter_errors(data)
+    )
+    if error is not None:
+        raise UserError(describe(error, what))
 
 
 def values_from_text(data: dict[str, Any], schema: Mapping[str, Any]) -> None:
@@ -135,13 +97,6 @@ def describe(error: jsonschema.ValidationError, what: str = "config") -> str:
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance]
         return f"{where}: {', '.join(missing)} is missing."
-    if error.validator == "oneOf" and not key:
-        networks = ("extractor", "tflite", "frozen_graph")
-        given = " and ".join(key for key in networks if key in error.instance) or "none"
-        return (
-            f"{where}: give one of extractor, tflite, and frozen_graph (with its tensor), or the "
-            f"name of a backbone in workflow/backbones.yaml; given is {given}."
-        )
     expected = error.schema.get("description")
     return f"{where} is {error.instance!r}" + (
         f"; expected {expected}." if expected else f": {error.message}."
@@ -151,12 +106,13 @@ def describe(error: jsonschema.ValidationError, what: str = "config") -> str:
 def _unknown(prefix: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     return (
-        f"there is no key '{prefix}{name}'.{_did_you_mean(name, known)} "
+        f"there is no key '{prefix}{name}'.{did_you_mean(name, known)} "
         f"The keys are: {', '.join(known)}."
     )
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns a sentence that names what is near to a misspelt name, or nothing."""
     near = difflib.get_close_matches(name, known, n=_MAX_SUGGESTIONS, cutoff=0.5)
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
@@ -204,17 +160,18 @@ def _find_dataset(wanted: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Da
     if path.is_dir():
         return Dataset(_slug(path.resolve().name), folder=str(path))
     if path.is_file():
-        _check_braces("dataset", str(path))
+        check_braces("dataset", str(path))
         return Dataset(_stem(path.name), archive=str(path))
     names = sorted(catalogue)
     raise UserError(
-        f"config: dataset is {wanted!r}, which is no folder or archive on disk, no http(s) "
-        f"address, and not in workflow/datasets.yaml.{_did_you_mean(wanted, names)} The names "
-        f"there are: {', '.join(names)}."
+        f"config: dataset is {wanted!r}, which is not a folder or archive on disk, not an "
+        f"http(s) address, and not in workflow/datasets.yaml.{did_you_mean(wanted, names)} "
+        f"The names there are: {', '.join(names)}."
     )
 
 
-def _check_braces(key: str, path: str) -> None:
+def check_braces(key: str, path: str) -> None:
+    """Raises a UserError where Snakemake would take a path of the configuration for a pattern."""
     if "{" in path or "}" in path:
         raise UserError(
             f"config: {key} is {path!r}: Snakemake takes braces in a file's name for wildcards. "
@@ -229,54 +186,3 @@ def _stem(name: str) -> str:
 def _slug(name: str) -> str:
     """Makes a name that is safe as a folder's: letters of any script, digits, dot, dash."""
     return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "photos"
-
-
-def find_backbone(
-    wanted: str | Mapping[str, Any], catalogue: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Resolves the key `backbone`: a name in the catalogue, or an entry of one's own.
-
-    An entry that has the name of one in the catalogue and no network of its own adds to that one.
-
-    Raises:
-        UserError: there is none of this name.
-    """
-    if not isinstance(wanted, str):
-        is_network = {"extractor", "tflite", "frozen_graph"}.intersection(wanted)
-        known = {} if is_network else catalogue.get(wanted.get("name", ""), {})
-        return {**known, **wanted}
-    if wanted not in catalogue:
-        names = sorted(catalogue)
-        raise UserError(
-            f"config: backbone is {wanted!r}, which is not in workflow/backbones.yaml."
-            f"{_did_you_mean(wanted, names)} The names there are: {', '.join(names)}."
-        )
-    return {"name": wanted, **catalogue[wanted]}
-
-
-def parse_backbone(entry: Mapping[str, Any]) -> Backbone:
-    """Reads a validated entry.
-
-    Raises:
-        UserError: it names a file on disk that is not there.
-    """
-    backbone = Backbone(
-        name=entry["name"],
-        extractor=Source.parse(entry.get("extractor")),
-        compiled=Source.parse(entry.get("compiled")),
-        frozen_graph=Source.parse(entry.get("frozen_graph")),
-        tflite=Source.parse(entry.get("tflite")),
-        tensor=entry.get("tensor"),
-        input=entry["input"],
-        width=entry.get("width"),
-        mean=entry["mean"],
-        std=entry["std"],
-    )
-    for key in ("extractor", "compiled", "frozen_graph", "tflite"):
-        source = getattr(backbone, key)
-        if source and source.path:
-            _check_braces(f"backbone.{key}", source.path)
-        if source and source.path and not Path(source.path).is_file():
-            hint = " For an address give {url: ..., sha256: ...}." if "://" in source.path else ""
-            raise UserError(f"config: backbone.{key}: there is no file {source.path}.{hint}")
-    return backbone

@@ -48,7 +48,7 @@ def fetch(
                 with files.replacing(output) as temporary:
                     log.info("Downloading %s", url)
                     _download(url, temporary)
-                    verify(temporary, sha256, git_blob, md5)
+                    _compare(temporary, sha256, git_blob, md5)
                     if member is not None:
                         archive.extract_member(temporary, member)
                 return
@@ -86,16 +86,25 @@ class ChecksumError(UserError):
 
 
 def verify(
-    path: Path,
+    path: str | Path,
     sha256: str | None = None,
     git_blob: str | None = None,
     md5: str | None = None,
 ) -> None:
-    """Compares a file with the checksums that are known of it.
+    """Compares a file, downloaded or put in place by hand, with the checksums known of it.
 
     Raises:
         ChecksumError: the file has another checksum.
     """
+    try:
+        _compare(path, sha256, git_blob, md5)
+    except ChecksumError as error:
+        raise ChecksumError(
+            f"{path} is not the file that was asked for: {error}. Delete it and run again."
+        ) from None
+
+
+def _compare(path: str | Path, sha256: str | None, git_blob: str | None, md5: str | None) -> None:
     for name, expected, digest in (
         ("SHA-256", sha256, files.sha256),
         ("git blob id", git_blob, files.git_blob_id),

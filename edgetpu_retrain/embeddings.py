@@ -1,15 +1,16 @@
-"""Embed the photos of a shard, and keep embeddings in .npz files without pickles."""
+"""Embed the photos of a shard, and keep vectors by photo identity in .npz files without pickles."""
 
+import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
-from tqdm import tqdm
+from PIL import Image
 
-from edgetpu_retrain import files
-from edgetpu_retrain.dataset import Photo, open_photo
+from edgetpu_retrain import files, photos, preprocessing
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.interpreter import Interpreter, Quantization
 
@@ -18,75 +19,87 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What an extractor gave for N photos.
+    """What an extractor gave for N photos. Their classes and splits stand in the manifest.
 
     Attributes:
         embeddings: [N, D] uint8 or int8, as the extractor gave them.
         scale: float; real value = scale * (embedding - zero_point).
         zero_point: int.
-        labels: [N] str, names of classes.
-        splits: [N] str, each train, validation or test.
-        photos: [N] str, identities (SHA-256) of the photos.
+        photos: [N] bytes, identities (SHA-256 in hexadecimal) of the photos, in order.
         extractor: identity (SHA-256) of the extractor's file.
+        preprocessing: version of the way from photo to bytes (`preprocessing.version`).
+        undecodable: [M] bytes, identities of photos that could not be decoded.
+        reasons: [M] str, why.
     """
 
     embeddings: np.ndarray
     scale: float
     zero_point: int
-    labels: np.ndarray
-    splits: np.ndarray
     photos: np.ndarray
     extractor: str
+    preprocessing: str
+    undecodable: np.ndarray
+    reasons: np.ndarray
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz file of one array an attribute; equal contents give equal bytes."""
+        """Writes an .npz file of one array per attribute; equal contents give equal bytes."""
         with files.replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 embeddings=self.embeddings,
                 scale=np.float32(self.scale),
                 zero_point=np.int32(self.zero_point),
-                labels=self.labels,
-                splits=self.splits,
                 photos=self.photos,
                 extractor=np.array(self.extractor),
+                preprocessing=np.array(self.preprocessing),
+                undecodable=self.undecodable,
+                reasons=self.reasons,
             )
 
     @classmethod
     def load(cls, path: str | Path) -> "Embeddings":
-        """Reads what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(
-                embeddings=arrays["embeddings"],
-                scale=float(arrays["scale"]),
-                zero_point=int(arrays["zero_point"]),
-                labels=arrays["labels"],
-                splits=arrays["splits"],
-                photos=arrays["photos"],
-                extractor=str(arrays["extractor"]),
-            )
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: the file is damaged, or was written by another version of this project.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(
+                    embeddings=arrays["embeddings"],
+                    scale=float(arrays["scale"]),
+                    zero_point=int(arrays["zero_point"]),
+                    photos=arrays["photos"],
+                    extractor=str(arrays["extractor"]),
+                    preprocessing=str(arrays["preprocessing"]),
+                    undecodable=arrays["undecodable"],
+                    reasons=arrays["reasons"],
+                )
+        except (ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
 
     @classmethod
     def concatenate(cls, shards: Sequence["Embeddings"]) -> "Embeddings":
-        """Joins shards, sorted by identity and label, so that their number makes no difference.
+        """Joins shards, sorted by identity, so that their number makes no difference.
 
         Raises:
-            UserError: the shards come from different extractors.
+            UserError: the shards come from different extractors or preprocessings.
         """
         first = shards[0]
-        if len({shard.extractor for shard in shards}) > 1:
+        if len({(shard.extractor, shard.preprocessing) for shard in shards}) > 1:
             raise UserError("The embeddings come from different extractors; delete them.")
         identities = np.concatenate([shard.photos for shard in shards])
-        labels = np.concatenate([shard.labels for shard in shards])
-        order = np.lexsort((labels, identities))
+        undecodable = np.concatenate([shard.undecodable for shard in shards])
+        order, bad = np.argsort(identities), np.argsort(undecodable)
         return cls(
             np.concatenate([shard.embeddings for shard in shards])[order],
             first.scale,
             first.zero_point,
-            labels[order],
-            np.concatenate([shard.splits for shard in shards])[order],
             identities[order],
             first.extractor,
+            first.preprocessing,
+            undecodable[bad],
+            np.concatenate([shard.reasons for shard in shards])[bad],
         )
 
     @property
@@ -94,60 +107,113 @@ class Embeddings:
         """What the quantized values stand for."""
         return Quantization(self.scale, self.zero_point)
 
-    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the embeddings of a split as float32 [M, D], and their labels [M] str."""
-        chosen = self.splits == name
-        return self.quantization.dequantize(self.embeddings[chosen]), self.labels[chosen]
+    def rows(self, identities: Iterable[str]) -> np.ndarray:
+        """Returns the rows of these photos, as int [M].
+
+        Raises:
+            UserError: a photo is not among those embedded.
+        """
+        wanted = _bytes(identities)
+        found = np.searchsorted(self.photos, wanted)
+        missing = (found == len(self.photos)) | (
+            self.photos.take(found, mode="clip") != wanted if len(self.photos) else True
+        )
+        if np.any(missing):
+            raise UserError(
+                f"{int(np.sum(missing))} photos are not embedded; delete the folder embeddings/ "
+                "and run again."
+            )
+        return found
+
+    def why_undecodable(self) -> dict[str, str]:
+        """Returns the reason of every photo that could not be decoded, by identity."""
+        return dict(zip(self.undecodable.astype(str).tolist(), self.reasons.tolist(), strict=True))
 
 
 def embed(
-    shard: Sequence[Photo],
+    shard: Mapping[str, str],
     extractor: str | Path,
     device: str = "auto",
-    known: Embeddings | None = None,
+    resize: str = "bilinear",
+    earlier: Iterable[Embeddings] = (),
     num_threads: int = 1,
 ) -> Embeddings:
     """Runs the photos of a shard through an extractor.
 
+    A photo is decoded here, and nowhere else before training.
+
     Args:
-        shard: the lines of a shard manifest.
-        extractor: path of a .tflite file that maps an RGB image to a quantized embedding.
-        device: as `interpreter.resolve_device` takes it.
-        known: earlier embeddings; those of the same extractor are taken over by identity.
+        shard: the path of a photo by identity, in the order of identities.
+        extractor: path of a .tflite file that maps raw RGB bytes to a quantized embedding.
+        device: as `devices.resolve_device` takes it.
+        resize: as `preprocessing.to_pixels` takes it.
+        earlier: embeddings made before; those of the same extractor and preprocessing are taken
+            over by identity.
         num_threads: how many threads the CPU may use.
 
     Raises:
-        UserError: the extractor gives no quantized vector, or a photo is not what it was when
-            the manifest was written.
+        UserError: the extractor gives no quantized vector, or a photo is not what it was when it
+            was indexed.
     """
-    identity = files.sha256(extractor)
+    # Importing the library should not need what only the workflow does.
+    from tqdm import tqdm
+
+    identity, version = files.sha256(extractor), preprocessing.version(resize)
     vectors: dict[str, np.ndarray] = {}
-    if known is not None and known.extractor == identity:
-        vectors = dict(zip(known.photos.tolist(), known.embeddings, strict=True))
-    new = [photo for photo in shard if photo.sha256 not in vectors]
+    reasons: dict[str, str] = {}
+    for one in earlier:
+        if (one.extractor, one.preprocessing) == (identity, version):
+            vectors |= zip(one.photos.astype(str).tolist(), one.embeddings, strict=True)
+            reasons |= one.why_undecodable()
+    new = [sha256 for sha256 in shard if sha256 not in vectors and sha256 not in reasons]
     model = Interpreter(extractor, device, num_threads)
     if model.quantization is None or model.output_dtype not in (np.uint8, np.int8):
         raise UserError(
             f"{extractor} gives {model.output_dtype} values; the Edge TPU needs an extractor "
             "whose embedding is quantized to uint8 or int8."
         )
-    for photo in tqdm(new, desc="Embedding photos", unit="photo"):
-        vectors[photo.sha256] = model.run(open_photo(photo))
+    for sha256 in tqdm(new, desc="Embedding photos", unit="photo"):
+        try:
+            photo = open_photo(shard[sha256], sha256)
+        except photos.PhotoError as error:
+            reasons[sha256] = photos.advice(shard[sha256], str(error))
+        else:
+            pixels = preprocessing.to_pixels(photo, model.input_size, resize)
+            vectors[sha256] = model.run(pixels)
     log.info("%d photos embedded, %d taken over", len(new), len(shard) - len(new))
-    embeddings = np.empty((len(shard), model.output_size), model.output_dtype)
-    for row, photo in zip(embeddings, shard, strict=True):
-        row[:] = vectors[photo.sha256]
+    good = [sha256 for sha256 in shard if sha256 in vectors]
+    bad = [sha256 for sha256 in shard if sha256 in reasons]
+    embeddings = np.empty((len(good), model.output_size), model.output_dtype)
+    for row, sha256 in zip(embeddings, good, strict=True):
+        row[:] = vectors[sha256]
     return Embeddings(
         embeddings,
         model.quantization.scale,
         model.quantization.zero_point,
-        _strings(photo.label for photo in shard),
-        _strings(photo.split for photo in shard),
-        _strings(photo.sha256 for photo in shard),
+        _bytes(good),
         identity,
+        version,
+        _bytes(bad),
+        # An empty list would become float64.
+        np.array([reasons[sha256] for sha256 in bad], np.str_),
     )
 
 
-def _strings(values: Iterable[str]) -> np.ndarray:
-    # An empty list would become float64.
-    return np.array(list(values), dtype=np.str_)
+def open_photo(path: str, sha256: str) -> Image.Image:
+    """Reads a photo that is listed with its identity, as `photos.read_photo` does.
+
+    Raises:
+        UserError: it is not what it was when it was listed.
+        PhotoError: it cannot be decoded.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} was there a moment ago: {error.strerror}. Run again.") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise UserError(f"{path} has changed since the photos were indexed. Run again.")
+    return photos.read_photo(content)
+
+
+def _bytes(identities: Iterable[str]) -> np.ndarray:
+    return np.array(list(identities), "S64")

@@ -11,11 +11,11 @@ import numpy as np
 from sklearn import metrics
 from tqdm import tqdm
 
-from edgetpu_retrain import files
-from edgetpu_retrain.dataset import Photo, open_photo
-from edgetpu_retrain.embeddings import Embeddings
+from edgetpu_retrain import files, preprocessing
+from edgetpu_retrain.embeddings import Embeddings, open_photo
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.interpreter import Interpreter
+from edgetpu_retrain.manifest import Photo
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float | None:
-        """The fraction of photos classified right; None without photos."""
+        """The fraction of photos classified correctly; None without photos."""
         return _mean(self.labels == self.predictions)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what evaluation.json holds."""
         confusion = self.confusion
-        right = np.diag(confusion)
+        correct = np.diag(confusion)
         photos_per_class, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
         return {
             "model": self.model,
@@ -66,7 +66,7 @@ class Evaluation:
             "classes": {
                 name: {
                     "photos": int(photos_per_class[i]),
-                    "right": int(right[i]),
+                    "correct": int(correct[i]),
                     "predicted": int(predicted[i]),
                 }
                 for i, name in enumerate(self.classes)
@@ -89,6 +89,7 @@ def evaluate(
     manifest: Sequence[Photo],
     embeddings: Embeddings,
     device: str = "auto",
+    resize: str = "bilinear",
     num_threads: int = 1,
 ) -> Evaluation:
     """Runs a classifier file on the photos of the test split.
@@ -96,31 +97,31 @@ def evaluate(
     Args:
         model: path of the .tflite file.
         head: the float head that the file was made with.
-        manifest: lines of all shard manifests.
+        manifest: of all photos.
         embeddings: those of all shards.
-        device: as `interpreter.resolve_device` takes it.
+        device: as `devices.resolve_device` takes it.
+        resize: as `preprocessing.to_pixels` takes it.
         num_threads: how many threads the CPU may use.
     """
-    tested = sorted(photo for photo in manifest if photo.split == "test")
+    undecodable = embeddings.why_undecodable()
+    tested = sorted(p for p in manifest if p.split == "test" and p.sha256 not in undecodable)
     interpreter = Interpreter(model, device, num_threads)
     start = time.perf_counter()
-    predictions = [
-        int(interpreter.run(open_photo(photo)).argmax())
-        for photo in tqdm(tested, desc="Classifying test photos", unit="photo")
-    ]
+    predictions = []
+    for photo in tqdm(tested, desc="Classifying test photos", unit="photo"):
+        picture = open_photo(photo.path, photo.sha256)
+        pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
+        predictions.append(int(interpreter.run(pixels).argmax()))
     seconds = time.perf_counter() - start
-    vectors = dict(zip(embeddings.photos.tolist(), embeddings.embeddings, strict=True))
-    head_predictions = [
-        int(head.logits(embeddings.quantization.dequantize(vectors[photo.sha256])).argmax())
-        for photo in tested
-    ]
+    vectors = embeddings.embeddings[embeddings.rows(photo.sha256 for photo in tested)]
+    logits = head.logits(embeddings.quantization.dequantize(vectors))
     return Evaluation(
         model=str(model),
         device=device,
         classes=head.classes,
         labels=np.array([head.classes.index(photo.label) for photo in tested], int),
         predictions=np.array(predictions, int),
-        head_predictions=np.array(head_predictions, int),
+        head_predictions=logits.argmax(axis=1),
         seconds=seconds,
     )
 
@@ -161,8 +162,8 @@ def plot_confusion_matrix(evaluation: Evaluation, path: str | Path) -> None:
     # Names are text, not formulas, whatever dollar signs they hold.
     axes.set_xticks(range(count), evaluation.classes, rotation=45, ha="right", parse_math=False)
     axes.set_yticks(range(count), evaluation.classes, parse_math=False)
-    axes.set_xlabel("classified as")
-    axes.set_ylabel("photo of")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
     for row, column in np.argwhere(confusion):
         colour = "white" if shares[row, column] > 0.5 else "black"
         text = str(confusion[row, column])
@@ -172,7 +173,7 @@ def plot_confusion_matrix(evaluation: Evaluation, path: str | Path) -> None:
     axes.set_title(
         "no photos in the test split"
         if accuracy is None
-        else f"{accuracy:.1%} of {total} test photos right"
+        else f"{accuracy:.1%} of {total} test photos correct"
     )
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")

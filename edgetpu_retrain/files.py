@@ -1,6 +1,7 @@
 """Whole files or none: write under a temporary name, rename when complete."""
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -15,20 +16,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path` that is renamed to `path` if the block succeeds.
 
     The temporary path does not exist yet; the block makes it a file or a folder. If the block
-    raises, it is removed and what stood at `path` stays.
+    raises, it is removed and what stood at `path` stays. What a process that was killed has left
+    beside `path` is removed too.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.name}.part")
-    remove(temporary)
+    for leftover in final.parent.glob(f".{glob.escape(final.name)}.*.part"):
+        remove(leftover)
+    # A process that outlives a killed run must not write into the file of the next one.
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
         yield temporary
         if temporary.is_dir():
             remove(final)
+        else:
+            _flush(temporary)
         temporary.replace(final)
     except BaseException:
         remove(temporary)
         raise
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file is on the disk, so that a power cut after its renaming leaves it whole."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def remove(path: Path) -> None:

@@ -1,9 +1,12 @@
 """Find photos below a folder and read any of them as upright 8-bit RGB."""
 
+import contextlib
+import functools
 import io
 import logging
 import mimetypes
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,8 @@ log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 120_000_000
+# What Pillow gives its decoders to decide by.
+_START_BYTES = 16
 
 # Pillow registers some of these formats only now.
 Image.init()
@@ -91,38 +96,53 @@ def _grey(values: np.ndarray) -> Image.Image:
     return Image.fromarray(values.astype(np.uint8)).convert("RGB")
 
 
-def find_photos(folder: str | Path) -> Iterator[Path]:
-    """Yields the files below `folder` that are photos or claim to be, in sorted order.
+def find_photos(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yields the files below `folder` that are photos or claim to be, as `files_below` does.
 
-    Hidden files and folders, what file managers leave behind, and files that neither look like a
-    photo nor are named like one (notes, spreadsheets) are passed over.
+    What file managers leave behind and files that neither look like a photo nor are named like
+    one (notes, spreadsheets) are passed over.
     """
-    for path in files_below(Path(folder)):
-        if is_photo(path):
-            yield path
+    for path, status in files_below(folder):
+        if _may_be_photo(path, status):
+            yield path, status
 
 
-def is_photo(path: Path) -> bool:
+def is_photo(path: str | Path) -> bool:
     """Whether a file is a photo or claims to be one."""
-    if path.name.lower() in _NOT_PHOTOS or not is_visible(path.name):
+    return is_visible(os.path.basename(path)) and _may_be_photo(str(path), os.stat(path))
+
+
+def _may_be_photo(path: str, status: os.stat_result) -> bool:
+    name = os.path.basename(path).lower()
+    if name in _NOT_PHOTOS:
         return False
-    return _is_named_as_photo(path) or _opens(path)
+    if _is_image_suffix(os.path.splitext(name)[1]):
+        return True
+    return not reason_against(path, status) and _opens(path)
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yields the visible files below `folder` in sorted order, behind links too, each once."""
+def files_below(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yields the path and status of visible files below `folder`, in order, behind links too.
+
+    Each folder is visited once, however many links lead to it; links that lead nowhere are passed
+    over.
+    """
     visited = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    waiting = [os.fspath(folder)]
+    while waiting:
+        parent = waiting.pop()
         real = os.path.realpath(parent)
         if real in visited:
             log.warning("%s is a link to a folder that was read already; left out", parent)
-            folders.clear()
             continue
         visited.add(real)
-        folders[:] = sorted(name for name in folders if is_visible(name))
-        for name in sorted(names):
-            if is_visible(name):
-                yield Path(parent, name)
+        with os.scandir(parent) as entries:
+            visible = sorted((e for e in entries if is_visible(e.name)), key=lambda e: e.name)
+        waiting += [entry.path for entry in reversed(visible) if entry.is_dir()]
+        for entry in visible:
+            if not entry.is_dir():
+                with contextlib.suppress(OSError):
+                    yield entry.path, entry.stat()
 
 
 def is_visible(name: str) -> bool:
@@ -130,14 +150,14 @@ def is_visible(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
-def _is_named_as_photo(path: Path) -> bool:
-    suffix = path.suffix.lower()
+@functools.cache
+def _is_image_suffix(suffix: str) -> bool:
     kind, _ = mimetypes.guess_type(f"photo{suffix}")
     is_image = kind is not None and kind.startswith("image/") and suffix != ".svg"
     return is_image or suffix in _RAW_SUFFIXES | _APPLE_SUFFIXES
 
 
-def _opens(path: Path) -> bool:
+def _opens(path: str) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -147,9 +167,26 @@ def _opens(path: Path) -> bool:
         return False
 
 
-def advice(path: Path, reason: str) -> str:
+def reason_against(path: str, status: os.stat_result) -> str:
+    """Says why a file cannot be a photo, as far as its first bytes tell; "" where it can be one."""
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    if not status.st_size:
+        return "the file is empty"
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_START_BYTES)
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    decoders = (Image.OPEN[name][1] for name in FORMATS)
+    if not any(accept is None or accept(start) for accept in decoders):
+        return "not an image of a supported format"
+    return ""
+
+
+def advice(path: str | Path, reason: str) -> str:
     """Adds to the reason for leaving out a photo what can be done about it, where that is known."""
-    suffix = path.suffix.lower()
+    suffix = os.path.splitext(path)[1].lower()
     if suffix in _APPLE_SUFFIXES:
         return f"{reason} (HEIC: export it as JPEG)"
     if suffix in _RAW_SUFFIXES:

@@ -97,12 +97,13 @@ class SoftmaxRegression:
             The classifier as a .tflite file's bytes.
 
         Raises:
-            UserError: the extractor's output does not fit, or the file is none.
+            UserError: the extractor's output does not fit, or the file is not a model.
         """
         # Code that never serializes should not need the schema.
-        from edgetpu_retrain import tflite_model
+        from edgetpu_retrain.tflite.append_head import append_head
+        from edgetpu_retrain.tflite.model import Model
 
-        return tflite_model.append_head(Path(in_model_path).read_bytes(), self.head)
+        return append_head(Model.load(in_model_path), self.head).to_bytes()
 
     @property
     def head(self) -> Head:

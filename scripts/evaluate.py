@@ -2,18 +2,19 @@
 
 import logging
 
-from edgetpu_retrain import dataset, evaluation, job
+from edgetpu_retrain import evaluation, job, manifest
 from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.head import Head
 
 with job.run(snakemake.log[0]):
-    shards = [Embeddings.load(path) for path in snakemake.input.embeddings]
+    embeddings = Embeddings.concatenate([Embeddings.load(p) for p in snakemake.input.embeddings])
     result = evaluation.evaluate(
         snakemake.input.model,
         Head.load(snakemake.input.head),
-        [photo for path in snakemake.input.manifests for photo in dataset.read_shard(path)],
-        Embeddings.concatenate(shards),
+        manifest.read(snakemake.input.manifest),
+        embeddings,
         device=snakemake.params.device,
+        resize=snakemake.params.resize,
         num_threads=snakemake.threads,
     )
     evaluation.plot_confusion_matrix(result, snakemake.output.confusion_matrix)

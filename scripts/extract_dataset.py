@@ -1,9 +1,7 @@
 """Unpack the archive of photos, after comparing it with its checksum."""
 
-from pathlib import Path
-
 from edgetpu_retrain import archive, download, job
 
 with job.run(snakemake.log[0]):
-    download.verify(Path(snakemake.input.archive), snakemake.params.sha256)
+    download.verify(snakemake.input.archive, snakemake.params.sha256)
     archive.extract(snakemake.input.archive, snakemake.output.photos)

@@ -1,12 +1,10 @@
 """Extractor and head -> classifier."""
 
-from edgetpu_retrain import classifier, job
+from edgetpu_retrain import job
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.tflite.append_head import append_head
+from edgetpu_retrain.tflite.model import Model
 
 with job.run(snakemake.log[0]):
-    classifier.serialize(
-        snakemake.input.extractor,
-        Head.load(snakemake.input.head),
-        snakemake.output.model,
-        twin=snakemake.input.get("twin"),
-    )
+    extractor, head = Model.load(snakemake.input.extractor), Head.load(snakemake.input.head)
+    append_head(extractor, head).save(snakemake.output.model)

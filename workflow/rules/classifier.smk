@@ -1,6 +1,8 @@
 rule train:
     input:
-        embeddings=expand(f"{RESULTS}/embeddings/{{shard}}.npz", shard=SHARDS),
+        embeddings=EMBEDDINGS,
+        manifest=manifest,
+        skipped=f"{RESULTS}/skipped.tsv",
     output:
         head=f"{RESULTS}/head.npz",
         label_map=f"{RESULTS}/label_map.txt",
@@ -10,6 +12,7 @@ rule train:
         "../envs/retrain.yaml"
     threads: 1
     params:
+        max_skipped=config["max_skipped"],
         recipe=config["training"],
         seed=config["seed"],
     script:
@@ -18,7 +21,7 @@ rule train:
 
 rule serialize:
     input:
-        unpack(extractor_and_twin),
+        extractor=f"{EXTRACTORS}/extractor{{twin}}.tflite",
         head=f"{RESULTS}/head.npz",
     output:
         model=f"{RESULTS}/retrained_model{{twin}}.tflite",
@@ -32,10 +35,10 @@ rule serialize:
 
 rule evaluate:
     input:
-        model=f"{RESULTS}/retrained_model{device_twin()}.tflite",
+        model=f"{RESULTS}/retrained_model{TWIN}.tflite",
         head=f"{RESULTS}/head.npz",
-        embeddings=expand(f"{RESULTS}/embeddings/{{shard}}.npz", shard=SHARDS),
-        manifests=manifests,
+        embeddings=EMBEDDINGS,
+        manifest=manifest,
     output:
         evaluation=f"{RESULTS}/evaluation.json",
         confusion_matrix=report(
@@ -52,6 +55,7 @@ rule evaluate:
         edgetpu=0 if DEVICE == "cpu" else 1,
     params:
         device=DEVICE,
+        resize=config["resize"],
     script:
         "../../scripts/evaluate.py"
 

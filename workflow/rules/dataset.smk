@@ -40,24 +40,21 @@ rule draw_dataset:
         "../../scripts/draw_dataset.py"
 
 
-# A checkpoint, so that only the shards whose manifest changed are embedded again; update, so that
-# a manifest that stays is left alone.
-checkpoint index_photos:
+# A checkpoint, so that only the shards whose photos changed are embedded again; update, so that a
+# file that stays is left alone.
+checkpoint index:
     input:
         photos=photos_made(),
     output:
-        shards=update(manifests_to_write()),
-        skipped=update(f"{DATASET_RESULTS}/skipped.tsv"),
+        **index_outputs(),
     log:
-        f"{LOGS}/index_photos.log",
+        f"{LOGS}/index.log",
     conda:
         "../envs/retrain.yaml"
-    threads: 8
     params:
         folder=lambda wildcards: DATASET.folder,
-        listing=listing_digest(DATASET.folder) if DATASET.folder else "",
+        listing=LISTING,
         split=config["split"],
-        shards=len(SHARDS),
         max_skipped=config["max_skipped"],
     script:
-        "../../scripts/index_photos.py"
+        "../../scripts/index.py"

@@ -1,7 +1,7 @@
 rule embed:
     input:
-        manifest=manifest,
-        extractor=lambda wildcards: extractor(device_twin()),
+        shard=shard_to_embed,
+        extractor=f"{EXTRACTORS}/extractor{TWIN}.tflite",
     output:
         # update keeps the earlier file readable: photos that are in it are not embedded again.
         embeddings=update(f"{RESULTS}/embeddings/{{shard}}.npz"),
@@ -14,5 +14,21 @@ rule embed:
         edgetpu=0 if DEVICE == "cpu" else 1,
     params:
         device=DEVICE,
+        resize=config["resize"],
     script:
         "../../scripts/embed.py"
+
+
+rule collect_skipped:
+    input:
+        embeddings=EMBEDDINGS,
+        manifest=manifest,
+        not_photos=not_photos,
+    output:
+        skipped=f"{RESULTS}/skipped.tsv",
+    log:
+        f"{LOGS}/{BACKBONE.name}/collect_skipped.log",
+    conda:
+        "../envs/retrain.yaml"
+    script:
+        "../../scripts/collect_skipped.py"

@@ -6,32 +6,27 @@ rule fetch_backbone:
     conda:
         "../envs/retrain.yaml"
     params:
-        source=lambda wildcards: vars(getattr(BACKBONE, Path(wildcards.part).stem)),
+        source=lambda wildcards: vars(backbone_source(wildcards.part)),
     script:
         "../../scripts/fetch_backbone.py"
 
 
-# Where the user names a file, no rule may claim to make it.
-if not BACKBONE.extractor:
-
-    rule truncate:
-        input:
-            network=lambda wildcards: network(),
-        output:
-            extractor=f"{EXTRACTORS}/extractor.tflite",
-        log:
-            f"logs/backbones/{BACKBONE.name}/truncate.log",
-        conda:
-            "../envs/tensorflow.yaml"
-        params:
-            kind="frozen_graph" if BACKBONE.frozen_graph else "tflite",
-            tensor=BACKBONE.tensor,
-            input=BACKBONE.input,
-            mean=BACKBONE.mean,
-            std=BACKBONE.std,
-            width=BACKBONE.width,
-        script:
-            "../../scripts/truncate.py"
+# Every extractor takes raw RGB bytes, whatever the network was trained with.
+rule make_extractor:
+    input:
+        network=backbone_file(BACKBONE.FILE_NAME),
+    output:
+        extractor=f"{EXTRACTORS}/extractor.tflite",
+    log:
+        f"logs/backbones/{BACKBONE.name}/make_extractor.log",
+    conda:
+        f"../envs/{BACKBONE.ENVIRONMENT}.yaml"
+    params:
+        kind=BACKBONE.KIND,
+        checksum=BACKBONE.source.checksum(),
+        settings=BACKBONE.settings(),
+    script:
+        "../../scripts/make_extractor.py"
 
 
 rule fetch_compiler:
@@ -47,11 +42,31 @@ rule fetch_compiler:
         "../../scripts/fetch_compiler.py"
 
 
-if not BACKBONE.compiled:
+if BACKBONE.compiled:
+
+    rule take_compiled:
+        input:
+            compiled=backbone_file(COMPILED_NAME),
+            extractor=rules.make_extractor.output.extractor,
+        output:
+            compiled=f"{EXTRACTORS}/extractor_edgetpu.tflite",
+        log:
+            f"logs/backbones/{BACKBONE.name}/take_compiled.log",
+        conda:
+            "../envs/retrain.yaml"
+        params:
+            checksum=BACKBONE.compiled.checksum(),
+            mean=BACKBONE.mean,
+            std=BACKBONE.std,
+            allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
+        script:
+            "../../scripts/take_compiled.py"
+
+else:
 
     rule compile:
         input:
-            extractor=lambda wildcards: extractor(""),
+            extractor=rules.make_extractor.output.extractor,
             compiler=compiler_fetched(),
         output:
             compiled=f"{EXTRACTORS}/extractor_edgetpu.tflite",
@@ -62,7 +77,7 @@ if not BACKBONE.compiled:
         conda:
             "../envs/retrain.yaml"
         params:
-            program=lambda wildcards: compiler_program(),
+            program=COMPILER,
             timeout=config["compiler"]["timeout"],
             min_runtime_version=config["compiler"].get("min_runtime_version"),
             allow_cpu_operators=config["compiler"]["allow_cpu_operators"],

@@ -1,0 +1,345 @@
+"""The kinds of backbone: what each is configured by, and how an extractor is made of it."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgetpu_retrain import configuration
+from edgetpu_retrain.errors import UserError
+
+# What the catalogue says of a network beyond what is needed to use it.
+INFORMATION = ("description", "licence", "input_size", "parameters")
+
+_FILE = {
+    "description": "a path, or a mapping with url and its checksum (sha256 or git_blob)",
+    "type": ["string", "object"],
+    "additionalProperties": False,
+    "required": ["url"],
+    "properties": {
+        "url": {
+            "description": "an http(s) address, or a list of them",
+            "type": ["string", "array"],
+            "pattern": "^https?://",
+            "items": {"type": "string", "pattern": "^https?://"},
+        },
+        "sha256": {
+            "description": "64 hexadecimal digits in quotes",
+            "type": "string",
+            "pattern": "^[0-9a-f]{64}$",
+        },
+        "git_blob": {
+            "description": "40 hexadecimal digits in quotes",
+            "type": "string",
+            "pattern": "^[0-9a-f]{40}$",
+        },
+        "member": {"description": "the name of the file in the archive at url", "type": "string"},
+    },
+}
+_TENSOR = {"description": "the name of a tensor", "type": "string"}
+_MEAN = {"description": "a number", "type": "number"}
+_STD = {"description": "a number above 0", "type": "number", "exclusiveMinimum": 0}
+_COMMON = {
+    "name": {
+        "description": "letters, digits, dots, dashes and underscores",
+        "type": "string",
+        "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    },
+    "compiled": _FILE,
+    "width": {"description": "a whole number from 1", "type": "integer", "minimum": 1},
+    "mean": _MEAN,
+    "std": _STD,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file: at a path, or at addresses with a checksum.
+
+    Attributes:
+        path: where it is on disk.
+        urls: addresses of it, tried in this order.
+        sha256: its checksum.
+        git_blob: its git blob id.
+        member: its name in the archive that the addresses and checksums are of.
+    """
+
+    path: str | None = None
+    urls: tuple[str, ...] = ()
+    sha256: str | None = None
+    git_blob: str | None = None
+    member: str | None = None
+
+    @classmethod
+    def parse(cls, entry: str | Mapping[str, Any], key: str) -> "Source":
+        """Reads a file's entry; `key` names it in messages.
+
+        Raises:
+            UserError: it is a path where there is no file.
+        """
+        if not isinstance(entry, str):
+            urls = entry["url"]
+            known = {name: value for name, value in entry.items() if name != "url"}
+            return cls(urls=(urls,) if isinstance(urls, str) else tuple(urls), **known)
+        path = os.path.expanduser(entry)
+        configuration.check_braces(key, path)
+        if not Path(path).is_file():
+            hint = " For an address give {url: ..., sha256: ...}." if "://" in path else ""
+            raise UserError(f"config: {key}: there is no file {path}.{hint}")
+        return cls(path=path)
+
+    def checksum(self) -> dict[str, str | None]:
+        """Returns what is known of the downloaded file itself, as `download.verify` takes it."""
+        if self.path or self.member:
+            return {}
+        return {"sha256": self.sha256, "git_blob": self.git_blob}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pre-trained network. Its subclasses are the kinds that there are.
+
+    Attributes:
+        KIND: the key of the config that names its file.
+        FILE_NAME: what a downloaded file is called.
+        ENVIRONMENT: the conda environment in workflow/envs that `make_extractor` needs.
+        KEYS: JSON schemas of the keys that no other kind has.
+        REQUIRED: those of them that must be given.
+        make_extractor: makes an embedding extractor for the CPU that takes raw bytes, of the path
+            of the network, the path where it goes, and what `settings` gives.
+        name: names its folder below results/DATASET/.
+        source: the network's file.
+        compiled: its extractor compiled for the Edge TPU, if there is one.
+        width: how wide the embedding is, if that is known.
+        mean: the pixel value that stands for 0; with `std`, None where the input takes raw bytes.
+        std: how many pixel values stand for 1.
+    """
+
+    KIND: ClassVar[str]
+    FILE_NAME: ClassVar[str]
+    ENVIRONMENT: ClassVar[str] = "retrain"
+    KEYS: ClassVar[dict[str, Any]] = {}
+    REQUIRED: ClassVar[tuple[str, ...]] = ()
+    make_extractor: ClassVar[Callable[..., None]]
+
+    name: str
+    source: Source
+    compiled: Source | None = None
+    width: int | None = None
+    mean: float | None = None
+    std: float | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what `make_extractor` takes beyond files."""
+        return {"width": self.width, "mean": self.mean, "std": self.std}
+
+
+@dataclass(frozen=True)
+class Extractor(Backbone):
+    """A network that was cut already."""
+
+    KIND = "extractor"
+    FILE_NAME = "extractor.tflite"
+
+    @staticmethod
+    def make_extractor(
+        network: str | Path,
+        output: str | Path,
+        width: int | None,
+        mean: float | None,
+        std: float | None,
+    ) -> None:
+        """Checks an extractor and lets it take raw bytes.
+
+        Raises:
+            UserError: it is not an extractor, or not of that width.
+        """
+        from edgetpu_retrain.tflite.model import Model
+
+        _finish(Model.load(network), output, width, mean, std)
+
+
+@dataclass(frozen=True)
+class Classifier(Backbone):
+    """A quantized classifier as a .tflite file, cut where its last layer takes its input.
+
+    Attributes:
+        tensor: name of the embedding, where it is not found by itself.
+    """
+
+    KIND = "tflite"
+    FILE_NAME = "classifier.tflite"
+    KEYS: ClassVar = {"tensor": _TENSOR}
+
+    tensor: str | None = None
+
+    def settings(self) -> dict[str, Any]:  # noqa: D102
+        return super().settings() | {"tensor": self.tensor}
+
+    @staticmethod
+    def make_extractor(
+        network: str | Path,
+        output: str | Path,
+        width: int | None,
+        mean: float | None,
+        std: float | None,
+        tensor: str | None,
+    ) -> None:
+        """Cuts the last layer off.
+
+        Raises:
+            UserError: it cannot be cut, or what comes out is not what was expected.
+        """
+        from edgetpu_retrain.tflite.model import Model
+        from edgetpu_retrain.tflite.truncate import truncate
+
+        _finish(truncate(Model.load(network), tensor), output, width, mean, std)
+
+
+@dataclass(frozen=True)
+class FrozenGraph(Backbone):
+    """A quantization-aware TF1 graph, cut with tflite_convert.
+
+    Attributes:
+        tensor: name of the embedding.
+        input: name of the image.
+    """
+
+    KIND = "frozen_graph"
+    FILE_NAME = "frozen_graph.pb"
+    ENVIRONMENT = "tensorflow"
+    KEYS: ClassVar = {"tensor": _TENSOR, "input": _TENSOR}
+    REQUIRED = ("tensor",)
+
+    mean: float | None = 128
+    std: float | None = 128
+    tensor: str = ""
+    input: str = "input"
+
+    def settings(self) -> dict[str, Any]:  # noqa: D102
+        return super().settings() | {"tensor": self.tensor, "input": self.input}
+
+    @staticmethod
+    def make_extractor(
+        network: str | Path,
+        output: str | Path,
+        width: int | None,
+        mean: float,
+        std: float,
+        tensor: str,
+        input: str,
+    ) -> None:
+        """Converts the part of the graph between its input and its embedding.
+
+        Raises:
+            UserError: it cannot be cut, or what comes out is not what was expected.
+        """
+        from edgetpu_retrain import files, frozen_graph
+        from edgetpu_retrain.tflite.checks import check_versions
+        from edgetpu_retrain.tflite.model import Model
+
+        with files.replacing(output) as temporary:
+            frozen_graph.truncate(network, temporary, input, tensor, mean, std)
+            model = Model.parse(temporary.read_bytes(), f"the extractor made of {network}")
+            check_versions(model)
+            _finish(model, temporary, width, mean, std)
+
+
+KINDS = {kind.KIND: kind for kind in (Extractor, Classifier, FrozenGraph)}
+
+
+def _finish(
+    model: Any, output: str | Path, width: int | None, mean: float | None, std: float | None
+) -> None:
+    from edgetpu_retrain.tflite.checks import check_extractor
+    from edgetpu_retrain.tflite.raw_input import take_raw_rgb
+
+    check_extractor(model, width)
+    take_raw_rgb(model, mean, std).save(output)
+
+
+def take_compiled(
+    compiled: str | Path,
+    extractor: str | Path,
+    output: str | Path,
+    mean: float | None,
+    std: float | None,
+    allow_cpu_operators: bool,
+) -> None:
+    """Checks an extractor that was compiled elsewhere, and lets it take raw bytes.
+
+    Args:
+        compiled: path of the compiled extractor.
+        extractor: path of the one for the CPU that it must agree with, taking raw bytes.
+        output: where it goes.
+        mean: as in `Backbone`.
+        std: likewise.
+        allow_cpu_operators: let it hold operators for the CPU as well.
+
+    Raises:
+        UserError: it is not compiled, or of another network.
+    """
+    from edgetpu_retrain.tflite.checks import check_compiled, check_extractor, check_twin
+    from edgetpu_retrain.tflite.model import Model
+    from edgetpu_retrain.tflite.raw_input import take_raw_rgb
+
+    model = Model.load(compiled)
+    check_compiled(model, allow_cpu_operators)
+    check_extractor(model)
+    model = take_raw_rgb(model, mean, std)
+    check_twin(Model.load(extractor), model)
+    model.save(output)
+
+
+def find(
+    wanted: str | Mapping[str, Any], catalogue: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Resolves the key `backbone`: a name in the catalogue, or an entry of one's own.
+
+    An entry that has the name of one in the catalogue and no network of its own adds to that one.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if not isinstance(wanted, str):
+        is_network = KINDS.keys() & wanted.keys()
+        known = {} if is_network else catalogue.get(wanted.get("name", ""), {})
+        return {**_without_information(known), **wanted}
+    if wanted not in catalogue:
+        names = sorted(catalogue)
+        raise UserError(
+            f"config: backbone is {wanted!r}, which is not in workflow/backbones.yaml."
+            f"{configuration.did_you_mean(wanted, names)} The names there are: {', '.join(names)}."
+        )
+    return {"name": wanted, **_without_information(catalogue[wanted])}
+
+
+def _without_information(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in INFORMATION}
+
+
+def parse(entry: dict[str, Any]) -> Backbone:
+    """Reads an entry that `find` gave; text that stands for numbers becomes numbers in it.
+
+    Raises:
+        UserError: a key is missing, unknown, not used by this kind of backbone, or of a wrong
+            value; or a file on disk is not there.
+    """
+    given = [name for name in KINDS if name in entry]
+    if len(given) != 1:
+        raise UserError(
+            f"config: backbone: give one of {', '.join(KINDS)}, or the name of a backbone in "
+            f"workflow/backbones.yaml; given is {' and '.join(given) or 'none'}."
+        )
+    kind = KINDS[given[0]]
+    properties = _COMMON | {kind.KIND: _FILE} | kind.KEYS
+    required = ["name", kind.KIND, *kind.REQUIRED]
+    configuration.check(entry, properties, required, f"config: backbone (of kind {kind.KIND})")
+    if kind.mean is None and ("mean" in entry) != ("std" in entry):
+        raise UserError("config: backbone: mean and std go together; one of them is missing.")
+    fields: dict[str, Any] = {key: value for key, value in entry.items() if key != kind.KIND}
+    fields["source"] = Source.parse(entry[kind.KIND], f"backbone.{kind.KIND}")
+    if "compiled" in entry:
+        fields["compiled"] = Source.parse(entry["compiled"], "backbone.compiled")
+    return kind(**fields)

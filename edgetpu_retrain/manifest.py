@@ -1,0 +1,233 @@
+"""The table of photos: where each is, its class, its split and its identity."""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from edgetpu_retrain import files
+from edgetpu_retrain.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+_MIN_PHOTOS_FOR_EVERY_SPLIT = 10
+_COLUMNS = ("path", "class", "split", "sha256")
+_SHARD_COLUMNS = ("sha256", "path")
+_SKIPPED_COLUMNS = ("path", "reason")
+_IDENTITY_COLUMNS = ("path", "bytes", "modified_ns", "sha256")
+
+# path -> (size in bytes, modification time in ns, SHA-256)
+Identities = dict[str, tuple[int, int, str]]
+
+
+@dataclass(frozen=True, order=True)
+class Photo:
+    """One line of a manifest.
+
+    Attributes:
+        path: where the file is.
+        label: the name of its class.
+        split: train, validation or test.
+        sha256: its identity, the SHA-256 of its bytes in hexadecimal.
+    """
+
+    path: str
+    label: str
+    split: str
+    sha256: str
+
+
+@dataclass(frozen=True, order=True)
+class Skipped:
+    """A photo that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+def position(sha256: str) -> float:
+    """Returns where an identity lies in [0, 1): its first 64 bits as a fraction.
+
+    >>> position("80" + 62 * "0")
+    0.5
+    """
+    return int(sha256[:16], 16) / 2**64
+
+
+def assign_splits(
+    photos: Iterable[tuple[str, str]], validation: float, test: float
+) -> dict[str, str]:
+    """Returns the split of every identity.
+
+    A photo whose `position` is below `test` is for testing, below `test` + `validation` for
+    validation, else for training. So adding photos moves no other, with one exception: a class of
+    ten or more photos that would have none in a split gives it the nearest photo of another one.
+
+    Args:
+        photos: (identity, class) of every photo.
+        validation: the fraction of photos for validation, in [0, 1).
+        test: the fraction of photos for testing, in [0, 1).
+
+    >>> low, high = "00" * 32, "ff" * 32
+    >>> assign_splits([(low, "daisy"), (high, "rose")], validation=0.1, test=0.1)[high]
+    'train'
+    """
+    by_class: dict[str, set[str]] = {}
+    for sha256, label in photos:
+        by_class.setdefault(label, set()).add(sha256)
+    splits = {
+        sha256: _natural_split(position(sha256), validation, test)
+        for identities in by_class.values()
+        for sha256 in identities
+    }
+    wanted = [name for name, share in (("test", test), ("validation", validation)) if share > 0]
+    for _, identities in sorted(by_class.items()):
+        if len(identities) >= _MIN_PHOTOS_FOR_EVERY_SPLIT:
+            for name in (*wanted, "train"):
+                _fill(name, sorted(identities), splits)
+    return splits
+
+
+def _fill(name: str, identities: Sequence[str], splits: dict[str, str]) -> None:
+    """Gives a split one of a class's photos where it has none; `identities` are sorted."""
+    counts = Counter(splits[sha256] for sha256 in identities)
+    if not counts[name]:
+        donors = [sha256 for sha256 in identities if counts[splits[sha256]] > 1]
+        if name == "train":
+            donors.reverse()
+        # Validation lies between the other two.
+        donors.sort(key=lambda sha256: splits[sha256] == "test")
+        splits[donors[0]] = name
+
+
+def _natural_split(where: float, validation: float, test: float) -> str:
+    if where < test:
+        return "test"
+    return "validation" if where < test + validation else "train"
+
+
+def shard_names(count: int) -> list[str]:
+    """Returns the names of `count` shards, as in ``0003-of-0008``."""
+    return [f"{i:04d}-of-{count:04d}" for i in range(count)]
+
+
+def shard_of(sha256: str, count: int) -> int:
+    """Returns the shard of an identity, in [0, count), from bits that its split does not use.
+
+    A shard is a range of these bits, so that after a change of `count` the photos of a new shard
+    lie in few of the old ones.
+    """
+    return int(sha256[16:32], 16) * count >> 64
+
+
+def overlapping(name: str, others: Iterable[str]) -> list[str]:
+    """Returns those of the shards `others`, of any count, that may share photos with shard `name`.
+
+    >>> overlapping("0001-of-0002", ["0000-of-0004", "0002-of-0004", "0002-of-0003"])
+    ['0002-of-0004', '0002-of-0003']
+    """
+    first, count = _parse_shard(name)
+    found = []
+    for other in others:
+        i, n = _parse_shard(other)
+        if i * count < (first + 1) * n and first * n < (i + 1) * count:
+            found.append(other)
+    return found
+
+
+def _parse_shard(name: str) -> tuple[int, int]:
+    number, _, count = name.partition("-of-")
+    return int(number), int(count)
+
+
+def remove_other_shards(kept: Iterable[str | Path]) -> None:
+    """Removes, beside the files of all shards, those of another number of shards."""
+    paths = [Path(path) for path in kept]
+    for path in set(paths[0].parent.glob(f"*-of-*{paths[0].suffix}")).difference(paths):
+        path.unlink()
+
+
+def write(photos: Iterable[Photo], path: str | Path) -> None:
+    """Writes a manifest; a file whose content stays is not touched."""
+    files.write_if_changed(path, _tsv(_COLUMNS, map(astuple, photos)))
+
+
+def read(path: str | Path) -> list[Photo]:
+    """Reads a manifest.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return [Photo(*row) for row in _rows(path, _COLUMNS)]
+
+
+def write_shards(photos: Iterable[Photo], paths: Sequence[str | Path]) -> None:
+    """Writes for each shard the identities of its photos, in order, with a path of each.
+
+    A file whose identities stay keeps its modification time, so that a photo that was moved or
+    sorted into another class is not embedded again.
+    """
+    shards: list[dict[str, str]] = [{} for _ in paths]
+    for photo in photos:
+        shards[shard_of(photo.sha256, len(paths))].setdefault(photo.sha256, photo.path)
+    for path, shard in zip(paths, shards, strict=True):
+        path = Path(path)
+        before = read_shard(path) if path.is_file() else {}
+        status = path.stat() if before.keys() == shard.keys() and before else None
+        files.write_if_changed(path, _tsv(_SHARD_COLUMNS, sorted(shard.items())))
+        if status is not None:
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def read_shard(path: str | Path) -> dict[str, str]:
+    """Returns the path of a photo for every identity of a shard, in the order of identities."""
+    return {sha256: photo for sha256, photo in _rows(path, _SHARD_COLUMNS)}
+
+
+def write_skipped(skipped: Iterable[Skipped], path: str | Path) -> None:
+    """Writes a list of photos that were left out; a file whose content stays is not touched."""
+    files.write_if_changed(path, _tsv(_SKIPPED_COLUMNS, map(astuple, sorted(skipped))))
+
+
+def read_skipped(path: str | Path) -> list[Skipped]:
+    """Reads a list of photos that were left out."""
+    return [Skipped(*row) for row in _rows(path, _SKIPPED_COLUMNS)]
+
+
+def write_identities(identities: Identities, path: str | Path) -> None:
+    """Writes the identities that the next run takes over for files that have not changed."""
+    rows = ((name, str(size), str(time), sha) for name, (size, time, sha) in identities.items())
+    files.write_if_changed(path, _tsv(_IDENTITY_COLUMNS, rows))
+
+
+def read_identities(path: str | Path) -> Identities:
+    """Reads what `write_identities` wrote."""
+    rows = _rows(path, _IDENTITY_COLUMNS)
+    return {name: (int(size), int(time), sha256) for name, size, time, sha256 in rows}
+
+
+def _tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, dialect="excel-tab", lineterminator="\n")
+    # The module csv quotes a carriage return only where lines end in one.
+    quoting = csv.writer(text, dialect="excel-tab", lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(columns)
+    for row in rows:
+        (quoting if any("\r" in field for field in row) else writer).writerow(row)
+    # File names need not be valid UTF-8.
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _rows(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = csv.reader(file, dialect="excel-tab")
+        header = next(rows, [])
+        for row in rows if header == list(columns) else [header]:
+            if header != list(columns) or len(row) != len(columns):
+                raise UserError(
+                    f"{path}, line {rows.line_num}: expected the columns {', '.join(columns)}. "
+                    "Delete the file and run again."
+                )
+            yield row

@@ -1,0 +1,67 @@
+"""Look into a .tflite file, or cut its last layer off.
+
+python -m edgetpu_retrain.tflite show MODEL
+python -m edgetpu_retrain.tflite truncate MODEL OUT [--tensor T]
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgetpu_retrain import job
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.tflite.model import Model
+from edgetpu_retrain.tflite.truncate import find_cut, truncate
+
+
+def show(model: Model) -> str:
+    """Describes a model: operators, tensors, quantization, and where it would be cut."""
+    lines = [f"input   {_describe(model, i)}" for i in model.subgraph.inputs]
+    for number, operator in enumerate(model.operators):
+        lines.append(f"{number:>4}  {operator.name} (version {operator.version})")
+        constants = [i for i in operator.inputs if i >= 0 and model.constant(i) is not None]
+        lines += [f"        with {_describe(model, i)}" for i in constants]
+        lines += [f"        -> {_describe(model, i)}" for i in operator.outputs]
+    lines += [f"output  {_describe(model, i)}" for i in model.subgraph.outputs]
+    if len(model.unpacked.subgraphs) > 1:
+        lines.append(f"and {len(model.unpacked.subgraphs) - 1} more subgraphs")
+    lines.append(f"compiled for the Edge TPU: {'yes' if model.is_compiled else 'no'}")
+    try:
+        lines.append(f"would be cut at: {_describe(model, find_cut(model))}")
+    except UserError as error:
+        lines.append(f"would not be cut: {str(error).splitlines()[0]}")
+    return "\n".join(lines)
+
+
+def _describe(model: Model, index: int) -> str:
+    tensor = model.tensor(index)
+    text = f"{tensor}{' (fused)' if ';' in model.full_name(index) else ''}"
+    if tensor.scale is not None:
+        return f"{text}, scale {tensor.scale:.7g}, zero point {tensor.zero_point}"
+    return f"{text}, {model.scales(index)} scales" if model.scales(index) else text
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edgetpu_retrain.tflite",
+        description="Look into a .tflite file, or cut its last layer off.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    showing = commands.add_parser("show", help="print operators, tensors and where it would be cut")
+    showing.add_argument("model", type=Path)
+    cutting = commands.add_parser("truncate", help="cut the last layer off a classifier")
+    cutting.add_argument("model", type=Path)
+    cutting.add_argument("out", type=Path)
+    cutting.add_argument("--tensor", help="name of the tensor to cut at (default: it is found)")
+    options = parser.parse_args(arguments)
+    with job.run():
+        model = Model.load(options.model)
+        if options.command == "show":
+            print(show(model))
+        else:
+            truncate(model, options.tensor).save(options.out)
+
+
+if __name__ == "__main__":
+    main()

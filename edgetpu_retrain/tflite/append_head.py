@@ -1,0 +1,143 @@
+"""Append a trained layer to an embedding extractor."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgetpu_retrain.head import Head
+from edgetpu_retrain.tflite.model import Model, TensorSpec
+
+log = logging.getLogger(__name__)
+
+# The probability 1 is not quite reached, so that 0 is exact; TFLite's SOFTMAX asks for it.
+_SOFTMAX_SCALE = 1 / 256
+
+
+@dataclass(frozen=True)
+class _Quantized:
+    """Integer values and what they stand for: real = scale * (values - zero_point)."""
+
+    values: np.ndarray
+    scale: float
+    zero_point: int
+
+
+def append_head(extractor: Model, head: Head) -> Model:
+    """Appends FULLY_CONNECTED, RESHAPE (to an embedding of 4 dimensions) and SOFTMAX.
+
+    Everything in front stays as it is, compiled operators included. A uint8 embedding gets a
+    uint8 layer with asymmetric weights, as in PyCoral's files; an int8 embedding gets a layer by
+    TFLite's int8 specification (https://ai.google.dev/edge/litert/models/quantization_spec) and a
+    final QUANTIZE, so that both give uint8 scores of scale 1/256.
+
+    Args:
+        extractor: a model with one subgraph, whose one output is a quantized embedding of shape
+            [1, 1, 1, D] or [1, D]; it stays as it is.
+        head: the layer, for D-wide embeddings. Its logit range becomes the range of the layer's
+            output. Where there is none, every logit that the embedding's dtype allows for fits;
+            that is several times what photos reach, so close classes get the same score.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        UserError: the extractor is not of this kind, or its width is not the head's.
+    """
+    embedding, scale, zero_point = _check(extractor, head)
+    num_classes = head.weights.shape[1]
+    is_uint8 = embedding.dtype == "uint8"
+    weights = _quantize_weights(head.weights.T, np.dtype(embedding.dtype))
+    bias_scale = scale * weights.scale
+    biases = np.round(head.biases / bias_scale).clip(-(2**31), 2**31 - 1).astype(np.int32)
+    quantization = _logit_quantization(head, embedding.dtype, scale, zero_point)
+    shape = [1, num_classes]
+
+    model = extractor.copy()
+    logits = model.add_tensor("head/logits", shape, embedding.dtype, *quantization)
+    layer = [
+        int(model.subgraph.outputs[0]),
+        model.add_constant("head/weights", weights.values, weights.scale, weights.zero_point),
+        model.add_constant("head/biases", biases, bias_scale, 0),
+    ]
+    options = schema.FullyConnectedOptionsT()
+    model.add_operator("FULLY_CONNECTED", layer, logits, options, version=1 if is_uint8 else 4)
+    if len(embedding.shape) == 4:
+        options = schema.ReshapeOptionsT()
+        options.newShape = shape
+        flat = model.add_tensor("head/logits_2d", shape, embedding.dtype, *quantization)
+        new_shape = model.add_constant("head/shape", np.array(shape, np.int32))
+        model.add_operator("RESHAPE", [logits, new_shape], flat, options)
+        logits = flat
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    lowest = 0 if is_uint8 else -128
+    scores = model.add_tensor("head/scores", shape, embedding.dtype, _SOFTMAX_SCALE, lowest)
+    model.add_operator("SOFTMAX", [logits], scores, options, version=1 if is_uint8 else 2)
+    if not is_uint8:
+        int8_scores = scores
+        scores = model.add_tensor("head/scores_uint8", shape, "uint8", _SOFTMAX_SCALE, 0)
+        model.add_operator("QUANTIZE", [int8_scores], scores, schema.QuantizeOptionsT())
+    model.subgraph.outputs = [scores]
+    for entry in model.signature_entries("outputs"):
+        entry.tensorIndex = scores
+    return model
+
+
+def _check(extractor: Model, head: Head) -> tuple[TensorSpec, float, int]:
+    """Returns the embedding with its scale and zero point, if a head can be put on it."""
+    if len(extractor.unpacked.subgraphs) != 1:
+        count = len(extractor.unpacked.subgraphs)
+        raise extractor.error(f"has {count} subgraphs; an extractor has one.")
+    if len(extractor.outputs) != 1:
+        raise extractor.error(f"has {len(extractor.outputs)} outputs; an extractor has one.")
+    (embedding,) = extractor.outputs
+    if embedding.dtype not in ("uint8", "int8"):
+        raise extractor.error(
+            f"gives {embedding.name!r} as {embedding.dtype}; an embedding must be quantized to "
+            "uint8 or int8."
+        )
+    if embedding.scale is None or embedding.zero_point is None:
+        raise extractor.error(f"gives {embedding.name!r}, which has no scale and zero point.")
+    width = head.weights.shape[0]
+    if embedding.shape not in ((1, width), (1, 1, 1, width)):
+        raise extractor.error(
+            f"gives {embedding.name!r} in the shape {list(embedding.shape)}; the head was trained "
+            f"on embeddings that are {width} wide."
+        )
+    return embedding, embedding.scale, embedding.zero_point
+
+
+def _quantize_weights(weights: np.ndarray, dtype: np.dtype) -> _Quantized:
+    """Quantizes weights [C, D]: int8 symmetric, uint8 over a range that contains 0.
+
+    The lowest value stays unused, as in quantization-aware training (``narrow_range`` of
+    TensorFlow's FakeQuant), so the layers of such networks keep their weights' exact values.
+    """
+    if dtype == np.int8:
+        scale = float(np.abs(weights).max()) / 127 or 1.0
+        return _Quantized(np.round(weights / scale).astype(np.int8), scale, 0)
+    scale, zero_point = _range_quantization(float(weights.min()), float(weights.max()), 1, 255)
+    values = (np.round(weights / scale) + zero_point).clip(1, 255)
+    return _Quantized(values.astype(np.uint8), scale, zero_point)
+
+
+def _range_quantization(low: float, high: float, first: int, last: int) -> tuple[float, int]:
+    """Returns scale and zero point that map [low, high], widened to contain 0, to first..last."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / (last - first) or 1.0
+    return scale, round(first - low / scale)
+
+
+def _logit_quantization(head: Head, dtype: str, scale: float, zero_point: int) -> tuple[float, int]:
+    limits = np.iinfo(dtype)
+    if head.logit_range is not None:
+        low, high = head.logit_range
+    else:
+        log.warning("The layer's logits are not known; its scores may be coarse.")
+        extremes = [scale * (limit - zero_point) for limit in (limits.min, limits.max)]
+        reach = np.stack([extreme * head.weights for extreme in extremes])
+        low = float((reach.min(axis=0).sum(axis=0) + head.biases).min())
+        high = float((reach.max(axis=0).sum(axis=0) + head.biases).max())
+    return _range_quantization(low, high, limits.min, limits.max)

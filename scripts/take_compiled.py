@@ -1,0 +1,14 @@
+"""Compiled extractor and its twin for the CPU -> the compiled one, taking raw bytes."""
+
+from edgetpu_retrain import backbones, download, job
+
+with job.run(snakemake.log[0]):
+    download.verify(snakemake.input.compiled, **snakemake.params.checksum)
+    backbones.take_compiled(
+        snakemake.input.compiled,
+        snakemake.input.extractor,
+        snakemake.output.compiled,
+        mean=snakemake.params.mean,
+        std=snakemake.params.std,
+        allow_cpu_operators=snakemake.params.allow_cpu_operators,
+    )

@@ -1,0 +1,45 @@
+# From what the user wrote to the dataset, the backbone and the device of this run.
+def read_yaml(name):
+    text = Path(workflow.basedir, "workflow", f"{name}.yaml").read_text("utf-8")
+    return yaml.safe_load(text)
+
+
+def check_config():
+    """Checks the configuration by its schema, which also fills in what is not given."""
+    settings = workflow.config_settings
+    for given in (settings.config, settings.overwrite_config):
+        # Snakemake merges mappings; a backbone given with the command replaces the file's whole.
+        if "backbone" in given:
+            config["backbone"] = copy.deepcopy(given["backbone"])
+            break
+    configuration.values_from_text(config, read_yaml("schemas/config.schema"))
+    try:
+        validate(config, "../schemas/config.schema.yaml")
+    except WorkflowError as error:
+        raise UserError(configuration.describe(error.__context__)) from None
+    configuration.check_split(**config["split"])
+
+
+def find_dataset():
+    return configuration.find_dataset(
+        config["dataset"], read_yaml("datasets"), config.get("dataset_sha256")
+    )
+
+
+def find_backbone():
+    return backbones.parse(backbones.find(config["backbone"], read_yaml("backbones")))
+
+
+def decide(backbone):
+    """Chooses device and compiler, once a run: jobs on other machines are told by --config."""
+    program = compiler.find(config["compiler"], COMPILER_FOLDER)
+    device = config["device"]
+    if device == "auto" and not (backbone.compiled or program):
+        device = "cpu"
+    device = devices.resolve_device(device)
+    if workflow.is_main_process:
+        decided = [f"device={device}"]
+        if program:
+            decided.append(f"compiler={json.dumps({'path': program})}")
+        workflow.config_settings.config_args += decided
+    return device, program
