@@ -14,7 +14,7 @@ def check_config():
             break
     configuration.values_from_text(config, read_yaml("schemas/config.schema"))
     try:
-        validate(config, "../schemas/config.schema.yaml")
+        validate(config, "workflow/schemas/config.schema.yaml")
     except WorkflowError as error:
         raise UserError(configuration.describe(error.__context__)) from None
     configuration.check_split(**config["split"])
