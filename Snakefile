@@ -14,10 +14,6 @@ from edgetpu_retrain.index import listing_digest
 from edgetpu_retrain.manifest import shard_names
 
 min_version("9.10")
-# Jobs in conda environments of their own import the library from here.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])
-)
 COMPILER_FOLDER = "resources/edgetpu_compiler"
 
 

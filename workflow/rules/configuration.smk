@@ -1,4 +1,13 @@
 # From what the user wrote to the dataset, the backbone and the device of this run.
+
+# Jobs in conda environments of their own import the library from here.
+os.environ |= {
+    "PYTHONPATH": os.pathsep.join(
+        filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])
+    )
+}
+
+
 def read_yaml(name):
     text = Path(workflow.basedir, "workflow", f"{name}.yaml").read_text("utf-8")
     return yaml.safe_load(text)
