@@ -75,7 +75,7 @@ def extract_member(archive: Path, member: str) -> None:
     """Replaces a .tar archive by one file in it, found by its name without folders.
 
     Raises:
-        UserError: the file is no such archive, or holds no such file.
+        UserError: the file is not such an archive, or does not hold that file.
     """
     try:
         with tarfile.open(archive) as tar:
@@ -92,7 +92,7 @@ def extract_member(archive: Path, member: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    # tarfile lists every compression it tried, a line each.
+    # tarfile lists every compression it tried, one per line.
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
 
 

@@ -80,8 +80,8 @@ class Source:
         """
         if not isinstance(entry, str):
             urls = entry["url"]
-            known = {name: value for name, value in entry.items() if name != "url"}
-            return cls(urls=(urls,) if isinstance(urls, str) else tuple(urls), **known)
+            rest = {name: value for name, value in entry.items() if name != "url"}
+            return cls(urls=(urls,) if isinstance(urls, str) else tuple(urls), **rest)
         path = os.path.expanduser(entry)
         configuration.check_braces(key, path)
         if not Path(path).is_file():
@@ -304,8 +304,8 @@ def find(
     """
     if not isinstance(wanted, str):
         is_network = KINDS.keys() & wanted.keys()
-        known = {} if is_network else catalogue.get(wanted.get("name", ""), {})
-        return {**_without_information(known), **wanted}
+        base = {} if is_network else catalogue.get(wanted.get("name", ""), {})
+        return {**_without_information(base), **wanted}
     if wanted not in catalogue:
         names = sorted(catalogue)
         raise UserError(

@@ -178,8 +178,8 @@ def compile_model(
         allow_cpu_operators: accept a model of which the Edge TPU runs a part or nothing.
 
     Raises:
-        UserError: the compiler is missing or fails, maps too little, or writes what is no compiled
-            twin of the model.
+        UserError: the compiler is missing or fails, maps too little, or writes something
+            other than the model's compiled twin.
     """
     # Deciding whether there is a compiler should not need the schema.
     from edgetpu_retrain.tflite.checks import check_compiled, check_twin, check_versions

@@ -61,7 +61,7 @@ class Head:
 
 
 def write_label_map(classes: tuple[str, ...], path: str | Path) -> None:
-    """Writes one line a class, its id and its name: ``0 daisy``."""
+    """Writes one line per class, its id and its name: ``0 daisy``."""
     lines = "".join(f"{i} {name}\n" for i, name in enumerate(classes))
     with files.replacing(path) as temporary:
         temporary.write_text(lines, encoding="utf-8")
@@ -71,12 +71,12 @@ def read_label_map(path: str | Path) -> dict[int, str]:
     """Reads a label map: lines of an id and a name, or of names alone, numbered from 0.
 
     Raises:
-        UserError: the file is no text.
+        UserError: the file is not text.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{path} is no label map: it is not text in UTF-8.") from None
+        raise UserError(f"{path} is not a label map: it is not text in UTF-8.") from None
     lines = [line.strip() for line in text.splitlines()]
     pairs = [line.split(maxsplit=1) for line in lines if line]
     if all(len(pair) == 2 and pair[0].isdecimal() for pair in pairs):

@@ -94,7 +94,7 @@ def index(
     validation: float,
     test: float,
     max_skipped: float,
-    known: Identities | None = None,
+    earlier: Identities | None = None,
     descend: bool = False,
 ) -> Index:
     """Lists every photo below the class folders of `root`, with its identity.
@@ -104,7 +104,7 @@ def index(
         validation: the fraction of photos for validation, in [0, 1).
         test: the fraction of photos for testing, in [0, 1).
         max_skipped: the fraction of photos that may be unreadable before this is an error.
-        known: what an earlier call gave; an unchanged file is not read again.
+        earlier: the identities that an earlier call gave; an unchanged file is not read again.
         descend: as `class_folders` takes it.
 
     Returns:
@@ -122,7 +122,7 @@ def index(
     for folder in folders:
         for path, status in photos.find_photos(folder):
             mark = (status.st_size, status.st_mtime_ns)
-            entry = (known or {}).get(path)
+            entry = (earlier or {}).get(path)
             if entry is not None and entry[:2] == mark:
                 sha256 = entry[2]
             else:

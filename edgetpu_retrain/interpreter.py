@@ -62,7 +62,7 @@ class Interpreter:
         if not path.is_file():
             raise UserError(f"{path}: there is no such model.")
         content = path.read_bytes()
-        # LiteRT verifies a file before it uses it; tflite-runtime crashes on what is no model.
+        # LiteRT verifies a file before it uses it; tflite-runtime crashes on anything else.
         if content[4:8] != _FILE_IDENTIFIER:
             raise UserError(f"{path} is not a TFLite model (it lacks the identifier TFL3).")
         delegates = []

@@ -64,7 +64,7 @@ class SoftmaxRegression:
                 ``data_val`` [M, D] and ``labels_val`` [M], both optional, are only reported on.
             num_iter: how many batches.
             learning_rate: the step along the negative gradient.
-            batch_size: how many embeddings a batch.
+            batch_size: how many embeddings per batch.
             print_every: log loss and accuracy every so many batches; 0 for never.
         """
         embeddings = np.asarray(data["data_train"], np.float32)

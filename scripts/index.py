@@ -7,12 +7,12 @@ from edgetpu_retrain import index, job, manifest
 
 with job.run(snakemake.log[0]):
     output = snakemake.output
-    known = Path(output.identities)
+    identities = Path(output.identities)
     found = index.index(
         str(snakemake.input.photos or snakemake.params.folder),
         **snakemake.params.split,
         max_skipped=snakemake.params.max_skipped,
-        known=manifest.read_identities(known) if known.is_file() else None,
+        earlier=manifest.read_identities(identities) if identities.is_file() else None,
         # An archive often holds one folder with the classes in it.
         descend=bool(snakemake.input.photos),
     )
@@ -20,6 +20,6 @@ with job.run(snakemake.log[0]):
     manifest.write(found.photos, output.manifest)
     manifest.write_shards(found.photos, shards)
     manifest.write_skipped(found.skipped, output.not_photos)
-    manifest.write_identities(found.identities, known)
+    manifest.write_identities(found.identities, identities)
     manifest.remove_other_shards(shards)
     logging.info(index.summary(found))
