@@ -1,0 +1,396 @@
+#!/usr/bin/env python3
+"""Classify photos, or what a camera sees, with the model that lies beside this file.
+
+    python3 classify.py photo.jpg a_folder --top_k 3
+    python3 classify.py --camera 0 --json
+    python3 classify.py --check
+
+It stands alone: numpy, Pillow, and ai-edge-litert or tflite-runtime (which PyCoral brings) are all
+it needs; OpenCV only for a camera. Python 3.9 and later; it keeps to the syntax of 3.7, which the
+Coral Dev Board has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import datetime
+import importlib
+import io
+import json
+import os
+import platform
+import re
+import sys
+import time
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any, Iterator
+
+try:
+    import numpy as np
+    from PIL import Image, ImageOps
+except ImportError as error:
+    MISSING: ImportError | None = error
+else:
+    MISSING = None
+
+HERE = Path(__file__).resolve().parent
+PYTHON = Path(sys.executable).name
+PIP = f"{PYTHON} -m pip install"
+INSTALL = f"{PIP} -r {HERE / 'requirements.txt'}"
+RUNTIMES = (
+    ("ai-edge-litert", "ai_edge_litert.interpreter"),
+    ("tflite-runtime", "tflite_runtime.interpreter"),
+)
+LIBRARIES = {
+    "Linux": "libedgetpu.so.1",
+    "Darwin": "libedgetpu.1.dylib",
+    "Windows": "edgetpu.dll",
+}
+CUSTOM_OP = b"edgetpu-custom-op"
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".heic", ".heif"}
+MAX_PIXELS = 120_000_000
+
+
+class Problem(Exception):
+    """What the person at the keyboard can put right; the text says how."""
+
+
+class PhotoError(Exception):
+    """A photo cannot be used; the text is the reason."""
+
+
+def find_runtime() -> tuple[str, Any]:
+    """Returns the installed TFLite runtime: the name of its package, and its module."""
+    broken = []
+    for package, module in RUNTIMES:
+        try:
+            return package, importlib.import_module(module)
+        except ModuleNotFoundError:
+            continue
+        # One built for numpy 1 raises other errors with numpy 2.
+        except (ImportError, AttributeError) as error:
+            broken.append(f"{package} is installed, but cannot be used: {error}.")
+    if any("numpy" in reason or "_ARRAY_API" in reason for reason in broken):
+        raise Problem(f"{broken[0]} It needs numpy 1. Type:\n  {PIP} 'numpy<2'")
+    raise Problem("\n".join([*broken, f"No TFLite runtime is installed. Type:\n  {INSTALL}"]))
+
+
+class _Device(ctypes.Structure):
+    _fields_ = (("type", ctypes.c_int), ("path", ctypes.c_char_p))
+
+
+def library_name() -> str:
+    """Returns the file name of the Edge TPU library on this system."""
+    return LIBRARIES.get(platform.system(), LIBRARIES["Linux"])
+
+
+def list_edge_tpus() -> list[str]:
+    """Returns what the Edge TPU library finds, as in ["usb:0"]; opens no device."""
+    try:
+        library = ctypes.CDLL(library_name())
+        count = ctypes.c_size_t()
+        library.edgetpu_list_devices.restype = ctypes.POINTER(_Device)
+        library.edgetpu_free_devices.argtypes = [ctypes.POINTER(_Device)]
+        found = library.edgetpu_list_devices(ctypes.byref(count))
+        kinds = [{0: "pci", 1: "usb"}[found[i].type] for i in range(count.value)]
+        library.edgetpu_free_devices(found)
+    except (OSError, AttributeError):
+        return []
+    return [f"{kind}:{i}" for kind in ("usb", "pci") for i in range(kinds.count(kind))]
+
+
+def choose(model: str | None, device: str) -> tuple[Path, str]:
+    """Returns which model runs on which device: cpu, or the name of an Edge TPU."""
+    if model is not None:
+        path = Path(model)
+        compiled = path.is_file() and CUSTOM_OP in path.read_bytes()
+    else:
+        compiled = device != "cpu" and (HERE / "model_edgetpu.tflite").is_file()
+        if device == "auto" and not list_edge_tpus():
+            compiled = False
+        path = HERE / ("model_edgetpu.tflite" if compiled else "model.tflite")
+    if device == "auto":
+        device = next(iter(list_edge_tpus()), "") if compiled else "cpu"
+    if not device:
+        raise Problem(
+            f"{path} is compiled for the Edge TPU, and none was found. Why not, says\n"
+            f"  {PYTHON} {Path(__file__).name} --check"
+        )
+    if compiled and device == "cpu":
+        raise Problem(f"{path} is compiled for the Edge TPU; the CPU runs model.tflite.")
+    if not compiled and device != "cpu" and path.is_file():
+        raise Problem(f"{path} is not compiled for the Edge TPU; that runs model_edgetpu.tflite.")
+    return path, device
+
+
+class Classifier:
+    """A model of this bundle, ready to run.
+
+    Attributes:
+        size: (width, height) of the pictures that it takes, in pixels.
+        names: what its classes are called.
+    """
+
+    def __init__(self, model: Path, device: str, labels: str | None):
+        if not model.is_file():
+            raise Problem(f"{model}: there is no such model.")
+        with model.open("rb") as file:
+            if file.read(8)[4:] != b"TFL3":
+                raise Problem(f"{model} is not a TFLite model (it lacks the identifier TFL3).")
+        _, runtime = find_runtime()
+        delegates = []
+        if device != "cpu":
+            delegates = [_load_edge_tpu(runtime, device)]
+        try:
+            self._interpreter = runtime.Interpreter(
+                model_path=str(model), num_threads=1, experimental_delegates=delegates
+            )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise Problem(f"{model} cannot be loaded: {error}") from None
+        inputs = self._interpreter.get_input_details()
+        outputs = self._interpreter.get_output_details()
+        shape = [int(n) for n in inputs[0]["shape"]]
+        if len(inputs) > 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
+            raise Problem(f"{model} does not take one RGB picture: its input is {shape}.")
+        if inputs[0]["dtype"] != np.uint8 or outputs[0]["dtype"] != np.uint8:
+            raise Problem(f"{model} does not take raw RGB bytes and give scores as uint8.")
+        self._input, self._output = inputs[0], outputs[0]
+        self.size = (shape[2], shape[1])
+        self.names = class_names(model, int(np.prod(outputs[0]["shape"])), labels)
+
+    def scores(self, photo: Image.Image) -> np.ndarray:
+        """Returns a score per class, float32 [C], of a picture in mode RGB of any size."""
+        pixels = np.asarray(photo.resize(self.size, Image.BILINEAR))
+        self._interpreter.set_tensor(self._input["index"], pixels[np.newaxis])
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise Problem(f"The model cannot be run: {error}") from None
+        values = self._interpreter.get_tensor(self._output["index"]).reshape(-1)
+        scale, zero_point = self._output["quantization"]
+        return np.float32(scale) * (values.astype(np.float32) - np.float32(zero_point))
+
+
+def _load_edge_tpu(runtime: Any, device: str) -> Any:
+    try:
+        # load_delegate would print a traceback of its own where the library is missing.
+        ctypes.CDLL(library_name())
+        return runtime.load_delegate(library_name(), {"device": device})
+    except (ValueError, OSError) as error:
+        reason = str(error).strip().rstrip(".")
+        raise Problem(
+            f"The Edge TPU {device} cannot be used ({reason}). What is wrong says\n"
+            f"  {PYTHON} {Path(__file__).name} --check\n"
+            "On the CPU it runs with --device cpu."
+        ) from None
+
+
+def class_names(model: Path, count: int, labels: str | None) -> list[str]:
+    """Returns the names of a model's classes: from a label file, the model, or labels.txt."""
+    if labels is None and zipfile.is_zipfile(model):
+        with zipfile.ZipFile(model) as archive:
+            for name in archive.namelist():
+                lines = archive.read(name).decode(errors="replace").splitlines()
+                if len(lines) == count:
+                    return lines
+    path = Path(labels) if labels else model.with_name("labels.txt")
+    if labels is None and not path.is_file():
+        return [f"class {i}" for i in range(count)]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(f"{path} cannot be read as a label file: {error}") from None
+    pairs = [line.split(maxsplit=1) for line in lines if line]
+    numbered = dict(enumerate(lines))
+    if all(len(pair) == 2 and pair[0].isdecimal() for pair in pairs):
+        numbered = {int(number): name for number, name in pairs}
+    return [numbered.get(i, f"class {i}") for i in range(count)]
+
+
+def read_photo(content: bytes) -> Image.Image:
+    """Decodes a photo to mode RGB: upright, transparency on white, the first of an animation."""
+    if not content:
+        raise PhotoError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            # Size is judged below, by one limit for all formats.
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            if image.size[0] * image.size[1] > MAX_PIXELS:
+                raise PhotoError("absurdly large ({} x {} pixels)".format(*image.size))
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except PhotoError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise PhotoError("not an image of a supported format") from None
+    except Image.DecompressionBombError:
+        raise PhotoError("absurdly large") from None
+    # Pillow's decoders raise whatever a damaged file leads them to.
+    except Exception as error:
+        raise PhotoError(f"cannot be decoded: {error}") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    mode = image.mode
+    if mode.startswith("I;16") or mode == "I":
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise PhotoError("32-bit grey values are not supported: save it with 8 or 16 bits")
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    if mode == "F":
+        raise PhotoError("floating-point values are not supported: save it with 8 or 16 bits")
+    transparent = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    if transparent or (mode == "P" and image.palette.mode.endswith("A")):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def find_photos(inputs: list[str]) -> Iterator[Path]:
+    """Yields the photos that are named, and those below the folders that are named."""
+    for name in inputs:
+        if not Path(name).is_dir():
+            yield Path(name)
+            continue
+        found = 0
+        for folder, folders, files in os.walk(name):
+            folders[:] = sorted(f for f in folders if not f.startswith("."))
+            for file in sorted(files):
+                if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES:
+                    found += 1
+                    yield Path(folder, file)
+        if not found:
+            raise Problem(f"{name}: there is no photo in this folder.")
+
+
+def read_photos(inputs: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yields each photo's path and what is in it, or the reason why it cannot be read."""
+    for path in find_photos(inputs):
+        try:
+            yield str(path), read_photo(path.read_bytes())
+        except OSError as error:
+            yield str(path), PhotoError(error.strerror or str(error))
+        except PhotoError as error:
+            hint = " (HEIC: export it as JPEG)" if path.suffix.lower() in (".heic", ".heif") else ""
+            yield str(path), PhotoError(f"{error}{hint}")
+
+
+def read_camera(camera: str) -> Iterator[tuple[str, Any]]:
+    """Yields the time and the picture, as long as there are any, of a camera, stream or video."""
+    try:
+        import cv2
+    except ImportError:
+        raise Problem(f"A camera needs OpenCV. Type:\n  {PIP} opencv-python-headless") from None
+    capture = cv2.VideoCapture(int(camera) if camera.isdecimal() else camera)
+    if not capture.isOpened():
+        raise Problem(
+            f"The camera {camera!r} cannot be opened. `ls /dev/video*` lists the cameras that "
+            "OpenCV can use; the Raspberry Pi's own camera modules are not among them (README.md)."
+        )
+    while True:
+        there, frame = capture.read()
+        if not there:
+            return
+        now = datetime.datetime.now().isoformat(timespec="milliseconds")
+        yield now, Image.fromarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+
+
+def classify(arguments: argparse.Namespace) -> bool:
+    """Prints the classes of each picture; returns whether all could be read."""
+    model, device = choose(arguments.model, arguments.device)
+    classifier = Classifier(model, device, arguments.labels)
+    on = "the CPU" if device == "cpu" else f"the Edge TPU {device}"
+    print(f"{model.name} on {on}, with {find_runtime()[0]}", file=sys.stderr)
+    key, pictures = "photo", read_photos(arguments.photos)
+    if arguments.camera is not None:
+        key, pictures = "time", read_camera(arguments.camera)
+    all_read = True
+    for name, picture in pictures:
+        if isinstance(picture, PhotoError):
+            all_read = False
+            if arguments.json:
+                print(json.dumps({key: name, "error": str(picture)}), flush=True)
+            else:
+                print(f"{name}: {picture}", file=sys.stderr)
+            continue
+        start = time.perf_counter()
+        scores = classifier.scores(picture)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        best = (-scores).argsort(kind="stable")[: arguments.top_k]
+        found = [(classifier.names[i], float(scores[i])) for i in best]
+        found = [(label, score) for label, score in found if score >= arguments.threshold]
+        if arguments.json:
+            result = {
+                key: name,
+                "classes": [{"name": label, "score": score} for label, score in found],
+                "milliseconds": round(milliseconds, 2),
+                "device": device,
+            }
+            print(json.dumps(result), flush=True)
+            continue
+        print(f"{name} ({milliseconds:.1f} ms)")
+        for label, score in found:
+            print(f"  {label}: {score:.3f}")
+        if not found:
+            print(f"  no class reaches {arguments.threshold}")
+        sys.stdout.flush()
+    return all_read
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("photos", nargs="*", help="photos, or folders of photos")
+    parser.add_argument("--camera", help="number of a camera, or the address of a stream or video")
+    parser.add_argument("--check", action="store_true", help="test this machine and its Edge TPU")
+    parser.add_argument("--top_k", "--top-k", type=int, default=1, help="classes to print (1)")
+    parser.add_argument("--threshold", type=float, default=0.0, help="leave out lower scores (0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per picture")
+    parser.add_argument("--device", default="auto", help="auto, cpu, usb, pci, usb:N or pci:N")
+    parser.add_argument("--model", help="another .tflite file than the ones beside this program")
+    parser.add_argument("--labels", help="its label file, where the model holds no names")
+    arguments = parser.parse_args()
+    if not re.fullmatch(r"auto|cpu|(usb|pci)(:\d+)?", arguments.device):
+        parser.error(f"{arguments.device!r} is not a device: auto, cpu, usb, pci, usb:N or pci:N")
+    if arguments.top_k < 1:
+        parser.error("--top_k must be at least 1")
+    if bool(arguments.photos) + (arguments.camera is not None) + arguments.check != 1:
+        parser.error("name photos or folders, or --camera, or --check")
+    return arguments
+
+
+def main() -> int:
+    """Runs the program; returns its exit code: 1 where something could not be done."""
+    arguments = parse_arguments()
+    # A class or file name must not stop a board whose language is not set.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        if arguments.check:
+            return 0 if importlib.import_module("check").check() else 1
+        if MISSING is not None:
+            raise Problem(f"{MISSING}. Type:\n  {INSTALL}")
+        return 0 if classify(arguments) else 1
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    except ModuleNotFoundError:
+        print(f"{HERE / 'check.py'} is missing: take the whole bundle.", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # What read the output has gone, as head does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Let a model say what its classes are called: TFLite metadata with a label file.
+
+The format is that of https://ai.google.dev/edge/litert/models/metadata: a FlatBuffers table
+(metadata_schema.fbs in tensorflow/tflite-support) in a buffer of the model, and the files that it
+names in a ZIP archive behind the model, uncompressed.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edgetpu_retrain.tflite.model import Model, some
+
+LABELS = "labels.txt"
+_ENTRY = "TFLITE_METADATA"
+_FILE_IDENTIFIER = b"M001"
+# The first version of the schema has all that is written here.
+_MIN_PARSER_VERSION = "1.0.0"
+
+# Members of unions and enums.
+_FEATURE, _IMAGE = 1, 2
+_RGB = 1
+_NORMALIZATION = 1
+_TENSOR_AXIS_LABELS = 2
+
+# A table by the numbers of its fields: a byte, text, a table, or a vector of one of these or floats.
+_Table = Mapping[int, "int | str | _Table | Sequence[float] | Sequence[_Table]"]
+
+
+def with_class_names(model: Model, classes: Sequence[str]) -> bytes:
+    """Returns the bytes of a classifier's file with its classes' names in it.
+
+    Metadata that is there already is replaced. Operators, compiled ones too, stay as they are.
+
+    Args:
+        model: takes one RGB image and gives one score per class; it is changed.
+        classes: their names, in the order of the scores.
+    """
+    _set_metadata(model, _pack(_describe(model, classes)))
+    file = io.BytesIO(model.to_bytes())
+    # Appending, the archive counts its offsets from the start of the model, as readers expect.
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
+        # Without a date, which would make other bytes of the same model every time.
+        entry = zipfile.ZipInfo(LABELS)
+        archive.writestr(entry, "".join(f"{name}\n" for name in classes))
+    return file.getvalue()
+
+
+def read_class_names(path: str | Path, count: int) -> tuple[str, ...] | None:
+    """Returns the names of the classes that a model carries.
+
+    Args:
+        path: of a .tflite file, this project's or another's.
+        count: how many scores the model gives.
+
+    Returns:
+        The lines of the first file attached to the model that has as many lines; None where
+        there is none.
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            lines = archive.read(name).decode(errors="replace").splitlines()
+            if len(lines) == count:
+                return tuple(lines)
+    return None
+
+
+def _describe(model: Model, classes: Sequence[str]) -> _Table:
+    """Returns the ModelMetadata of a classifier."""
+    (image,) = model.inputs
+    height, width = image.shape[1:3]
+    # The file's own quantization makes pixels of what these two make of pixels.
+    mean, std = float(image.zero_point or 0), 1 / (image.scale or 1)
+    taken: _Table = {
+        0: "image",
+        1: f"RGB picture of {width} x {height} pixels, stretched; raw bytes.",
+        3: {0: _IMAGE, 1: {0: _RGB}},
+        4: [{0: _NORMALIZATION, 1: {0: [mean], 1: [std]}}],
+        5: {0: [255.0], 1: [0.0]},
+    }
+    given: _Table = {
+        0: "scores",
+        1: "One score per class; together they are 1.",
+        3: {0: _FEATURE, 1: {}},
+        5: {0: [1.0], 1: [0.0]},
+        6: [{0: LABELS, 1: "Names of the classes.", 2: _TENSOR_AXIS_LABELS}],
+    }
+    return {
+        0: "image classifier",
+        1: f"Tells {len(classes)} classes apart.",
+        3: [{2: [taken], 3: [given]}],
+        7: _MIN_PARSER_VERSION,
+    }
+
+
+def _pack(table: _Table) -> bytes:
+    builder = flatbuffers.Builder()
+    builder.Finish(_add(builder, table), _FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _add(builder: flatbuffers.Builder, value: object) -> int:
+    """Adds a table, a text or a vector to the buffer, parts first, and returns where it is."""
+    if isinstance(value, str):
+        return builder.CreateString(value)
+    if isinstance(value, Mapping):
+        fields = {
+            number: field if isinstance(field, int) else _add(builder, field)
+            for number, field in value.items()
+        }
+        builder.StartObject(max(fields, default=-1) + 1)
+        for number, field in fields.items():
+            if isinstance(value[number], int):
+                builder.PrependByteSlot(number, field, 0)
+            else:
+                builder.PrependUOffsetTRelativeSlot(number, field, 0)
+        return builder.EndObject()
+    assert isinstance(value, list)
+    if isinstance(value[0], float):
+        return builder.CreateNumpyVector(np.array(value, np.float32))
+    offsets = [_add(builder, item) for item in value]
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return builder.EndVector()
+
+
+def _set_metadata(model: Model, packed: bytes) -> None:
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(packed, np.uint8)
+    entries = list(some(model.unpacked.metadata))
+    for entry in entries:
+        if entry.name in (_ENTRY, _ENTRY.encode()):
+            model.unpacked.buffers[entry.buffer] = buffer
+            return
+    entry = schema.MetadataT()
+    entry.name = _ENTRY
+    model.unpacked.buffers.append(buffer)
+    entry.buffer = len(model.unpacked.buffers) - 1
+    model.unpacked.metadata = [*entries, entry]
