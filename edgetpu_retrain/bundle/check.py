@@ -134,7 +134,7 @@ def _check_packages(report: Report) -> bool:
         try:
             package, runtime = classify.find_runtime()
             report.say(f"{package} {_version(package, runtime.__name__)}")
-        except classify.Problem as problem:
+        except classify.UserError as problem:
             complete = False
             report.fail(str(problem))
     try:
@@ -286,12 +286,7 @@ def _test(report: Report, model: Path, device: str) -> bool:
     try:
         # In a process of its own, since a runtime that does not fit can crash or hang.
         done = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=TIMEOUT,
-            universal_newlines=True,
-            encoding="utf-8",
+            command, capture_output=True, timeout=TIMEOUT, text=True, encoding="utf-8"
         )
     except subprocess.TimeoutExpired:
         report.fail(

@@ -25,8 +25,9 @@ import sys
 import time
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 try:
     import numpy as np
@@ -55,7 +56,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 MAX_PIXELS = 120_000_000
 
 
-class Problem(Exception):
+class UserError(Exception):
     """What the person at the keyboard can put right; the text says how."""
 
 
@@ -75,8 +76,8 @@ def find_runtime() -> tuple[str, Any]:
         except (ImportError, AttributeError) as error:
             broken.append(f"{package} is installed, but cannot be used: {error}.")
     if any("numpy" in reason or "_ARRAY_API" in reason for reason in broken):
-        raise Problem(f"{broken[0]} It needs numpy 1. Type:\n  {PIP} 'numpy<2'")
-    raise Problem("\n".join([*broken, f"No TFLite runtime is installed. Type:\n  {INSTALL}"]))
+        raise UserError(f"{broken[0]} It needs numpy 1. Type:\n  {PIP} 'numpy<2'")
+    raise UserError("\n".join([*broken, f"No TFLite runtime is installed. Type:\n  {INSTALL}"]))
 
 
 class _Device(ctypes.Structure):
@@ -116,14 +117,14 @@ def choose(model: str | None, device: str) -> tuple[Path, str]:
     if device == "auto":
         device = next(iter(list_edge_tpus()), "") if compiled else "cpu"
     if not device:
-        raise Problem(
+        raise UserError(
             f"{path} is compiled for the Edge TPU, and none was found. Why not, says\n"
             f"  {PYTHON} {Path(__file__).name} --check"
         )
     if compiled and device == "cpu":
-        raise Problem(f"{path} is compiled for the Edge TPU; the CPU runs model.tflite.")
+        raise UserError(f"{path} is compiled for the Edge TPU; the CPU runs model.tflite.")
     if not compiled and device != "cpu" and path.is_file():
-        raise Problem(f"{path} is not compiled for the Edge TPU; that runs model_edgetpu.tflite.")
+        raise UserError(f"{path} is not compiled for the Edge TPU; that runs model_edgetpu.tflite.")
     return path, device
 
 
@@ -137,10 +138,10 @@ class Classifier:
 
     def __init__(self, model: Path, device: str, labels: str | None):
         if not model.is_file():
-            raise Problem(f"{model}: there is no such model.")
+            raise UserError(f"{model}: there is no such model.")
         with model.open("rb") as file:
             if file.read(8)[4:] != b"TFL3":
-                raise Problem(f"{model} is not a TFLite model (it lacks the identifier TFL3).")
+                raise UserError(f"{model} is not a TFLite model (it lacks the identifier TFL3).")
         _, runtime = find_runtime()
         delegates = []
         if device != "cpu":
@@ -151,26 +152,26 @@ class Classifier:
             )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise Problem(f"{model} cannot be loaded: {error}") from None
+            raise UserError(f"{model} cannot be loaded: {error}") from None
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
         shape = [int(n) for n in inputs[0]["shape"]]
         if len(inputs) > 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
-            raise Problem(f"{model} does not take one RGB picture: its input is {shape}.")
+            raise UserError(f"{model} does not take one RGB picture: its input is {shape}.")
         if inputs[0]["dtype"] != np.uint8 or outputs[0]["dtype"] != np.uint8:
-            raise Problem(f"{model} does not take raw RGB bytes and give scores as uint8.")
+            raise UserError(f"{model} does not take raw RGB bytes and give scores as uint8.")
         self._input, self._output = inputs[0], outputs[0]
         self.size = (shape[2], shape[1])
         self.names = class_names(model, int(np.prod(outputs[0]["shape"])), labels)
 
     def scores(self, photo: Image.Image) -> np.ndarray:
         """Returns a score per class, float32 [C], of a picture in mode RGB of any size."""
-        pixels = np.asarray(photo.resize(self.size, Image.BILINEAR))
+        pixels = np.asarray(photo.resize(self.size, Image.Resampling.BILINEAR))
         self._interpreter.set_tensor(self._input["index"], pixels[np.newaxis])
         try:
             self._interpreter.invoke()
         except RuntimeError as error:
-            raise Problem(f"The model cannot be run: {error}") from None
+            raise UserError(f"The model cannot be run: {error}") from None
         values = self._interpreter.get_tensor(self._output["index"]).reshape(-1)
         scale, zero_point = self._output["quantization"]
         return np.float32(scale) * (values.astype(np.float32) - np.float32(zero_point))
@@ -183,7 +184,7 @@ def _load_edge_tpu(runtime: Any, device: str) -> Any:
         return runtime.load_delegate(library_name(), {"device": device})
     except (ValueError, OSError) as error:
         reason = str(error).strip().rstrip(".")
-        raise Problem(
+        raise UserError(
             f"The Edge TPU {device} cannot be used ({reason}). What is wrong says\n"
             f"  {PYTHON} {Path(__file__).name} --check\n"
             "On the CPU it runs with --device cpu."
@@ -204,7 +205,7 @@ def class_names(model: Path, count: int, labels: str | None) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise Problem(f"{path} cannot be read as a label file: {error}") from None
+        raise UserError(f"{path} cannot be read as a label file: {error}") from None
     pairs = [line.split(maxsplit=1) for line in lines if line]
     numbered = dict(enumerate(lines))
     if all(len(pair) == 2 and pair[0].isdecimal() for pair in pairs):
@@ -246,7 +247,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if mode == "F":
         raise PhotoError("floating-point values are not supported: save it with 8 or 16 bits")
     transparent = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-    if transparent or (mode == "P" and image.palette.mode.endswith("A")):
+    if transparent or (mode == "P" and image.palette and image.palette.mode.endswith("A")):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -266,7 +267,7 @@ def find_photos(inputs: list[str]) -> Iterator[Path]:
                     found += 1
                     yield Path(folder, file)
         if not found:
-            raise Problem(f"{name}: there is no photo in this folder.")
+            raise UserError(f"{name}: there is no photo in this folder.")
 
 
 def read_photos(inputs: list[str]) -> Iterator[tuple[str, Any]]:
@@ -286,10 +287,10 @@ def read_camera(camera: str) -> Iterator[tuple[str, Any]]:
     try:
         import cv2
     except ImportError:
-        raise Problem(f"A camera needs OpenCV. Type:\n  {PIP} opencv-python-headless") from None
+        raise UserError(f"A camera needs OpenCV. Type:\n  {PIP} opencv-python-headless") from None
     capture = cv2.VideoCapture(int(camera) if camera.isdecimal() else camera)
     if not capture.isOpened():
-        raise Problem(
+        raise UserError(
             f"The camera {camera!r} cannot be opened. `ls /dev/video*` lists the cameras that "
             "OpenCV can use; the Raspberry Pi's own camera modules are not among them (README.md)."
         )
@@ -376,9 +377,9 @@ def main() -> int:
         if arguments.check:
             return 0 if importlib.import_module("check").check() else 1
         if MISSING is not None:
-            raise Problem(f"{MISSING}. Type:\n  {INSTALL}")
+            raise UserError(f"{MISSING}. Type:\n  {INSTALL}")
         return 0 if classify(arguments) else 1
-    except Problem as problem:
+    except UserError as problem:
         print(problem, file=sys.stderr)
         return 1
     except ModuleNotFoundError:

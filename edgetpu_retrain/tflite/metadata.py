@@ -28,7 +28,7 @@ _RGB = 1
 _NORMALIZATION = 1
 _TENSOR_AXIS_LABELS = 2
 
-# A table by the numbers of its fields: a byte, text, a table, or a vector of one of these or floats.
+# A table by the numbers of its fields: a byte, text, a table, or a vector of tables or floats.
 _Table = Mapping[int, "int | str | _Table | Sequence[float] | Sequence[_Table]"]
 
 

@@ -109,7 +109,10 @@ class Model:
                 f"{source} is a damaged or incomplete TFLite model ({error})."
             ) from error
         for buffer in unpacked.buffers:
-            if isinstance(buffer.data, bytes):
+            if buffer.data is not None and not len(buffer.data):
+                # A compiled file's buffer 0; under another number it would be a constant's.
+                buffer.data = None
+            elif isinstance(buffer.data, bytes):
                 # The schema packs bytes one by one, an array at once.
                 buffer.data = np.frombuffer(buffer.data, np.uint8)
         return cls(unpacked, source)

@@ -1,0 +1,157 @@
+"""Class names in a model: read by other programs' rules, and nothing else in the file changed."""
+
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter as Runtime
+from flatbuffers import encode, number_types, table
+
+from edgetpu_retrain.head import Head
+from edgetpu_retrain.tflite import metadata
+from edgetpu_retrain.tflite.append_head import append_head
+from edgetpu_retrain.tflite.model import Model
+
+CLASSES = ("daisy", "Löwenzahn", "10 roses")
+EXTRACTOR = "mobilenet_v1_1.0_224_quant_embedding_extractor"
+
+
+class Table:
+    """A FlatBuffers table, its fields found by their number in the schema."""
+
+    def __init__(self, data: bytes, position: int):
+        self.table = table.Table(bytearray(data), position)
+
+    @classmethod
+    def root(cls, data: bytes) -> "Table":
+        return cls(data, encode.Get(number_types.UOffsetTFlags.packer_type, data, 0))
+
+    def _at(self, number: int) -> int:
+        offset = self.table.Offset(4 + 2 * number)
+        assert offset, f"there is no field {number}"
+        return self.table.Pos + offset
+
+    def byte(self, number: int) -> int:
+        return self.table.Get(number_types.Int8Flags, self._at(number))
+
+    def text(self, number: int) -> str:
+        return self.table.String(self._at(number)).decode()
+
+    def child(self, number: int) -> "Table":
+        return Table(bytes(self.table.Bytes), self.table.Indirect(self._at(number)))
+
+    def children(self, number: int) -> Iterator["Table"]:
+        offset = self._at(number) - self.table.Pos
+        start = self.table.Vector(offset)
+        for i in range(self.table.VectorLen(offset)):
+            yield Table(bytes(self.table.Bytes), self.table.Indirect(start + 4 * i))
+
+    def floats(self, number: int) -> list[float]:
+        offset = self._at(number) - self.table.Pos
+        return self.table.GetVectorAsNumpy(number_types.Float32Flags, offset).tolist()
+
+
+def head(width: int = 1024) -> Head:
+    weights = np.random.default_rng(0).normal(0, 0.05, (width, len(CLASSES))).astype(np.float32)
+    return Head(weights, np.zeros(len(CLASSES), np.float32), (-5.0, 5.0), CLASSES)
+
+
+def classifier(models: Path, twin: str) -> Model:
+    return append_head(Model.load(models / f"{EXTRACTOR}{twin}.tflite"), head())
+
+
+@pytest.fixture(params=["", "_edgetpu"], ids=["cpu", "compiled"])
+def file(request, models: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(metadata.with_class_names(classifier(models, request.param), CLASSES))
+    return path
+
+
+def test_the_labels_are_a_stored_file_of_the_archive(file: Path):
+    with zipfile.ZipFile(file) as archive:
+        (entry,) = archive.infolist()
+        # MediaPipe and TFLite's task library refuse compressed ones.
+        assert entry.compress_type == zipfile.ZIP_STORED
+        assert archive.read("labels.txt").decode() == "daisy\nLöwenzahn\n10 roses\n"
+
+
+def test_the_table_says_what_the_schema_asks(file: Path):
+    """Field numbers as in metadata_schema.fbs, version 1.1.0."""
+    packed = schema.Model.GetRootAs(file.read_bytes(), 0)
+    entries = {
+        packed.Metadata(i).Name(): packed.Metadata(i).Buffer()
+        for i in range(packed.MetadataLength())
+    }
+    content = packed.Buffers(entries[b"TFLITE_METADATA"]).DataAsNumpy().tobytes()
+    assert content[4:8] == b"M001"
+    model = Table.root(content)
+    (subgraph,) = model.children(3)
+    (image,) = subgraph.children(2)
+    assert (image.child(3).byte(0), image.child(3).child(1).byte(0)) == (2, 1)  # an RGB image
+    (unit,) = image.children(4)
+    assert unit.byte(0) == 1  # normalization
+    # The published extractor's input has scale 1/128 and zero point 128.
+    assert (unit.child(1).floats(0), unit.child(1).floats(1)) == ([128.0], [128.0])
+    (scores,) = subgraph.children(3)
+    assert (scores.child(5).floats(0), scores.child(5).floats(1)) == ([1.0], [0.0])
+    (labels,) = scores.children(6)
+    assert (labels.text(0), labels.byte(2)) == ("labels.txt", 2)  # labels of the tensor's axis
+    assert model.text(7) == "1.0.0"
+
+
+def test_the_compiled_operator_stays_byte_for_byte(models: Path):
+    published = models / f"{EXTRACTOR}_edgetpu.tflite"
+    content = metadata.with_class_names(classifier(models, "_edgetpu"), CLASSES)
+    options = [
+        bytes(schema.ModelT.InitFromPackedBuf(c, 0).subgraphs[0].operators[0].customOptions)
+        for c in (published.read_bytes(), content)
+    ]
+    assert options[0] == options[1]
+    assert b"DWN1" in options[0]
+
+
+def test_a_compiled_classifier_loads_as_far_as_the_published_file(models: Path, tmp_path: Path):
+    """Without an Edge TPU both stop at the compiled operator, not before."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(metadata.with_class_names(classifier(models, "_edgetpu"), CLASSES))
+    for model in (models / f"{EXTRACTOR}_edgetpu.tflite", path):
+        with pytest.raises(RuntimeError, match="unresolved custom op: edgetpu-custom-op") as error:
+            Runtime(str(model)).allocate_tensors()
+        assert "invalid" not in str(error.value)
+
+
+def test_scores_are_those_without_names(models: Path, tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
+    model = classifier(models, "")
+    scores = []
+    for content in (model.to_bytes(), metadata.with_class_names(model, CLASSES)):
+        runtime = Runtime(model_content=content)
+        runtime.allocate_tensors()
+        runtime.set_tensor(runtime.get_input_details()[0]["index"], pixels)
+        runtime.invoke()
+        scores.append(runtime.get_tensor(runtime.get_output_details()[0]["index"]))
+    assert np.array_equal(*scores)
+
+
+def test_earlier_names_are_replaced(models: Path):
+    named = metadata.with_class_names(classifier(models, ""), ("x", "y", "z"))
+    again = metadata.with_class_names(Model.parse(named, "named"), CLASSES)
+    assert again == metadata.with_class_names(classifier(models, ""), CLASSES)
+
+
+def test_names_are_read_back(file: Path):
+    assert metadata.read_class_names(file, 3) == CLASSES
+    assert metadata.read_class_names(file, 4) is None
+
+
+def test_other_programs_files(file: Path, models: Path, tmp_path: Path):
+    assert metadata.read_class_names(models / f"{EXTRACTOR}.tflite", 3) is None
+    other = Path(shutil.copy(models / f"{EXTRACTOR}.tflite", tmp_path / "other.tflite"))
+    with zipfile.ZipFile(other, "a") as archive:
+        archive.writestr("readme.txt", "a line\n")
+        archive.writestr("names.txt", "a\nb\nc")
+    assert metadata.read_class_names(other, 3) == ("a", "b", "c")
