@@ -1,15 +1,12 @@
 """The table of photos: where each is, its class, its split and its identity."""
 
-import csv
-import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from edgetpu_retrain import files
-from edgetpu_retrain.errors import UserError
+from edgetpu_retrain import files, tables
 
 SPLITS = ("train", "validation", "test")
 _MIN_PHOTOS_FOR_EVERY_SPLIT = 10
@@ -151,7 +148,7 @@ def remove_other_shards(kept: Iterable[str | Path]) -> None:
 
 def write(photos: Iterable[Photo], path: str | Path) -> None:
     """Writes a manifest; a file whose content stays is not touched."""
-    files.write_if_changed(path, _tsv(_COLUMNS, map(astuple, photos)))
+    files.write_if_changed(path, tables.to_tsv(_COLUMNS, map(astuple, photos)))
 
 
 def read(path: str | Path) -> list[Photo]:
@@ -160,7 +157,7 @@ def read(path: str | Path) -> list[Photo]:
     Raises:
         UserError: it is damaged.
     """
-    return [Photo(*row) for row in _rows(path, _COLUMNS)]
+    return [Photo(*row) for row in tables.read(path, _COLUMNS)]
 
 
 def write_shards(photos: Iterable[Photo], paths: Sequence[str | Path]) -> None:
@@ -176,58 +173,33 @@ def write_shards(photos: Iterable[Photo], paths: Sequence[str | Path]) -> None:
         path = Path(path)
         before = read_shard(path) if path.is_file() else {}
         status = path.stat() if before.keys() == shard.keys() and before else None
-        files.write_if_changed(path, _tsv(_SHARD_COLUMNS, sorted(shard.items())))
+        files.write_if_changed(path, tables.to_tsv(_SHARD_COLUMNS, sorted(shard.items())))
         if status is not None:
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def read_shard(path: str | Path) -> dict[str, str]:
     """Returns the path of a photo for every identity of a shard, in the order of identities."""
-    return {sha256: photo for sha256, photo in _rows(path, _SHARD_COLUMNS)}
+    return {sha256: photo for sha256, photo in tables.read(path, _SHARD_COLUMNS)}
 
 
 def write_skipped(skipped: Iterable[Skipped], path: str | Path) -> None:
     """Writes a list of photos that were left out; a file whose content stays is not touched."""
-    files.write_if_changed(path, _tsv(_SKIPPED_COLUMNS, map(astuple, sorted(skipped))))
+    files.write_if_changed(path, tables.to_tsv(_SKIPPED_COLUMNS, map(astuple, sorted(skipped))))
 
 
 def read_skipped(path: str | Path) -> list[Skipped]:
     """Reads a list of photos that were left out."""
-    return [Skipped(*row) for row in _rows(path, _SKIPPED_COLUMNS)]
+    return [Skipped(*row) for row in tables.read(path, _SKIPPED_COLUMNS)]
 
 
 def write_identities(identities: Identities, path: str | Path) -> None:
     """Writes the identities that the next run takes over for files that have not changed."""
     rows = ((name, str(size), str(time), sha) for name, (size, time, sha) in identities.items())
-    files.write_if_changed(path, _tsv(_IDENTITY_COLUMNS, rows))
+    files.write_if_changed(path, tables.to_tsv(_IDENTITY_COLUMNS, rows))
 
 
 def read_identities(path: str | Path) -> Identities:
     """Reads what `write_identities` wrote."""
-    rows = _rows(path, _IDENTITY_COLUMNS)
+    rows = tables.read(path, _IDENTITY_COLUMNS)
     return {name: (int(size), int(time), sha256) for name, size, time, sha256 in rows}
-
-
-def _tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, dialect="excel-tab", lineterminator="\n")
-    # The module csv quotes a carriage return only where lines end in one.
-    quoting = csv.writer(text, dialect="excel-tab", lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(columns)
-    for row in rows:
-        (quoting if any("\r" in field for field in row) else writer).writerow(row)
-    # File names need not be valid UTF-8.
-    return text.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _rows(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = csv.reader(file, dialect="excel-tab")
-        header = next(rows, [])
-        for row in rows if header == list(columns) else [header]:
-            if header != list(columns) or len(row) != len(columns):
-                raise UserError(
-                    f"{path}, line {rows.line_num}: expected the columns {', '.join(columns)}. "
-                    "Delete the file and run again."
-                )
-            yield row
