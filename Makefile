@@ -50,7 +50,7 @@ lock: $(INSTALLED)
 		--upgrade pyproject.toml --output-file requirements.txt
 
 clean:
-	rm -rf .snakemake logs resources results retrained_model*.tflite label_map.txt
+	rm -rf .snakemake logs resources results retrained_model*.tflite label_map.txt bundle bundle.zip frigate
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \

@@ -41,6 +41,7 @@ include: "workflow/rules/dataset.smk"
 include: "workflow/rules/extractor.smk"
 include: "workflow/rules/embeddings.smk"
 include: "workflow/rules/classifier.smk"
+include: "workflow/rules/deploy.smk"
 
 
 # What is made where no target is named.

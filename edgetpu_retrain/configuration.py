@@ -158,7 +158,10 @@ def _find_dataset(wanted: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Da
         return Dataset(_stem(unquote(PurePosixPath(urlsplit(wanted).path).name)), urls=(wanted,))
     path = Path(wanted).expanduser()
     if path.is_dir():
-        return Dataset(_slug(path.resolve().name), folder=str(path))
+        folder = path.resolve()
+        # Frigate's photos lie in clips/NAME/dataset.
+        name = folder.parent.name if folder.name == "dataset" else folder.name
+        return Dataset(_slug(name), folder=str(path))
     if path.is_file():
         check_braces("dataset", str(path))
         return Dataset(_stem(path.name), archive=str(path))

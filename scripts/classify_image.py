@@ -4,16 +4,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from edgetpu_retrain import job, photos
+from edgetpu_retrain import job, photos, preprocessing
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import read_label_map
 from edgetpu_retrain.interpreter import Interpreter
+from edgetpu_retrain.tflite.metadata import read_class_names
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="the classifier's .tflite file")
-    parser.add_argument("--label", required=True, help="its label_map.txt")
+    parser.add_argument("--label", help="its label map (default: the names that the model carries)")
     parser.add_argument(
         "--input", required=True, nargs="+", type=Path, help="photos, or folders of photos"
     )
@@ -42,19 +43,29 @@ def find_inputs(inputs: list[Path]) -> list[Path]:
     return found
 
 
+def find_labels(arguments: argparse.Namespace, count: int) -> dict[int, str]:
+    if arguments.label:
+        return read_label_map(arguments.label)
+    names = read_class_names(arguments.model, count)
+    if names is None:
+        print(f"{arguments.model} carries no names of its classes: give --label.", file=sys.stderr)
+    return dict(enumerate(names or ()))
+
+
 def classify(arguments: argparse.Namespace) -> bool:
     """Prints the classes of each photo; returns whether all photos could be read."""
     paths = find_inputs(arguments.input)
-    labels = read_label_map(arguments.label)
     model = Interpreter(arguments.model, arguments.device)
+    labels = find_labels(arguments, model.output_size)
     all_read = True
     for path in paths:
         try:
-            scores = model.scores(photos.read_photo(path.read_bytes()))
+            photo = photos.read_photo(path.read_bytes())
         except photos.PhotoError as error:
             print(f"{path}: {photos.advice(path, str(error))}", file=sys.stderr)
             all_read = False
             continue
+        scores = model.scores(preprocessing.to_pixels(photo, model.input_size))
         print(path)
         for i in (-scores).argsort(kind="stable")[: arguments.top_k]:
             print(f"  {labels.get(int(i), f'class {i}')}: {scores[i]:.3f}")

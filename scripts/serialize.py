@@ -2,9 +2,11 @@
 
 from edgetpu_retrain import job
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.tflite import metadata
 from edgetpu_retrain.tflite.append_head import append_head
 from edgetpu_retrain.tflite.model import Model
 
 with job.run(snakemake.log[0]):
     extractor, head = Model.load(snakemake.input.extractor), Head.load(snakemake.input.head)
-    append_head(extractor, head).save(snakemake.output.model)
+    classifier = append_head(extractor, head)
+    metadata.save_with_class_names(classifier, head.classes, snakemake.output.model)

@@ -1,6 +1,10 @@
 """Programs that stand in for what cannot be had where the tests run."""
 
+import shutil
+import subprocess
 from pathlib import Path
+
+import pytest
 
 # What the real edgetpu_compiler prints, as its users' reports have it.
 SUCCESS = """\
@@ -103,3 +107,22 @@ def edgetpu_compiler(
     )
     program.chmod(0o755)
     return program
+
+
+def edgetpu_library(folder: Path, mode: str) -> Path:
+    """Builds a stand-in for libedgetpu.so.1 in a new folder, and returns the folder.
+
+    Args:
+        folder: where to.
+        mode: ``answers`` (with the bytes of the file that $EDGETPU_ANSWER names), ``absent`` (it
+            finds no device), ``refuses`` (it makes no delegate), ``crashes``, ``hangs``, or
+            ``old`` (a runtime older than the model's).
+    """
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler to make the stand-in for libedgetpu")
+    folder.mkdir(parents=True)
+    source = Path(__file__).with_name("edgetpu_library.c")
+    library = folder / "libedgetpu.so.1"
+    command = ["cc", "-shared", "-fPIC", f'-DMODE="{mode}"', "-o", library, source]
+    subprocess.run(command, check=True)
+    return folder

@@ -35,6 +35,10 @@ TOLERANCE = 0.1
 # What the runtime says, and what its users found behind it.
 KNOWN_FAILURES = (
     (
+        "does not fit numpy",
+        f"This tflite-runtime was made for an older numpy. Type:\n{classify.PIP} 'numpy<2'",
+    ),
+    (
         "newer than this runtime version",
         f"The Edge TPU library is too old for this model: install a newer one ({BUILDS}).",
     ),
@@ -329,6 +333,9 @@ def _cause(done: subprocess.CompletedProcess[str], device: str) -> str:
             "is of TensorFlow 2.5's time and crashes with newer runtimes. Install a library of "
             f"2024 or later from {BUILDS}"
         )
-    said = done.stderr.strip()
-    known = [advice for words, advice in KNOWN_FAILURES if words in said]
-    return "\n".join([said.splitlines()[-1] if known else said, *known[:1]])
+    said = [line for line in done.stderr.splitlines() if line and not line.startswith("INFO:")]
+    for words, advice in KNOWN_FAILURES:
+        for line in said:
+            if words in line:
+                return f"{advice}\nIt said: {line.strip()}"
+    return "\n".join(said)

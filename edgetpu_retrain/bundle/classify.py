@@ -66,18 +66,12 @@ class PhotoError(Exception):
 
 def find_runtime() -> tuple[str, Any]:
     """Returns the installed TFLite runtime: the name of its package, and its module."""
-    broken = []
     for package, module in RUNTIMES:
         try:
             return package, importlib.import_module(module)
-        except ModuleNotFoundError:
+        except ImportError:
             continue
-        # One built for numpy 1 raises other errors with numpy 2.
-        except (ImportError, AttributeError) as error:
-            broken.append(f"{package} is installed, but cannot be used: {error}.")
-    if any("numpy" in reason or "_ARRAY_API" in reason for reason in broken):
-        raise UserError(f"{broken[0]} It needs numpy 1. Type:\n  {PIP} 'numpy<2'")
-    raise UserError("\n".join([*broken, f"No TFLite runtime is installed. Type:\n  {INSTALL}"]))
+    raise UserError(f"No TFLite runtime is installed. Type:\n  {INSTALL}")
 
 
 class _Device(ctypes.Structure):
@@ -118,7 +112,7 @@ def choose(model: str | None, device: str) -> tuple[Path, str]:
         device = next(iter(list_edge_tpus()), "") if compiled else "cpu"
     if not device:
         raise UserError(
-            f"{path} is compiled for the Edge TPU, and none was found. Why not, says\n"
+            f"{path} is compiled for the Edge TPU, and none was found. To find out why, type:\n"
             f"  {PYTHON} {Path(__file__).name} --check"
         )
     if compiled and device == "cpu":
@@ -142,7 +136,7 @@ class Classifier:
         with model.open("rb") as file:
             if file.read(8)[4:] != b"TFL3":
                 raise UserError(f"{model} is not a TFLite model (it lacks the identifier TFL3).")
-        _, runtime = find_runtime()
+        package, runtime = find_runtime()
         delegates = []
         if device != "cpu":
             delegates = [_load_edge_tpu(runtime, device)]
@@ -153,6 +147,11 @@ class Classifier:
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{model} cannot be loaded: {error}") from None
+        except SystemError:
+            # That is how tflite-runtime 2.14 fails where numpy is newer than it.
+            raise UserError(
+                f"{package} does not fit numpy {np.__version__}. Type:\n  {PIP} 'numpy<2'"
+            ) from None
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
         shape = [int(n) for n in inputs[0]["shape"]]
@@ -183,11 +182,10 @@ def _load_edge_tpu(runtime: Any, device: str) -> Any:
         ctypes.CDLL(library_name())
         return runtime.load_delegate(library_name(), {"device": device})
     except (ValueError, OSError) as error:
-        reason = str(error).strip().rstrip(".")
         raise UserError(
-            f"The Edge TPU {device} cannot be used ({reason}). What is wrong says\n"
-            f"  {PYTHON} {Path(__file__).name} --check\n"
-            "On the CPU it runs with --device cpu."
+            f"The Edge TPU {device} cannot be used: {str(error).strip()}\n"
+            f"To find out why, type:\n  {PYTHON} {Path(__file__).name} --check\n"
+            "Or take the CPU: --device cpu"
         ) from None
 
 

@@ -14,6 +14,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgetpu_retrain import files
 from edgetpu_retrain.tflite.model import Model, some
 
 LABELS = "labels.txt"
@@ -49,6 +50,12 @@ def with_class_names(model: Model, classes: Sequence[str]) -> bytes:
         entry = zipfile.ZipInfo(LABELS)
         archive.writestr(entry, "".join(f"{name}\n" for name in classes))
     return file.getvalue()
+
+
+def save_with_class_names(model: Model, classes: Sequence[str], path: str | Path) -> None:
+    """Writes the file that `with_class_names` returns."""
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(with_class_names(model, classes))
 
 
 def read_class_names(path: str | Path, count: int) -> tuple[str, ...] | None:

@@ -8,6 +8,8 @@ RESULTS = f"{DATASET_RESULTS}/{BACKBONE.name}"
 EXTRACTORS = f"results/backbones/{BACKBONE.name}"
 EMBEDDINGS = expand(f"{RESULTS}/embeddings/{{shard}}.npz", shard=SHARDS)
 LOGS = f"logs/{DATASET.name}"
+# What the model is called in Frigate; photos from there lie in clips/NAME/dataset.
+FRIGATE = config.get("frigate", DATASET.name)
 
 
 wildcard_constraints:
@@ -75,3 +77,11 @@ shard_to_embed = indexed(f"{DATASET_RESULTS}/shards/{{shard}}.tsv")
 def compiler_fetched():
     """The compiler's folder if it is downloaded by this run, else nothing."""
     return COMPILER_FOLDER if COMPILER and COMPILER.startswith(COMPILER_FOLDER) else []
+
+
+def bundled(wildcards):
+    """The models that go to a device: without a compiled extractor, the one for the CPU alone."""
+    models = {"model": f"{RESULTS}/retrained_model.tflite"}
+    if BACKBONE.compiled or COMPILER:
+        models["compiled"] = f"{RESULTS}/retrained_model_edgetpu.tflite"
+    return models

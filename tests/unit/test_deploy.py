@@ -1,0 +1,529 @@
+"""What goes to a device: the bundle on a bare machine, and the folder for Frigate."""
+
+import importlib
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from ai_edge_litert.interpreter import Interpreter as Runtime
+from PIL import Image, ImageDraw
+from sklearn.linear_model import LogisticRegression
+
+from edgetpu_retrain import UserError, bundle, frigate, preprocessing
+from edgetpu_retrain.files import sha256
+from edgetpu_retrain.head import Head, write_label_map
+from edgetpu_retrain.interpreter import Interpreter
+from edgetpu_retrain.manifest import Photo
+from edgetpu_retrain.photos import read_photo
+from edgetpu_retrain.tflite import metadata
+from edgetpu_retrain.tflite.append_head import append_head
+from edgetpu_retrain.tflite.model import Model
+from tests import stand_ins
+
+ROOT = Path(__file__).parents[2]
+EXTRACTOR = "mobilenet_v1_1.0_224_quant_embedding_extractor"
+CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
+LEARNED = 12
+
+
+@dataclass(frozen=True)
+class Made:
+    """A classifier of real flowers, as the rules before `bundle` and `frigate` leave it."""
+
+    folder: Path
+    extractor: Path
+    manifest: list[Photo]
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "retrained_model.tflite"
+
+    @property
+    def compiled(self) -> Path:
+        return self.folder / "retrained_model_edgetpu.tflite"
+
+    @property
+    def label_map(self) -> Path:
+        return self.folder / "label_map.txt"
+
+
+@pytest.fixture(scope="module")
+def made(models: Path, photos: Path, tmp_path_factory) -> Made:
+    found = Made(tmp_path_factory.mktemp("made"), models / f"{EXTRACTOR}.tflite", [])
+    extractor = Interpreter(found.extractor, "cpu")
+    vectors, labels = [], []
+    for i, name in enumerate(CLASSES):
+        paths = sorted((photos / name).iterdir())
+        for path in paths[:LEARNED]:
+            pixels = preprocessing.to_pixels(read_photo(path.read_bytes()), (224, 224))
+            vectors.append(extractor.run(pixels))
+            labels.append(i)
+        found.manifest.extend(Photo(str(p), name, "test", sha256(p)) for p in paths[-3:])
+    embeddings = extractor.quantization.dequantize(np.array(vectors))
+    learned = LogisticRegression(C=0.01, max_iter=1000).fit(embeddings, labels)
+    weights, biases = learned.coef_.T.astype(np.float32), learned.intercept_.astype(np.float32)
+    logits = embeddings @ weights + biases
+    head = Head(weights, biases, (float(logits.min()), float(logits.max())), CLASSES)
+    write_label_map(CLASSES, found.label_map)
+    for twin, path in (("", found.model), ("_edgetpu", found.compiled)):
+        network = Model.load(models / f"{EXTRACTOR}{twin}.tflite")
+        metadata.save_with_class_names(append_head(network, head), CLASSES, path)
+    return found
+
+
+@pytest.fixture(scope="module")
+def board(made: Made, tmp_path_factory) -> Path:
+    """The folder that the archive unpacks to, where nothing else is."""
+    folder = tmp_path_factory.mktemp("written")
+    bundle.write_bundle(
+        made.model,
+        made.compiled,
+        made.label_map,
+        made.manifest,
+        folder / "bundle",
+        folder / "bundle.zip",
+    )
+    empty = tmp_path_factory.mktemp("board")
+    with zipfile.ZipFile(folder / "bundle.zip") as archive:
+        archive.extractall(empty)
+    return empty / "bundle"
+
+
+def closure(names: list[str]) -> set[str]:
+    """The distributions that these need, themselves included."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        try:
+            required = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            # Needed on other systems only.
+            continue
+        found.add(name)
+        plain = [text for text in required if "extra ==" not in text]
+        waiting += [re.match(r"[\w.-]+", text)[0] for text in plain]
+    return found
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory) -> Path:
+    """A Python that has the packages of the bundle's requirements.txt and no other."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    lines = Path(bundle.__file__).with_name("requirements.txt").read_text().split()
+    for name in closure([re.match(r"[\w-]+", line)[0] for line in lines]):
+        distribution = importlib.metadata.distribution(name)
+        for top in {file.parts[0] for file in distribution.files if ".." not in file.parts}:
+            if not (site / top).exists():
+                (site / top).symlink_to(distribution.locate_file(top))
+    return folder / "bin" / "python"
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(bare_python: Path, board: Path) -> Run:
+    """Runs classify.py on the bare machine, from its folder."""
+
+    def start(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        return subprocess.run(
+            [bare_python, "classify.py", *map(str, arguments)],
+            cwd=board,
+            env=inherited | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def pictures(shared: Path, tmp_path_factory) -> Path:
+    """One photo that no model here has seen, in all forms that photos come in."""
+    folder = tmp_path_factory.mktemp("pictures")
+    with Image.open(shared / "data" / "sunflower.bmp") as image:
+        photo = image.convert("RGB")
+    photo.save(folder / "plain.jpg", quality=90)
+    photo.convert("CMYK").save(folder / "cmyk.jpg")
+    photo.convert("L").save(folder / "grey.png")
+    photo.quantize(64).save(folder / "palette.gif")
+    grey = np.asarray(photo.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey).save(folder / "grey16.png")
+    transparent = photo.convert("RGBA")
+    alpha = Image.new("L", photo.size, 255)
+    ImageDraw.Draw(alpha).ellipse((0, 0, *photo.size), fill=100)
+    transparent.putalpha(alpha)
+    transparent.save(folder / "transparent.webp", lossless=True)
+    photo.quantize(64).save(folder / "keyed.png", transparency=3)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.rotate(90, expand=True).save(folder / "turned.jpg", exif=exif)
+    return folder
+
+
+def test_only_the_named_packages_are_there(bare_python: Path, board: Path):
+    bare = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    for names, there in (
+        ("numpy, PIL, ai_edge_litert.interpreter", True),
+        ("edgetpu_retrain", False),
+        ("sklearn", False),
+        ("cv2", False),
+    ):
+        command = [bare_python, "-c", f"import {names}"]
+        done = subprocess.run(command, cwd=board, env=bare, capture_output=True)
+        assert (done.returncode == 0) == there, done.stderr
+
+
+def test_the_same_answers_as_the_library_bit_for_bit(run: Run, pictures: Path, made: Made):
+    done = run(pictures, "--json", "--top_k", "5", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    paths = sorted(pictures.iterdir())
+    assert [result["photo"] for result in results] == [str(path) for path in paths]
+    model = Interpreter(made.model, "cpu")
+    for path, result in zip(paths, results, strict=True):
+        photo = read_photo(path.read_bytes())
+        expected = model.scores(preprocessing.to_pixels(photo, (224, 224)))
+        best = (-expected).argsort(kind="stable")
+        found = [(entry["name"], entry["score"]) for entry in result["classes"]]
+        assert found == [(CLASSES[i], float(expected[i])) for i in best]
+        assert (result["device"], result["milliseconds"] > 0) == ("cpu", True)
+
+
+def test_the_same_answers_as_classify_image(run: Run, pictures: Path, made: Made):
+    photo = pictures / "plain.jpg"
+    script = ROOT / "scripts" / "classify_image.py"
+    arguments = ["--model", made.model, "--input", photo, "--top_k", "5", "--device", "cpu"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    there = subprocess.run(
+        [sys.executable, script, *arguments], capture_output=True, text=True, env=environment
+    )
+    here = run(photo, "--top_k", "5")
+    assert there.stdout.splitlines()[1:] == here.stdout.splitlines()[1:]
+    # No label file was given: the names are those in the model.
+    assert there.stdout.splitlines()[1].startswith("  sunflowers: 0.")
+
+
+def test_classes_below_the_threshold_are_left_out(run: Run, pictures: Path):
+    done = run(pictures / "plain.jpg", "--top_k", "5", "--threshold", "0.5")
+    assert re.fullmatch(r"\S+plain.jpg \(\d+\.\d ms\)\n  sunflowers: 0\.\d+\n", done.stdout)
+    done = run(pictures / "plain.jpg", "--threshold", "1")
+    assert "no class reaches 1.0" in done.stdout
+
+
+def test_files_that_are_no_photos_stop_nothing(run: Run, pictures: Path, tmp_path: Path):
+    broken, empty, apple = (tmp_path / n for n in ("broken.png", "empty.jpg", "IMG.HEIC"))
+    broken.write_bytes((pictures / "grey.png").read_bytes()[:2000])
+    empty.touch()
+    apple.write_bytes(b"0000ftypheic")
+    done = run(broken, empty, apple, tmp_path / "gone.jpg", pictures / "plain.jpg", "--json")
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1
+    reasons = [result.get("error", "") for result in results]
+    words = ("cannot be decoded", "the file is empty", "HEIC: export it", "No such file", "")
+    assert all(word in reason for word, reason in zip(words, reasons, strict=True)), reasons
+    assert results[-1]["classes"][0]["name"] == "sunflowers"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name photos or folders, or --camera, or --check"),
+        (["check.png", "--device", "gpu"], "'gpu' is not a device"),
+        (["check.png", "--top_k", "0"], "--top_k must be at least 1"),
+        (["check.png", "--model", "gone.tflite"], "gone.tflite: there is no such model"),
+        (["check.png", "--model", "check.png"], "check.png is not a TFLite model"),
+        (["check.png", "--model", "model_edgetpu.tflite"], "type:\n  python classify.py --check"),
+        (["check.png", "--device", "usb", "--model", "model.tflite"], "is not compiled for the"),
+        (["check.png", "--device", "usb:0"], "The Edge TPU usb:0 cannot be used: libedgetpu"),
+        (["check.png", "--labels", "check.png"], "check.png cannot be read as a label file"),
+        (["--camera", "0"], "pip install opencv-python-headless"),
+    ],
+)
+def test_mistakes_are_explained(run: Run, arguments, message):
+    done = run(*arguments)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_model_is_refused(run: Run, board: Path, tmp_path: Path):
+    content = (board / "model.tflite").read_bytes()
+    (tmp_path / "short.tflite").write_bytes(content[: len(content) // 2])
+    done = run("check.png", "--model", tmp_path / "short.tflite")
+    assert (done.returncode, "cannot be loaded" in done.stderr) == (1, True)
+
+
+def test_the_board_s_test_on_the_cpu(run: Run, board: Path, made: Made):
+    done = run("--check")
+    assert done.returncode == 0, done.stdout
+    for part in ("numpy ", "Pillow ", "ai-edge-litert ", "OpenCV is not installed"):
+        assert part in done.stdout
+    assert re.search(r"model\.tflite on the CPU: \w+ 0\.\d+, in .* ms, as it should", done.stdout)
+    # The answer in the bundle is that of the runtime, called as its documentation says.
+    runtime = Runtime(str(made.model))
+    runtime.allocate_tensors()
+    pixels = np.asarray(Image.open(board / "check.png"))[np.newaxis]
+    runtime.set_tensor(runtime.get_input_details()[0]["index"], pixels)
+    runtime.invoke()
+    scores = runtime.get_tensor(runtime.get_output_details()[0]["index"])[0] / 256
+    expected = json.loads((board / "check.json").read_text())
+    assert expected["scores"] == dict(zip(CLASSES, scores.tolist(), strict=True))
+    assert expected["class"] == CLASSES[scores.argmax()]
+
+
+def answer(board: Path, made: Made, path: Path) -> str:
+    """What an Edge TPU would give to the rest of the model: the CPU extractor's embedding."""
+    pixels = np.asarray(Image.open(board / "check.png"))
+    Interpreter(made.extractor, "cpu").run(pixels).tofile(path)
+    return str(path)
+
+
+def test_an_edge_tpu_that_answers(run: Run, board: Path, made: Made, tmp_path: Path):
+    library = str(stand_ins.edgetpu_library(tmp_path / "library", "answers"))
+    recorded = answer(board, made, tmp_path / "answer")
+    environment = {"LD_LIBRARY_PATH": library, "EDGETPU_ANSWER": recorded}
+    done = run("check.png", "--json", **environment)
+    assert done.returncode == 0, done.stderr
+    expected = json.loads((board / "check.json").read_text())
+    result = json.loads(done.stdout)
+    assert result["device"] == "usb:0"
+    name = expected["class"]
+    assert result["classes"] == [{"name": name, "score": expected["scores"][name]}]
+    assert "model_edgetpu.tflite on the Edge TPU usb:0" in done.stderr
+    done = run("--check", **environment)
+    assert done.returncode == 0, done.stdout
+    assert "RuntimeVersion(14)" in done.stdout
+    assert "model.tflite and model_edgetpu.tflite gave the right answer" in done.stdout
+    # Another answer than the right one is noticed.
+    np.zeros(1024, np.uint8).tofile(recorded)
+    done = run("--check", **environment)
+    assert done.returncode == 1
+    assert "Wrong: it should be" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("refuses", "Another process may hold it"),
+        ("crashes", "crashed (SIGSEGV)"),
+        ("old", "library is too old for this model"),
+    ],
+)
+def test_an_edge_tpu_that_fails(run: Run, tmp_path: Path, mode, words):
+    library = stand_ins.edgetpu_library(tmp_path / "library", mode)
+    done = run("--check", LD_LIBRARY_PATH=str(library))
+    assert done.returncode == 1
+    assert "model.tflite on the CPU" in done.stdout
+    (failure,) = [line for line in done.stdout.splitlines() if line.startswith("!")]
+    assert failure.startswith("! model_edgetpu.tflite on the Edge TPU usb:0: ")
+    assert words in failure
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_library_without_a_device(run: Run, tmp_path: Path):
+    library = stand_ins.edgetpu_library(tmp_path / "library", "absent")
+    done = run("--check", LD_LIBRARY_PATH=str(library))
+    assert done.returncode == 0
+    assert "model_edgetpu.tflite: not tested, there is no Edge TPU" in done.stdout
+    done = run("check.png", LD_LIBRARY_PATH=str(library))
+    assert "model.tflite on the CPU" in done.stderr
+
+
+@pytest.fixture
+def check(board: Path, tmp_path: Path, monkeypatch) -> ModuleType:
+    """check.py as a module, on a system whose files lie below tmp_path."""
+    monkeypatch.syspath_prepend(board)
+    for name in ("check", "classify"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    module = importlib.import_module("check")
+    monkeypatch.setattr(module, "SYSTEM", tmp_path)
+    monkeypatch.setattr(module.classify, "library_name", lambda: "libedgetpu-none.so.1")
+    return module
+
+
+def test_an_edge_tpu_that_hangs(
+    check: ModuleType, board: Path, tmp_path: Path, monkeypatch, capsys
+):
+    library = stand_ins.edgetpu_library(tmp_path / "library", "hangs")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
+    monkeypatch.setattr(check, "TIMEOUT", 2)
+    assert not check._test(check.Report(), board / "model_edgetpu.tflite", "usb:0")
+    assert "no answer within 2 seconds" in capsys.readouterr().out
+
+
+def plug_in_usb(system: Path, speed: str = "5000", node: bool = True) -> Path:
+    entry = system / "sys/bus/usb/devices/2-1"
+    entry.mkdir(parents=True)
+    values = ("1a6e", "089a", "2", "7", speed)
+    names = ("idVendor", "idProduct", "busnum", "devnum", "speed")
+    for name, value in zip(names, values, strict=True):
+        (entry / name).write_text(f"{value}\n")
+    path = system / "dev/bus/usb/002/007"
+    path.parent.mkdir(parents=True)
+    if node:
+        path.touch()
+    return path
+
+
+def findings(check: ModuleType, capsys) -> str:
+    check._check_edge_tpus(check.Report())
+    return capsys.readouterr().out
+
+
+def test_a_device_without_its_library(check: ModuleType, tmp_path: Path, capsys):
+    plug_in_usb(tmp_path, speed="480")
+    printed = findings(check, capsys)
+    assert "! libedgetpu-none.so.1 is not installed" in printed
+    assert "the speed of USB 2" in printed
+    assert "You may not use" not in printed
+
+
+def test_a_device_that_one_may_not_use(check: ModuleType, tmp_path: Path, capsys, monkeypatch):
+    node = plug_in_usb(tmp_path)
+    monkeypatch.setattr(check.os, "access", lambda path, mode: Path(path) != node)
+    printed = findings(check, capsys)
+    assert "sudo usermod -aG plugdev $USER" in printed
+    # Without a rule, also the rules for both identities of the device.
+    for vendor in ("1a6e", "18d1"):
+        assert f'ATTRS{{idVendor}}=="{vendor}", GROUP="plugdev"' in printed
+    rules = tmp_path / "etc/udev/rules.d"
+    rules.mkdir(parents=True)
+    (rules / "60-libedgetpu1-std.rules").write_text('ATTRS{idVendor}=="1a6e", GROUP="plugdev"')
+    assert "idVendor" not in findings(check, capsys)
+
+
+def test_a_device_that_another_process_has(check: ModuleType, tmp_path: Path, capsys):
+    node = plug_in_usb(tmp_path)
+    process = tmp_path / "proc/4711"
+    (process / "fd").mkdir(parents=True)
+    (process / "fd" / "9").symlink_to(node)
+    (process / "comm").write_text("frigate.detecto\n")
+    assert "! frigate.detecto (process 4711) has" in findings(check, capsys)
+
+
+def test_a_device_that_a_container_lacks(check: ModuleType, tmp_path: Path, capsys):
+    plug_in_usb(tmp_path, node=False)
+    assert "docker run --device /dev/bus/usb" in findings(check, capsys)
+
+
+def test_a_pcie_device_without_a_driver(check: ModuleType, tmp_path: Path, capsys):
+    entry = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+    entry.mkdir(parents=True)
+    (entry / "vendor").write_text("0x1ac1\n")
+    (entry / "device").write_text("0x089a\n")
+    assert "has no /dev/apex_0: its driver is missing" in findings(check, capsys)
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/apex_0").touch()
+    assert "driver is missing" not in findings(check, capsys)
+
+
+def test_a_machine_without_an_edge_tpu_lacks_nothing(check: ModuleType, capsys):
+    printed = findings(check, capsys)
+    assert "No Edge TPU is plugged in" in printed
+    assert "!" not in printed
+
+
+def test_a_camera_s_pictures(board: Path, pictures: Path, tmp_path: Path):
+    """A video stands in for the camera; OpenCV reads both."""
+    frame = cv2.imread(str(pictures / "plain.jpg"))
+    height, width = frame.shape[:2]
+    video = cv2.VideoWriter(
+        str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 5, (width, height)
+    )
+    for _ in range(3):
+        video.write(frame)
+    video.release()
+    command = [sys.executable, board / "classify.py", "--camera", tmp_path / "v.avi", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == 3, done.stderr
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:", result["time"]) for result in results)
+    assert {result["classes"][0]["name"] for result in results} == {"sunflowers"}
+    command[3] = tmp_path / "none.avi"
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "cannot be opened" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_same_model_gives_the_same_archive(board: Path, made: Made, tmp_path: Path):
+    for name in ("a", "b"):
+        bundle.write_bundle(
+            made.model,
+            None,
+            made.label_map,
+            made.manifest,
+            tmp_path / name / "bundle",
+            tmp_path / f"{name}.zip",
+        )
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    assert not (tmp_path / "a/bundle/model_edgetpu.tflite").exists()
+
+
+def test_frigate_s_calls_give_the_same_classes(made: Made, photos: Path, tmp_path: Path):
+    """What Frigate 0.17 does with the folder, on photos that the model has not seen."""
+    folder = tmp_path / "flowers"
+    frigate.write_folder(made.model, made.label_map, "flowers", folder)
+    labels = (folder / "labelmap.txt").read_text().splitlines()
+    assert labels == list(CLASSES)
+    runtime = Runtime(model_path=str(folder / "model.tflite"), num_threads=2)
+    runtime.allocate_tensors()
+    ours = Interpreter(made.model, "cpu")
+    same, correct, count = 0, 0, 0
+    for name in CLASSES:
+        for path in sorted((photos / name).iterdir())[LEARNED : LEARNED + 8]:
+            rgb = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+            resized = cv2.resize(rgb, (224, 224))
+            runtime.set_tensor(
+                runtime.get_input_details()[0]["index"], np.expand_dims(resized, axis=0)
+            )
+            runtime.invoke()
+            scores = runtime.get_tensor(runtime.get_output_details()[0]["index"])[0]
+            probabilities = scores / scores.sum(axis=0)
+            assert probabilities.sum() == pytest.approx(1)
+            found = labels[int(np.argmax(probabilities))]
+            pixels = preprocessing.to_pixels(read_photo(path.read_bytes()), (224, 224))
+            same += found == CLASSES[ours.scores(pixels).argmax()]
+            correct += found == name
+            count += 1
+    # OpenCV resizes without averaging, so single photos may come out otherwise.
+    assert same >= 0.9 * count
+    assert correct >= 0.7 * count
+
+
+def test_frigate_s_configuration(made: Made, tmp_path: Path):
+    frigate.write_folder(made.model, made.label_map, "2024", tmp_path / "2024")
+    written = yaml.safe_load((tmp_path / "2024/config.yml").read_text())
+    model = written["classification"]["custom"]["2024"]
+    assert (model["name"], model["threshold"]) == ("2024", 0.8)
+    assert model["object_config"]["classification_type"] == "sub_label"
+
+
+def test_frigate_cannot_run_other_models(made: Made, models: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="Frigate runs its classifications on the CPU"):
+        frigate.write_folder(made.compiled, made.label_map, "x", tmp_path / "x")
+    small = models / "mobilenet_v1_0.25_128_quant.tflite"
+    with pytest.raises(UserError, match=r"takes uint8 \[1, 128, 128, 3\]; .* 224 x 224 pixels"):
+        frigate.write_folder(small, made.label_map, "x", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
