@@ -9,7 +9,14 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version, validate
 
-from edgetpu_retrain import UserError, backbones, compiler, configuration, devices
+from edgetpu_retrain import (
+    UserError,
+    backbones,
+    compiler,
+    configuration,
+    devices,
+    files,
+)
 from edgetpu_retrain.index import listing_digest
 from edgetpu_retrain.manifest import shard_names
 
@@ -28,6 +35,7 @@ try:
     check_config()
     DATASET = find_dataset()
     BACKBONE = find_backbone()
+    CORRECTIONS = configuration.find_corrections(config.get("corrections"))
     DEVICE, COMPILER = decide(BACKBONE)
 except UserError as error:
     sys.exit(str(error))

@@ -173,6 +173,23 @@ def _find_dataset(wanted: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Da
     )
 
 
+def find_corrections(wanted: str | None) -> str | None:
+    """Returns the path that the key `corrections` names, or None where there is none.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if not wanted:
+        return None
+    path = Path(wanted).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"config: corrections is {wanted!r}, but there is no such file. Save it with the "
+            "button on the report's page, or remove the key."
+        )
+    return str(path)
+
+
 def check_braces(key: str, path: str) -> None:
     """Raises a UserError where Snakemake would take a path of the configuration for a pattern."""
     if "{" in path or "}" in path:

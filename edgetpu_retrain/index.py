@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgetpu_retrain import files, photos
+from edgetpu_retrain import corrections, files, photos
+from edgetpu_retrain.corrections import Applied
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.manifest import SPLITS, Identities, Photo, Skipped, assign_splits
 
@@ -30,11 +31,15 @@ class Index:
         photos: every file that may be a photo.
         skipped: every file that cannot be one, with its reason.
         identities: of all files that may be taken from here in a later run.
+        left_out: photos that corrections leave out; of no split.
+        corrected: what became of each correction.
     """
 
     photos: list[Photo]
     skipped: list[Skipped]
     identities: Identities
+    left_out: list[Photo]
+    corrected: list[Applied]
 
 
 def class_folders(root: str | Path, descend: bool) -> list[Path]:
@@ -96,6 +101,7 @@ def index(
     max_skipped: float,
     earlier: Identities | None = None,
     descend: bool = False,
+    corrected_by: str | Path | None = None,
 ) -> Index:
     """Lists every photo below the class folders of `root`, with its identity.
 
@@ -106,14 +112,16 @@ def index(
         max_skipped: the fraction of photos that may be unreadable before this is an error.
         earlier: the identities that an earlier call gave; an unchanged file is not read again.
         descend: as `class_folders` takes it.
+        corrected_by: a table of corrections to apply (`corrections.read`).
 
     Returns:
         Every file that may be a photo, and every file that cannot be one with its reason.
 
     Raises:
         UserError: there are too few classes, too few photos in a class, none of them in the
-            training split, or too many files that cannot be photos.
+            training split, too many files that cannot be photos, or an error in a correction.
     """
+    decided = corrections.read(corrected_by) if corrected_by else {}
     folders = class_folders(root, descend)
     _warn_of_strays(folders[0].parent)
     started = time.time_ns()
@@ -139,11 +147,17 @@ def index(
             if status.st_mtime_ns < started - _SETTLED_NS:
                 identities[path] = (*mark, sha256)
     check_skipped(skipped, len(found) + len(skipped), max_skipped)
+    found, corrected = corrections.apply(found, decided, corrected_by or "")
+    left_out = [
+        Photo(one.path, one.folder, "", one.sha256)
+        for one in corrected
+        if one.outcome == corrections.LEFT_OUT
+    ]
     splits = assign_splits(((sha256, label) for _, label, sha256 in found), validation, test)
     kept = sorted(Photo(path, label, splits[sha256], sha256) for path, label, sha256 in found)
     check_classes([folder.name for folder in folders], kept, len(skipped))
     _warn_of_contradictions(kept)
-    return Index(kept, sorted(skipped), identities)
+    return Index(kept, sorted(skipped), identities, left_out, corrected)
 
 
 def check_skipped(skipped: Sequence[Skipped], total: int, max_skipped: float) -> None:
@@ -228,4 +242,8 @@ def summary(found: Index) -> str:
     for label in labels:
         lines.append(f"{label:<{width}}" + "".join(f"{counts[label, s]:>12}" for s in SPLITS))
     lines.append(f"{len(found.photos)} photos in {len(labels)} classes")
+    if found.corrected:
+        outcomes = Counter(one.outcome for one in found.corrected)
+        said = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
+        lines.append(f"corrections: {said}")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from edgetpu_retrain import index, job, manifest
+from edgetpu_retrain import corrections, index, job, manifest
 
 with job.run(snakemake.log[0]):
     output = snakemake.output
@@ -15,11 +15,14 @@ with job.run(snakemake.log[0]):
         earlier=manifest.read_identities(identities) if identities.is_file() else None,
         # An archive often holds one folder with the classes in it.
         descend=bool(snakemake.input.photos),
+        corrected_by=snakemake.params.corrections,
     )
     shards = sorted(output.shards)
     manifest.write(found.photos, output.manifest)
-    manifest.write_shards(found.photos, shards)
+    # A photo that is left out stays embedded, so that it can come back at once.
+    manifest.write_shards([*found.photos, *found.left_out], shards)
     manifest.write_skipped(found.skipped, output.not_photos)
+    corrections.write_applied(found.corrected, output.corrections)
     manifest.write_identities(found.identities, identities)
     manifest.remove_other_shards(shards)
     logging.info(index.summary(found))

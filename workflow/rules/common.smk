@@ -46,6 +46,7 @@ def index_outputs():
     outputs = {
         "manifest": [f"{DATASET_RESULTS}/manifest.tsv"],
         "not_photos": [f"{DATASET_RESULTS}/not_photos.tsv"],
+        "corrections": [f"{DATASET_RESULTS}/applied_corrections.tsv"],
         "identities": [f"{DATASET_RESULTS}/identities.tsv"],
         "shards": expand(f"{DATASET_RESULTS}/shards/{{shard}}.tsv", shard=SHARDS),
     }
@@ -70,6 +71,7 @@ def indexed(path):
 
 
 manifest = indexed(f"{DATASET_RESULTS}/manifest.tsv")
+applied_corrections = indexed(f"{DATASET_RESULTS}/applied_corrections.tsv")
 not_photos = indexed(f"{DATASET_RESULTS}/not_photos.tsv")
 shard_to_embed = indexed(f"{DATASET_RESULTS}/shards/{{shard}}.tsv")
 

@@ -56,5 +56,7 @@ checkpoint index:
         listing=LISTING,
         split=config["split"],
         max_skipped=config["max_skipped"],
+        corrections=CORRECTIONS,
+        corrections_digest=CORRECTIONS and files.sha256(CORRECTIONS),
     script:
         "../../scripts/index.py"

@@ -1,0 +1,111 @@
+"""Corrections: what is read, what is refused, and what becomes of each photo."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from edgetpu_retrain import corrections, index, manifest
+from edgetpu_retrain.errors import UserError
+
+A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
+HEADER = "sha256\tclass\tpath\tnote\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "corrections.tsv"
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_a_table_is_read_as_a_page_or_a_spreadsheet_writes_it(tmp_path: Path):
+    text = f'\ufeff{HEADER}{A}\trose\tx.jpg\twas "daisy"\n{B.upper()}\t\t"a\tb.jpg"\t\n\n'
+    found = corrections.read(write(tmp_path, text.replace("\n", "\r\n")))
+    assert {one.sha256: (one.label, one.path, one.note) for one in found.values()} == {
+        A: ("rose", "x.jpg", 'was "daisy"'),
+        B: ("", "a\tb.jpg", ""),
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "what"),
+    [
+        (f"{A}\trose\tx.jpg\t\nzz\trose\tx.jpg\t\n", 3, "'zz' is not a SHA-256"),
+        (f"{A}\trose\n", 2, "2 fields"),
+        (f"{A}\trose\tx\t\n{B}\trose\tx\t\n{A}\tdaisy\tx\t\n", 4, "another class on line 2"),
+        (f'{A}\t"rose"x\tx\t\n', 2, "expected after"),
+    ],
+)
+def test_a_malformed_line_is_an_error_with_its_number(tmp_path: Path, lines, line, what):
+    path = write(tmp_path, HEADER + lines)
+    with pytest.raises(UserError, match=f"line {line}: .*{what}") as caught:
+        corrections.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_other_files_are_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="line 1: the columns must be sha256, class, path, note"):
+        corrections.read(write(tmp_path, "path\tclass\n"))
+    (tmp_path / "corrections.tsv").write_bytes("sha256".encode("utf-16"))
+    with pytest.raises(UserError, match="not text in UTF-8"):
+        corrections.read(tmp_path / "corrections.tsv")
+
+
+def test_every_correction_is_applied_or_reported(tmp_path: Path):
+    decided = corrections.read(
+        write(
+            tmp_path,
+            HEADER
+            + f"{A}\trose\ta.jpg\t\n{B}\t\tb.jpg\tblurred\n{C}\trose\tc.jpg\t\n{D}\trose\td\t\n",
+        )
+    )
+    photos = [("daisy/moved.jpg", "daisy", A), ("daisy/copy.jpg", "daisy", A)]
+    photos += [("daisy/b.jpg", "daisy", B), ("rose/c.jpg", "rose", C), ("rose/e.jpg", "rose", "e")]
+    kept, applied = corrections.apply(photos, decided, "corrections.tsv")
+    assert sorted(kept) == [
+        ("daisy/copy.jpg", "rose", A),
+        ("daisy/moved.jpg", "rose", A),
+        ("rose/c.jpg", "rose", C),
+        ("rose/e.jpg", "rose", "e"),
+    ]
+    assert [(one.path, one.folder, one.label, one.outcome) for one in applied] == [
+        ("d", "", "rose", "missing"),
+        ("daisy/b.jpg", "daisy", "", "left out"),
+        ("daisy/copy.jpg", "daisy", "rose", "relabelled"),
+        ("daisy/moved.jpg", "daisy", "rose", "relabelled"),
+        ("rose/c.jpg", "rose", "rose", "confirmed"),
+    ]
+    corrections.write_applied(applied, tmp_path / "applied.tsv")
+    assert corrections.read_applied(tmp_path / "applied.tsv") == applied
+
+
+def test_a_class_that_is_not_there_is_an_error_with_its_line(tmp_path: Path):
+    decided = corrections.read(write(tmp_path, f"{HEADER}{A}\troze\ta.jpg\t\n"))
+    with pytest.raises(UserError, match="line 2: there is no class .roze.. Did you mean rose"):
+        corrections.apply([("x", "rose", B), ("y", "daisy", A)], decided, "corrections.tsv")
+
+
+def test_the_index_follows_corrections(tmp_path: Path):
+    photos = tmp_path / "photos"
+    identities = {}
+    for label in ("daisy", "rose"):
+        (photos / label).mkdir(parents=True)
+        for i in range(8):
+            path = photos / label / f"{i}.bmp"
+            path.write_bytes(b"BM" + f"{label} {i}".encode())
+            identities[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    wrong, bad = str(photos / "daisy/3.bmp"), str(photos / "rose/5.bmp")
+    lines = f"{identities[wrong]}\trose\t\t\n{identities[bad]}\t\t\t\n"
+    path = write(tmp_path, HEADER + lines)
+    plain = index.index(photos, 0.1, 0.1, 0.1)
+    found = index.index(photos, 0.1, 0.1, 0.1, corrected_by=path)
+    labels = {photo.path: photo.label for photo in found.photos}
+    expected = {p: Path(p).parent.name for p in identities if p != bad} | {wrong: "rose"}
+    assert labels == expected
+    assert [photo.path for photo in found.left_out] == [bad]
+    shard = tmp_path / "0000-of-0001.tsv"
+    manifest.write_shards(plain.photos, [shard])
+    before = (shard.read_bytes(), shard.stat().st_mtime_ns)
+    manifest.write_shards([*found.photos, *found.left_out], [shard])
+    assert (shard.read_bytes(), shard.stat().st_mtime_ns) == before
+    assert "1 left out, 1 relabelled" in index.summary(found)
