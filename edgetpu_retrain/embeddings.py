@@ -2,9 +2,13 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import queue
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -149,7 +153,9 @@ def embed(
         resize: as `preprocessing.to_pixels` takes it.
         earlier: embeddings made before; those of the same extractor and preprocessing are taken
             over by identity.
-        num_threads: how many threads the CPU may use.
+        num_threads: how many photos are worked on side by side; each thread decodes a photo and
+            runs the network on it, so no more pictures than that are in memory, and results do
+            not depend on it.
 
     Raises:
         UserError: the extractor gives no quantized vector, or a photo is not what it was when it
@@ -159,28 +165,47 @@ def embed(
     from tqdm import tqdm
 
     identity, version = files.sha256(extractor), preprocessing.version(resize)
-    vectors: dict[str, np.ndarray] = {}
-    reasons: dict[str, str] = {}
-    for one in earlier:
-        if (one.extractor, one.preprocessing) == (identity, version):
-            vectors |= zip(one.photos.astype(str).tolist(), one.embeddings, strict=True)
-            reasons |= one.why_undecodable()
+    vectors, reasons, replaced = _taken_over(earlier, identity, version)
     new = [sha256 for sha256 in shard if sha256 not in vectors and sha256 not in reasons]
-    model = Interpreter(extractor, device, num_threads)
+    model = Interpreter(extractor, device)
     if model.quantization is None or model.output_dtype not in (np.uint8, np.int8):
         raise UserError(
             f"{extractor} gives {model.output_dtype} values; the Edge TPU needs an extractor "
             "whose embedding is quantized to uint8 or int8."
         )
-    for sha256 in tqdm(new, desc="Embedding photos", unit="photo"):
+    at_least = preprocessing.decoded_at_least(model.input_size, resize)
+    idle: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
+    idle.put(model)
+
+    def vector_or_reason(sha256: str) -> np.ndarray | str:
         try:
-            photo = open_photo(shard[sha256], sha256)
+            photo = open_photo(shard[sha256], sha256, at_least)
         except photos.PhotoError as error:
-            reasons[sha256] = photos.advice(shard[sha256], str(error))
+            return photos.advice(shard[sha256], str(error))
+        pixels = preprocessing.to_pixels(photo, model.input_size, resize)
+        try:
+            # There is one Edge TPU to wait for; on a CPU every thread has a network of its own.
+            free = idle.get(block=model.on_edge_tpu)
+        except queue.Empty:
+            free = Interpreter(extractor, device)
+        try:
+            return free.run(pixels)
+        finally:
+            idle.put(free)
+
+    # While one thread waits for the Edge TPU, the others decode.
+    workers = num_threads + 1 if model.on_edge_tpu else num_threads
+    found = _in_threads(vector_or_reason, new, workers)
+    for sha256, result in zip(
+        new, tqdm(found, "Embedding photos", len(new), unit="photo"), strict=True
+    ):
+        if isinstance(result, str):
+            reasons[sha256] = result
         else:
-            pixels = preprocessing.to_pixels(photo, model.input_size, resize)
-            vectors[sha256] = model.run(pixels)
+            vectors[sha256] = result
     log.info("%d photos embedded, %d taken over", len(new), len(shard) - len(new))
+    for text in replaced:
+        log.info("All photos are embedded again: %s", text)
     good = [sha256 for sha256 in shard if sha256 in vectors]
     bad = [sha256 for sha256 in shard if sha256 in reasons]
     embeddings = np.empty((len(good), model.output_size), model.output_dtype)
@@ -199,7 +224,38 @@ def embed(
     )
 
 
-def open_photo(path: str, sha256: str) -> Image.Image:
+def _taken_over(
+    earlier: Iterable[Embeddings], extractor: str, version: str
+) -> tuple[dict[str, np.ndarray], dict[str, str], list[str]]:
+    """Returns vectors and reasons by identity that hold on, and why others do not."""
+    vectors: dict[str, np.ndarray] = {}
+    reasons: dict[str, str] = {}
+    replaced = set()
+    for one in earlier:
+        if one.extractor != extractor:
+            replaced.add("the extractor is another one")
+        elif one.preprocessing != version:
+            replaced.add(f"the preprocessing was {one.preprocessing!r} and is {version!r}")
+        else:
+            vectors |= zip(one.photos.astype(str).tolist(), one.embeddings, strict=True)
+            reasons |= one.why_undecodable()
+    return vectors, reasons, sorted(replaced)
+
+
+def _in_threads(
+    function: Callable[[str], Any], arguments: Sequence[str], workers: int
+) -> Iterator[Any]:
+    """Yields function(argument) in the order of the arguments; the first error ends all."""
+    # Reading a photo sets warnings aside, which is not safe in threads: one may leave them so.
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter("ignore")
+        try:
+            yield from pool.map(function, arguments)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def open_photo(path: str, sha256: str, at_least: int | None = None) -> Image.Image:
     """Reads a photo that is listed with its identity, as `photos.read_photo` does.
 
     Raises:
@@ -212,7 +268,7 @@ def open_photo(path: str, sha256: str) -> Image.Image:
         raise UserError(f"{path} was there a moment ago: {error.strerror}. Run again.") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(f"{path} has changed since the photos were indexed. Run again.")
-    return photos.read_photo(content)
+    return photos.read_photo(content, at_least)
 
 
 def _bytes(identities: Iterable[str]) -> np.ndarray:

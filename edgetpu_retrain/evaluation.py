@@ -1,7 +1,6 @@
 """Measure a classifier file on photos, and draw its confusion matrix."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,10 @@ from typing import Any
 
 import numpy as np
 from sklearn import metrics
-from tqdm import tqdm
 
-from edgetpu_retrain import files, preprocessing
-from edgetpu_retrain.embeddings import Embeddings, open_photo
+from edgetpu_retrain import files, scoring
+from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.head import Head
-from edgetpu_retrain.interpreter import Interpreter
 from edgetpu_retrain.manifest import Photo
 
 
@@ -29,7 +26,8 @@ class Evaluation:
         labels: [N] int, true classes.
         predictions: [N] int, classes of the highest score.
         head_predictions: [N] int, what the float head says of the same photos' embeddings.
-        seconds: how long the photos took, decoding included.
+        photos_per_second: how many photos the whole file classified, decoding included; None
+            without photos.
     """
 
     model: str
@@ -38,7 +36,7 @@ class Evaluation:
     labels: np.ndarray
     predictions: np.ndarray
     head_predictions: np.ndarray
-    seconds: float
+    photos_per_second: float | None
 
     @property
     def confusion(self) -> np.ndarray:
@@ -73,9 +71,7 @@ class Evaluation:
             },
             "confusion_matrix": confusion.tolist(),
             "agreement_with_float_head": _mean(self.predictions == self.head_predictions),
-            "photos_per_second": round(len(self.labels) / self.seconds, 1)
-            if self.seconds
-            else None,
+            "photos_per_second": self.photos_per_second and round(self.photos_per_second, 1),
         }
 
 
@@ -90,9 +86,8 @@ def evaluate(
     embeddings: Embeddings,
     device: str = "auto",
     resize: str = "bilinear",
-    num_threads: int = 1,
 ) -> Evaluation:
-    """Runs a classifier file on the photos of the test split.
+    """Runs a classifier file on the test split: on embeddings, and on a few of the raw photos.
 
     Args:
         model: path of the .tflite file.
@@ -101,28 +96,28 @@ def evaluate(
         embeddings: those of all shards.
         device: as `devices.resolve_device` takes it.
         resize: as `preprocessing.to_pixels` takes it.
-        num_threads: how many threads the CPU may use.
+
+    Raises:
+        UserError: the file gives other scores for a photo than its last layer for the embedding.
     """
     undecodable = embeddings.why_undecodable()
-    tested = sorted(p for p in manifest if p.split == "test" and p.sha256 not in undecodable)
-    interpreter = Interpreter(model, device, num_threads)
-    start = time.perf_counter()
-    predictions = []
-    for photo in tqdm(tested, desc="Classifying test photos", unit="photo"):
-        picture = open_photo(photo.path, photo.sha256)
-        pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
-        predictions.append(int(interpreter.run(pixels).argmax()))
-    seconds = time.perf_counter() - start
+    # By identity, so that the sample of raw photos is of all classes.
+    tested = sorted(
+        (p for p in manifest if p.split == "test" and p.sha256 not in undecodable),
+        key=lambda photo: photo.sha256,
+    )
     vectors = embeddings.embeddings[embeddings.rows(photo.sha256 for photo in tested)]
+    scores = scoring.score(model, vectors)
+    photos_per_second = scoring.check_on_photos(model, tested, scores, device, resize)
     logits = head.logits(embeddings.quantization.dequantize(vectors))
     return Evaluation(
         model=str(model),
         device=device,
         classes=head.classes,
         labels=np.array([head.classes.index(photo.label) for photo in tested], int),
-        predictions=np.array(predictions, int),
+        predictions=scores.argmax(axis=1),
         head_predictions=logits.argmax(axis=1),
-        seconds=seconds,
+        photos_per_second=photos_per_second,
     )
 
 

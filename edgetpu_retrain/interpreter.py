@@ -43,6 +43,7 @@ class Interpreter:
         output_size: the number of values the model gives.
         output_dtype: their dtype.
         quantization: what these values stand for; None where the model gives floats.
+        on_edge_tpu: whether it runs there; of such, one process holds one at a time.
     """
 
     def __init__(self, model: str | Path, device: str = "auto", num_threads: int = 1):
@@ -57,7 +58,6 @@ class Interpreter:
         Raises:
             UserError: the file is not a model of this kind, or its Edge TPU cannot be used.
         """
-        interpreter_class, load_delegate = _runtime()
         path = Path(model)
         if not path.is_file():
             raise UserError(f"{path}: there is no such model.")
@@ -66,22 +66,15 @@ class Interpreter:
         if content[4:8] != _FILE_IDENTIFIER:
             raise UserError(f"{path} is not a TFLite model (it lacks the identifier TFL3).")
         delegates = []
-        if is_compiled(content):
-            delegates = [_edgetpu_delegate(load_delegate, path, device)]
+        self.on_edge_tpu = is_compiled(content)
+        if self.on_edge_tpu:
+            delegates = [_edgetpu_delegate(path, device)]
         elif device != "auto" and devices.resolve_device(device) != "cpu":
             raise UserError(
                 f"{path} is not compiled for the Edge TPU, so it cannot run on {device!r}. Take "
                 "the compiled model, or the device cpu."
             )
-        try:
-            self._interpreter = interpreter_class(
-                model_content=content,
-                num_threads=num_threads,
-                experimental_delegates=delegates,
-            )
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"{path} cannot be loaded as a TFLite model: {error}") from error
+        self._interpreter = _load(content, str(path), num_threads, delegates)
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
         self._input, self._output = inputs[0], outputs[0]
@@ -115,6 +108,47 @@ class Interpreter:
         return self.quantization.dequantize(values) if self.quantization else values
 
 
+class LayerInterpreter:
+    """The last layer of a classifier, cut off (`tflite.last_layer`), ready to run."""
+
+    def __init__(self, content: bytes, source: str):
+        """Loads a model with one vector as input and one as output.
+
+        Args:
+            content: the bytes of a .tflite file.
+            source: what messages call it.
+
+        Raises:
+            UserError: it cannot be loaded.
+        """
+        self._interpreter = _load(content, source, 1, [])
+        (self._input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
+
+    def run(self, embeddings: np.ndarray) -> np.ndarray:
+        """Runs the layer on embeddings [N, D] and returns [N, C], of its output dtype."""
+        shape = self._input["shape"]
+        found = np.empty((len(embeddings), self._output["shape"][-1]), self._output["dtype"])
+        for row, embedding in zip(found, embeddings, strict=True):
+            self._interpreter.set_tensor(self._input["index"], embedding.reshape(shape))
+            self._interpreter.invoke()
+            row[:] = self._interpreter.get_tensor(self._output["index"]).reshape(-1)
+        return found
+
+
+def _load(content: bytes, source: str, num_threads: int, delegates: list[Any]) -> Any:
+    """Returns the runtime's interpreter of a model, ready to run."""
+    interpreter_class, _ = _runtime()
+    try:
+        interpreter = interpreter_class(
+            model_content=content, num_threads=num_threads, experimental_delegates=delegates
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{source} cannot be loaded as a TFLite model: {error}") from error
+    return interpreter
+
+
 def _quantization(tensor: dict[str, Any]) -> Quantization | None:
     scale, zero_point = tensor["quantization"]
     return Quantization(float(scale), int(zero_point)) if scale else None
@@ -131,7 +165,8 @@ def _runtime() -> tuple[Callable[..., Any], Callable[..., Any]]:
     raise UserError("No TFLite runtime is installed: pip install ai-edge-litert")
 
 
-def _edgetpu_delegate(load_delegate: Callable[..., Any], model: Path, device: str) -> Any:
+def _edgetpu_delegate(model: Path, device: str) -> Any:
+    _, load_delegate = _runtime()
     wanted = devices.resolve_device(device)
     if wanted == "cpu":
         reason = "the device is 'cpu'" if device == "cpu" else "no Edge TPU was found"

@@ -1,4 +1,4 @@
-"""Classifier file and raw test photos -> accuracy and confusion matrix."""
+"""Classifier file, embeddings and a few raw test photos -> accuracy and confusion matrix."""
 
 import logging
 
@@ -15,7 +15,6 @@ with job.run(snakemake.log[0]):
         embeddings,
         device=snakemake.params.device,
         resize=snakemake.params.resize,
-        num_threads=snakemake.threads,
     )
     evaluation.plot_confusion_matrix(result, snakemake.output.confusion_matrix)
     evaluation.save(result, snakemake.output.evaluation)

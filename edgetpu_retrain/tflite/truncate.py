@@ -39,7 +39,7 @@ def truncate(model: Model, tensor: str | None = None) -> Model:
         signature.outputs = some(signature.outputs)[:1]
         for entry in signature.outputs:
             entry.tensorIndex = cut
-    _drop_unused(extractor)
+    drop_unused(extractor)
     return extractor
 
 
@@ -139,7 +139,7 @@ def _needed_operators(subgraph: schema.SubGraphT, output: int) -> list[schema.Op
     return needed[::-1]
 
 
-def _drop_unused(model: Model) -> None:
+def drop_unused(model: Model) -> None:
     """Drops what no operator uses any more, and renumbers what refers to the rest."""
     subgraph, unpacked = model.subgraph, model.unpacked
     operators = subgraph.operators

@@ -1,11 +1,15 @@
+import logging
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter as LiteRT
 from PIL import Image
 
-from edgetpu_retrain import UserError, dataset, embeddings, files, interpreter
+from edgetpu_retrain import UserError, embeddings, files, photos, preprocessing
 from edgetpu_retrain.embeddings import Embeddings, embed
+from edgetpu_retrain.interpreter import Interpreter
 
 
 @pytest.fixture(scope="module")
@@ -14,31 +18,103 @@ def extractor(models: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shard(photos: Path) -> list[dataset.Photo]:
-    paths = [
-        path for label in ("daisy", "roses") for path in sorted((photos / label).iterdir())[:4]
-    ]
-    return [dataset.Photo(str(p), p.parent.name, "train", files.sha256(p)) for p in paths]
+def flowers(photos: Path) -> dict[str, str]:
+    """Eight photos by identity, in the order of identities."""
+    paths = [p for label in ("daisy", "roses") for p in sorted((photos / label).iterdir())[:4]]
+    return dict(sorted((files.sha256(path), str(path)) for path in paths))
 
 
 @pytest.fixture(scope="module")
-def embedded(shard, extractor: Path) -> Embeddings:
-    return embed(shard, extractor, "cpu")
+def embedded(flowers, extractor: Path) -> Embeddings:
+    return embed(flowers, extractor, "cpu")
 
 
-def test_rows_are_the_photos_in_order(embedded, shard, extractor: Path):
-    runtime = interpreter._runtime()[0](model_path=str(extractor))
+def run(model: Path, image: Image.Image, method: Image.Resampling) -> np.ndarray:
+    runtime = LiteRT(model_path=str(model))
     runtime.allocate_tensors()
-    for row, photo in zip(embedded.embeddings, shard, strict=True):
-        with Image.open(photo.path) as image:
-            pixels = np.asarray(image.resize((224, 224), Image.Resampling.NEAREST))
-        runtime.set_tensor(runtime.get_input_details()[0]["index"], pixels[np.newaxis])
-        runtime.invoke()
-        output = runtime.get_tensor(runtime.get_output_details()[0]["index"])
-        assert np.array_equal(row, output.ravel())
-    assert embedded.labels.tolist() == ["daisy"] * 4 + ["roses"] * 4
-    assert embedded.photos.tolist() == [photo.sha256 for photo in shard]
-    assert embedded.extractor == files.sha256(extractor)
+    pixels = np.asarray(image.resize((224, 224), method))
+    runtime.set_tensor(runtime.get_input_details()[0]["index"], pixels[np.newaxis])
+    runtime.invoke()
+    return runtime.get_tensor(runtime.get_output_details()[0]["index"]).ravel()
+
+
+@pytest.mark.parametrize("resize", ["bilinear", "nearest"])
+def test_rows_are_what_the_network_gives_for_the_photos(flowers, extractor: Path, resize: str):
+    found = embed(flowers, extractor, "cpu", resize)
+    assert found.photos.astype(str).tolist() == list(flowers)
+    assert found.extractor == files.sha256(extractor)
+    for row, path in zip(found.embeddings, flowers.values(), strict=True):
+        with Image.open(path) as image:
+            expected = run(extractor, image, Image.Resampling[resize.upper()])
+        assert np.array_equal(row, expected)
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_the_number_of_threads_makes_no_difference(embedded, flowers, extractor, threads: int):
+    again = embed(flowers, extractor, "cpu", num_threads=threads)
+    assert np.array_equal(again.embeddings, embedded.embeddings)
+    assert again.photos.tolist() == embedded.photos.tolist()
+
+
+def test_one_edge_tpu_is_run_by_one_thread_at_a_time(flowers, extractor: Path, monkeypatch):
+    loaded, running = [], threading.Lock()
+
+    class Device(Interpreter):
+        def __init__(self, model, device):
+            super().__init__(model, "cpu")
+            self.on_edge_tpu = True
+            loaded.append(self)
+
+        def run(self, pixels):
+            assert running.acquire(blocking=False), "two threads in one device"
+            try:
+                return super().run(pixels)
+            finally:
+                running.release()
+
+    expected = embed(flowers, extractor, "cpu").embeddings
+    monkeypatch.setattr(embeddings, "Interpreter", Device)
+    assert np.array_equal(embed(flowers, extractor, "usb", num_threads=4).embeddings, expected)
+    assert len(loaded) == 1
+
+
+def enlarged(path: str, size: tuple[int, int], folder: Path, **options) -> Path:
+    target = folder / "large.jpg"
+    with Image.open(path) as image:
+        image.resize(size, Image.Resampling.BICUBIC).save(target, quality=90, **options)
+    return target
+
+
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(flowers, extractor, tmp_path: Path):
+    large = enlarged(next(iter(flowers.values())), (3000, 2000), tmp_path)
+    content = large.read_bytes()
+    size = (224, 224)
+    small = photos.read_photo(content, preprocessing.decoded_at_least(size))
+    assert small.size == (750, 500)
+    with Image.open(large) as image:
+        whole = np.asarray(image.resize(size, Image.Resampling.BILINEAR)).astype(int)
+        expected = run(extractor, image, Image.Resampling.BILINEAR).astype(int)
+    pixels = preprocessing.to_pixels(small, size).astype(int)
+    assert np.abs(pixels - whole).mean() < 1
+    (row,) = embed({files.sha256(large): str(large)}, extractor, "cpu").embeddings.astype(int)
+    centred = row - row.mean(), expected - expected.mean()
+    assert centred[0] @ centred[1] / np.prod([np.linalg.norm(v) for v in centred]) > 0.99
+
+
+def test_a_large_jpeg_is_upright_and_no_smaller_than_asked_for(flowers, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by a quarter to the right
+    path = enlarged(next(iter(flowers.values())), (1200, 700), tmp_path, exif=exif)
+    assert photos.read_photo(path.read_bytes(), at_least=175).size == (175, 300)
+    assert photos.read_photo(path.read_bytes(), at_least=176).size == (350, 600)
+    assert photos.read_photo(path.read_bytes(), at_least=701).size == (700, 1200)
+
+
+def test_nearest_takes_pixels_of_the_whole_photo(flowers, extractor: Path, tmp_path: Path):
+    large = enlarged(next(iter(flowers.values())), (1500, 1200), tmp_path)
+    (row,) = embed({files.sha256(large): str(large)}, extractor, "cpu", "nearest").embeddings
+    with Image.open(large) as image:
+        assert np.array_equal(row, run(extractor, image, Image.Resampling.NEAREST))
 
 
 def test_the_file_needs_no_pickle_and_is_the_same_each_time(embedded, tmp_path: Path):
@@ -50,49 +126,85 @@ def test_the_file_needs_no_pickle_and_is_the_same_each_time(embedded, tmp_path: 
         assert arrays["embeddings"].shape == (8, 1024)
         assert arrays["scale"] == np.float32(embedded.scale)
     loaded = Embeddings.load(tmp_path / "1.npz")
-    assert loaded.labels.tolist() == embedded.labels.tolist()
-    assert np.array_equal(loaded.split("train")[0], embedded.split("train")[0])
+    assert np.array_equal(loaded.embeddings, embedded.embeddings)
+    assert loaded.photos.tolist() == embedded.photos.tolist()
+
+
+def test_a_file_cut_short_is_named(embedded, tmp_path: Path):
+    embedded.save(tmp_path / "1.npz")
+    content = (tmp_path / "1.npz").read_bytes()
+    for size in (0, 10, len(content) // 2, len(content) - 1):
+        (tmp_path / "1.npz").write_bytes(content[:size])
+        with pytest.raises(UserError, match=r"1\.npz is damaged"):
+            Embeddings.load(tmp_path / "1.npz")
 
 
 def test_a_shard_may_be_empty(extractor: Path, tmp_path: Path):
-    embed([], extractor, "cpu").save(tmp_path / "empty.npz")
+    embed({}, extractor, "cpu").save(tmp_path / "empty.npz")
     loaded = Embeddings.load(tmp_path / "empty.npz")
     assert loaded.embeddings.shape == (0, 1024)
-    assert loaded.labels.dtype.kind == "U"
+    assert loaded.reasons.dtype.kind == "U"
 
 
-def test_known_embeddings_are_taken_over(embedded, shard, extractor: Path, monkeypatch):
+def part_of(flowers: dict[str, str], rows: slice) -> dict[str, str]:
+    return dict(list(flowers.items())[rows])
+
+
+def test_earlier_embeddings_are_taken_over(embedded, flowers, extractor: Path, monkeypatch):
     opened = []
-    read = dataset.open_photo
-    monkeypatch.setattr(embeddings, "open_photo", lambda p: opened.append(p) or read(p))
-    part = embed(shard[:6], extractor, "cpu")
+    read = embeddings.open_photo
+    monkeypatch.setattr(
+        embeddings, "open_photo", lambda path, *rest: opened.append(path) or read(path, *rest)
+    )
+    part = embed(part_of(flowers, slice(6)), extractor, "cpu")
     opened.clear()
-    again = embed(shard, extractor, "cpu", known=part)
-    assert opened == shard[6:]
+    again = embed(flowers, extractor, "cpu", earlier=[part])
+    assert opened == list(flowers.values())[6:]
     assert np.array_equal(again.embeddings, embedded.embeddings)
 
 
-def test_embeddings_of_another_extractor_are_not_taken_over(embedded, shard, models: Path):
+def test_those_of_another_extractor_are_made_again(embedded, flowers, models: Path, caplog):
+    caplog.set_level(logging.INFO)
     other = models / "mobilenet_v2_1.0_224_quant.tflite"
-    again = embed(shard[:1], other, "cpu", known=embedded)
+    again = embed(part_of(flowers, slice(1)), other, "cpu", earlier=[embedded])
     assert again.embeddings.shape == (1, 1001)
+    assert "embedded again: the extractor is another one" in caplog.text
 
 
-def test_the_number_of_shards_makes_no_difference(embedded, shard, extractor: Path):
-    whole = Embeddings.concatenate([embedded])
-    parts = [embed(part, extractor, "cpu") for part in (shard[5:], shard[:2], shard[2:5])]
+def test_those_of_another_preprocessing_are_made_again(embedded, flowers, extractor, caplog):
+    caplog.set_level(logging.INFO)
+    embed(part_of(flowers, slice(1)), extractor, "cpu", "nearest", earlier=[embedded])
+    assert "embedded again: the preprocessing was 'bilinear 2'" in caplog.text
+
+
+def test_the_number_of_shards_makes_no_difference(embedded, flowers, extractor: Path):
+    parts = [
+        embed(part_of(flowers, rows), extractor, "cpu")
+        for rows in (slice(5, 8), slice(2), slice(2, 5))
+    ]
     joined = Embeddings.concatenate(parts)
-    assert np.array_equal(joined.embeddings, whole.embeddings)
-    assert joined.labels.tolist() == whole.labels.tolist()
-    assert joined.photos.tolist() == sorted(photo.sha256 for photo in shard)
+    assert np.array_equal(joined.embeddings, embedded.embeddings)
+    assert joined.photos.tolist() == embedded.photos.tolist()
 
 
-def test_a_photo_that_changed_or_went_is_named(shard, extractor: Path, tmp_path: Path):
+def test_a_photo_that_cannot_be_decoded_is_listed(embedded, flowers, extractor, tmp_path: Path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(Path(next(iter(flowers.values()))).read_bytes()[:2000])
+    identity = files.sha256(broken)
+    shard = dict(sorted({**flowers, identity: str(broken)}.items()))
+    found = embed(shard, extractor, "cpu", num_threads=2)
+    assert "cannot be decoded" in found.why_undecodable()[identity]
+    assert np.array_equal(found.embeddings, embedded.embeddings)
+    again = embed(shard, extractor, "cpu", earlier=[found])
+    assert again.why_undecodable() == found.why_undecodable()
+
+
+def test_a_photo_that_changed_or_went_is_named(flowers, extractor: Path, tmp_path: Path):
     path = tmp_path / "photo.jpg"
-    path.write_bytes(Path(shard[0].path).read_bytes())
-    photo = dataset.Photo(str(path), "daisy", "train", "0" * 64)
+    path.write_bytes(Path(next(iter(flowers.values()))).read_bytes())
+    shard = {"0" * 64: str(path)} | flowers
     with pytest.raises(UserError, match=r"photo\.jpg has changed"):
-        embed([photo], extractor, "cpu")
+        embed(shard, extractor, "cpu", num_threads=2)
     path.unlink()
     with pytest.raises(UserError, match=r"photo\.jpg was there a moment ago"):
-        embed([photo], extractor, "cpu")
+        embed(shard, extractor, "cpu")

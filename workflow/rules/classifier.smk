@@ -50,7 +50,7 @@ rule evaluate:
         f"{LOGS}/{BACKBONE.name}/evaluate.log",
     conda:
         "../envs/retrain.yaml"
-    threads: 4
+    threads: 1
     resources:
         edgetpu=0 if DEVICE == "cpu" else 1,
     params:

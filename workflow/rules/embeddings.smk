@@ -9,7 +9,8 @@ rule embed:
         f"{LOGS}/{BACKBONE.name}/embed_{{shard}}.log",
     conda:
         "../envs/retrain.yaml"
-    threads: 1
+    # A job's threads share its start; more than this wait for one another.
+    threads: 8
     resources:
         edgetpu=0 if DEVICE == "cpu" else 1,
     params:
