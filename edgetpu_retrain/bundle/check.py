@@ -50,8 +50,9 @@ KNOWN_FAILURES = (
     (
         "Failed to load delegate",
         "The device is there, but does not answer. Another process may hold it (Frigate, often: "
-        "one process at a time can), the power supply or the USB port may be weak: use a USB 3 "
-        "port without a hub; unplug it, plug it in again.",
+        "one at a time can; `sudo lsof /dev/bus/usb/*/* /dev/apex_*` shows which), the power "
+        "supply or the USB port may be weak: use a USB 3 port without a hub; unplug it, plug it "
+        "in again.",
     ),
     (
         "Didn't find op for builtin opcode",
@@ -88,21 +89,22 @@ def check() -> bool:
     runs = _check_packages(report)
     attached = _check_edge_tpus(report)
     report.title("Models")
-    tested = []
-    for model in (classify.HERE / "model.tflite", classify.HERE / "model_edgetpu.tflite"):
-        compiled = model.name == "model_edgetpu.tflite"
-        if not model.is_file():
-            if not compiled:
-                report.fail(f"{model} is missing: take the whole bundle.")
-        elif compiled and not attached:
-            report.say(f"{model.name}: not tested, there is no Edge TPU.")
-        elif runs and _test(report, model, attached if compiled else "cpu"):
-            tested.append(model.name)
-    print()
+    model, compiled = classify.HERE / "model.tflite", classify.HERE / "model_edgetpu.tflite"
+    if not model.is_file():
+        report.fail(f"{model} is missing: take the whole bundle.")
+    elif runs:
+        _test(report, model, "cpu")
+    if compiled.is_file():
+        for device in attached if runs else ():
+            _test(report, compiled, device)
+        if not attached:
+            report.say(f"{compiled.name}: not tested, there is no Edge TPU.")
+    elif attached:
+        report.say("An Edge TPU is there, but no model for it in this bundle.")
     if report.failures:
-        print(f"{report.failures} to mend: the lines that begin with !")
+        print(f"\n{report.failures} to mend: the lines that begin with !")
     else:
-        print(f"All is well: {' and '.join(tested)} gave the right answer.")
+        print("\nAll is well: every model that was tested gave the right answer.")
     return not report.failures
 
 
@@ -162,8 +164,8 @@ def _is_there(module: str) -> bool:
     return True
 
 
-def _check_edge_tpus(report: Report) -> str:
-    """Says what is known of the Edge TPU; returns the name of the one to test, or nothing."""
+def _check_edge_tpus(report: Report) -> list[str]:
+    """Says what is known of the Edge TPUs; returns the names of those to test."""
     report.title("Edge TPU")
     name, library = classify.library_name(), None
     try:
@@ -205,7 +207,7 @@ def _check_edge_tpus(report: Report) -> str:
         report.fail("The library does not find the device. Plug it in again, look at the above.")
     elif listed:
         report.say(f"The library finds {', '.join(listed)}")
-    return listed[0] if listed else ""
+    return listed
 
 
 def _library_version(library: Any) -> str:

@@ -315,7 +315,11 @@ def test_an_edge_tpu_that_answers(run: Run, board: Path, made: Made, tmp_path: P
     done = run("--check", **environment)
     assert done.returncode == 0, done.stdout
     assert "RuntimeVersion(14)" in done.stdout
-    assert "model.tflite and model_edgetpu.tflite gave the right answer" in done.stdout
+    found = [line for line in done.stdout.splitlines() if line.endswith("as it should be.")]
+    assert [line.split(":")[0].strip() for line in found] == [
+        "model.tflite on the CPU",
+        "model_edgetpu.tflite on the Edge TPU usb",
+    ]
     # Another answer than the right one is noticed.
     np.zeros(1024, np.uint8).tofile(recorded)
     done = run("--check", **environment)
@@ -513,10 +517,11 @@ def test_frigate_s_calls_give_the_same_classes(made: Made, photos: Path, tmp_pat
 
 
 def test_frigate_s_configuration(made: Made, tmp_path: Path):
-    frigate.write_folder(made.model, made.label_map, "2024", tmp_path / "2024")
-    written = yaml.safe_load((tmp_path / "2024/config.yml").read_text())
-    model = written["classification"]["custom"]["2024"]
-    assert (model["name"], model["threshold"]) == ("2024", 0.8)
+    frigate.write_folder(made.model, made.label_map, "on", tmp_path / "on")
+    written = yaml.safe_load((tmp_path / "on/config.yml").read_text())
+    # Without quotes, YAML would take this name for a truth value.
+    model = written["classification"]["custom"]["on"]
+    assert (model["name"], model["threshold"]) == ("on", 0.8)
     assert model["object_config"]["classification_type"] == "sub_label"
 
 
