@@ -14,7 +14,6 @@ demo: $(INSTALLED)
 	@PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --quiet host reason \
 		--config dataset=sample backbone=sample device=cpu \
 		-- $(DEMO)/evaluation.json
-	@$(BIN)/python scripts/show_results.py $(DEMO)
 
 backbones: $(INSTALLED)
 	@$(BIN)/python scripts/show_backbones.py

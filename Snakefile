@@ -48,8 +48,10 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/extractor.smk"
 include: "workflow/rules/embeddings.smk"
+include: "workflow/rules/deleted.smk"
 include: "workflow/rules/classifier.smk"
 include: "workflow/rules/deploy.smk"
+include: "workflow/rules/ending.smk"
 
 
 # What is made where no target is named.

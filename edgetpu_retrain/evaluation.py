@@ -1,7 +1,7 @@
 """Measure a classifier file on photos, and draw its confusion matrix."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class Evaluation:
             "device": self.device,
             "photos": len(self.labels),
             "accuracy": self.accuracy,
+            "interval": wilson_interval(int(correct.sum()), len(self.labels)),
             "classes": {
                 name: {
                     "photos": int(photos_per_class[i]),
@@ -73,6 +74,20 @@ class Evaluation:
             "agreement_with_float_head": _mean(self.predictions == self.head_predictions),
             "photos_per_second": self.photos_per_second and round(self.photos_per_second, 1),
         }
+
+
+def wilson_interval(correct: int, count: int) -> tuple[float, float] | None:
+    """Returns the 95 % interval of a fraction (Wilson 1927); None without photos.
+
+    >>> [round(bound, 3) for bound in wilson_interval(9, 10)]
+    [0.596, 0.982]
+    """
+    if not count:
+        return None
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, count).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -119,18 +134,6 @@ def evaluate(
         head_predictions=logits.argmax(axis=1),
         photos_per_second=photos_per_second,
     )
-
-
-def summary(evaluation: Mapping[str, Any]) -> str:
-    """Says in two lines what evaluation.json holds."""
-    model = Path(evaluation["model"])
-    count = evaluation["photos"]
-    accuracy = evaluation["accuracy"]
-    if accuracy is None:
-        result = "Test accuracy: unknown, no photo is in the test split"
-    else:
-        result = f"Test accuracy: {accuracy:.1%} of {count} photos, on {evaluation['device']}"
-    return f"Model: {model} ({model.stat().st_size:,} bytes)\n{result}"
 
 
 def save(evaluation: Evaluation, path: str | Path) -> None:

@@ -1,7 +1,5 @@
 """Classifier file, embeddings and a few raw test photos -> accuracy and confusion matrix."""
 
-import logging
-
 from edgetpu_retrain import evaluation, job, manifest
 from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.head import Head
@@ -18,4 +16,3 @@ with job.run(snakemake.log[0]):
     )
     evaluation.plot_confusion_matrix(result, snakemake.output.confusion_matrix)
     evaluation.save(result, snakemake.output.evaluation)
-    logging.info(evaluation.summary(result.as_dict()))

@@ -60,12 +60,17 @@ rule evaluate:
         "../../scripts/evaluate.py"
 
 
-# The copies at the top are of the backbone that the configuration names now.
+TIMES_MISSED = times_missed()
+
+
+# The copies at the top are of the dataset and backbone that the configuration names now.
 rule deliver:
     input:
         model=f"{RESULTS}/retrained_model.tflite",
         label_map=f"{RESULTS}/label_map.txt",
         evaluation=f"{RESULTS}/evaluation.json",
+        head=f"{RESULTS}/head.npz",
+        behind=behind(""),
     output:
         model="retrained_model.tflite",
         label_map="label_map.txt",
@@ -73,6 +78,11 @@ rule deliver:
         f"{LOGS}/{BACKBONE.name}/deliver.log",
     conda:
         "../envs/retrain.yaml"
+    params:
+        missed=TIMES_MISSED,
+        others={
+            f"{RESULTS}/retrained_model_edgetpu.tflite": "retrained_model_edgetpu.tflite"
+        },
     script:
         "../../scripts/deliver.py"
 
@@ -81,11 +91,14 @@ rule deliver_edgetpu:
     input:
         twin=rules.deliver.output,
         model=f"{RESULTS}/retrained_model_edgetpu.tflite",
+        behind=behind("_edgetpu"),
     output:
         model="retrained_model_edgetpu.tflite",
     log:
         f"{LOGS}/{BACKBONE.name}/deliver_edgetpu.log",
     conda:
         "../envs/retrain.yaml"
+    params:
+        missed=TIMES_MISSED,
     script:
-        "../../scripts/deliver.py"
+        "../../scripts/deliver_edgetpu.py"

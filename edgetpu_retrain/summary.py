@@ -1,0 +1,103 @@
+"""What a run ends with: where the model is, how good it is, and what to do next."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgetpu_retrain import manifest
+
+_SHOWN = 5
+_FEW_TEST_PHOTOS = 5
+_KINDS = {
+    "retrained_model_edgetpu.tflite": "the classifier for the Edge TPU",
+    "retrained_model.tflite": "the classifier for the CPU",
+    "label_map.txt": "its classes",
+}
+
+
+def summary(
+    delivered: Sequence[str | Path],
+    evaluation: str | Path,
+    skipped: str | Path,
+    confusion_matrix: str | Path,
+) -> str:
+    """Says in a few lines what came of a run.
+
+    Args:
+        delivered: paths of the files that the run was asked for, the model among them or not.
+        evaluation: path of evaluation.json.
+        skipped: path of skipped.tsv.
+        confusion_matrix: path of the picture.
+    """
+    content = json.loads(Path(evaluation).read_text("utf-8"))
+    # A run without test photos has no result.
+    result = content["test"] if "test" in content else content
+    models = [path for path in delivered if Path(path).suffix == ".tflite"] or [content["model"]]
+    lines = [_file(path) for path in [*models, *(p for p in delivered if p not in models)]]
+    lines += accuracy(result, content["device"])
+    lines.append(f"The confusion matrix as a picture: {confusion_matrix}")
+    if count := len(manifest.read_skipped(skipped)):
+        lines.append(f"{count} photos were skipped; {skipped} lists them with the reasons.")
+    lines.append("Next, try it on other photos:")
+    lines.append(f"  {_command(models, Path(evaluation).with_name('label_map.txt'), delivered)}")
+    return "\n".join(lines)
+
+
+def _file(path: str | Path) -> str:
+    path = Path(path)
+    kind = _KINDS.get(path.name)
+    return f"{path} ({f'{kind}, ' if kind else ''}{path.stat().st_size:,} bytes)"
+
+
+def _command(
+    models: Sequence[str | Path], label_map: Path, delivered: Sequence[str | Path]
+) -> str:
+    # Every machine can run the one for the CPU.
+    model = min(map(str, models), key=lambda path: "_edgetpu" in path)
+    labels = next((str(p) for p in delivered if Path(p).name == label_map.name), str(label_map))
+    return (
+        f"python scripts/classify_image.py --model {shlex.quote(model)} "
+        f"--label {shlex.quote(labels)} --input PHOTO_OR_FOLDER"
+    )
+
+
+def accuracy(result: Mapping[str, Any] | None, device: str) -> list[str]:
+    """Says how many test photos were classified correctly, and of which classes few were.
+
+    Args:
+        result: what evaluation.json holds of the test photos; None where there are none.
+        device: what the model ran on.
+    """
+    if result is None or not result["photos"]:
+        return ["Accuracy: unknown, no photo is in the test split (split.test in config.yaml)."]
+    low, high = result["interval"]
+    lines = [
+        f"Accuracy: {result['accuracy']:.1%} of {result['photos']} test photos, on {device} "
+        f"(95 % interval {low:.1%} to {high:.1%})"
+    ]
+    classes = result["classes"]
+    wrong = [(one["correct"] / one["photos"], name) for name, one in classes.items()
+             if one["correct"] < one["photos"]]  # fmt: skip
+    if wrong:
+        shown = [
+            f"{name} ({classes[name]['correct']} of {classes[name]['photos']})"
+            for _, name in sorted(wrong)[:_SHOWN]
+        ]
+        lines.append(f"Weakest classes: {', '.join(shown)}")
+    few = [
+        f"{name} ({one['photos']})"
+        for name, one in sorted(classes.items(), key=lambda item: (item[1]["photos"], item[0]))
+        if one["photos"] < _FEW_TEST_PHOTOS
+    ]
+    if few:
+        lines.append(
+            f"Fewer than {_FEW_TEST_PHOTOS} test photos, so not really measured: {_some(few)}"
+        )
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,98 @@
+"""What is at the top after runs of several datasets, what was deleted by hand, and the ending."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import copy_project, jobs_run, run_snakemake
+
+EXTRACTOR = "../shared/models/mobilenet_v1_1.0_224_quant_embedding_extractor"
+CPU, EDGETPU = "retrained_model.tflite", "retrained_model_edgetpu.tflite"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, photos: Path) -> Path:
+    """Two folders of photos, garden/ and meadow/, of two classes each, and a configuration."""
+    project = copy_project(tmp_path_factory.mktemp("results"))
+    for folder, labels in (("garden", ("roses", "tulips")), ("meadow", ("daisy", "dandelion"))):
+        for label in labels:
+            (project / folder / label).mkdir(parents=True)
+            for path in sorted((photos / label).iterdir())[:6]:
+                shutil.copy(path, project / folder / label)
+    backbone = {"name": "v1", "extractor": f"{EXTRACTOR}.tflite"}
+    backbone["compiled"] = f"{EXTRACTOR}_edgetpu.tflite"
+    config = {"dataset": "garden", "backbone": backbone, "device": "cpu", "shards": 2}
+    (project / "config.yaml").write_text(yaml.safe_dump(config))
+    return project
+
+
+def run(project: Path, dataset: str, target: str):
+    done = run_snakemake(project, "--config", f"dataset={dataset}", "--", target)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def label_map(project: Path) -> str:
+    return (project / "label_map.txt").read_text()
+
+
+def test_what_is_at_the_top_is_of_one_run(project: Path):
+    run(project, "garden", EDGETPU)
+    assert label_map(project) == "0 roses\n1 tulips\n"
+    # The twin of this same run stays, also where only the CPU's file is made anew.
+    (project / CPU).unlink()
+    done = run(project, "garden", CPU)
+    assert jobs_run(done) == ["deliver"]
+    assert (project / EDGETPU).exists()
+
+    done = run(project, "meadow", CPU)
+    assert label_map(project) == "0 daisy\n1 dandelion\n"
+    assert not (project / EDGETPU).exists()
+    assert f"{EDGETPU} was of an earlier run, so it is removed" in done.stdout + done.stderr
+
+    run(project, "garden", EDGETPU)
+    assert label_map(project) == "0 roses\n1 tulips\n"
+    own = project / "results/garden/v1"
+    assert (project / EDGETPU).read_bytes() == (own / EDGETPU).read_bytes()
+    assert (project / CPU).read_bytes() == (own / CPU).read_bytes()
+
+
+def test_every_run_ends_with_the_same_summary(project: Path):
+    run(project, "garden", EDGETPU)
+    done = run(project, "garden", EDGETPU)
+    assert jobs_run(done) == []
+    evaluation = json.loads((project / "results/garden/v1/evaluation.json").read_text())
+    result = evaluation.get("test", evaluation)
+    for text in (CPU, EDGETPU, "label_map.txt", f"{result['accuracy']:.1%}", "95 % interval",
+                 "Fewer than 5 test photos", "confusion_matrix.png", "classify_image.py"):  # fmt: skip
+        assert text in done.stdout
+    (project / "label_map.txt").unlink()
+    assert run(project, "garden", EDGETPU).stdout == done.stdout
+    dry = run_snakemake(project, "-n", "--config", "dataset=garden", "--", EDGETPU)
+    assert "Accuracy" not in dry.stdout
+
+
+def test_results_deleted_by_hand_are_made_again(project: Path):
+    run(project, "garden", EDGETPU)
+    for deleted, made in (
+        ("garden", ["index", "embed", "evaluate", "train", "serialize"]),
+        ("garden/v1/confusion_matrix.png", ["evaluate"]),
+        ("garden/v1/embeddings/0001-of-0002.npz", ["embed"]),
+        ("garden/shards/0000-of-0002.tsv", ["index"]),
+        ("garden/v1/retrained_model_edgetpu.tflite", ["serialize"]),
+        ("backbones/v1/extractor_edgetpu.tflite", ["take_compiled"]),
+    ):
+        (project / "results" / deleted).rename(project / "away")
+        listed = run_snakemake(project, "-n", "--config", "dataset=garden", "--", EDGETPU)
+        assert set(made) <= set(jobs_run(listed)), deleted
+        (project / "away").rename(project / "results" / deleted)
+        # Back in its place, nothing is missed.
+    assert jobs_run(run(project, "garden", EDGETPU)) == []
+
+    shutil.rmtree(project / "results/garden")
+    run(project, "garden", EDGETPU)
+    assert (project / "results/garden/v1/evaluation.json").exists()
+    assert jobs_run(run(project, "garden", EDGETPU)) == []

@@ -1,0 +1,34 @@
+# Snakemake does not look behind a file that is there: what it was made of may be gone. So that results
+# deleted by hand are made again, the jobs that deliver count how often some were missed.
+MISSED = ".snakemake/missed"
+
+
+def behind(twin):
+    """The results that a model at the top is made of, itself among them."""
+    twins = sorted({"", TWIN, twin})
+    paths = [path for found in index_outputs().values() for path in _listed(found)]
+    paths += EMBEDDINGS + rules.collect_skipped.output + rules.train.output
+    paths += rules.evaluate.output + expand(rules.serialize.output, twin=twins)
+    paths += rules.make_extractor.output
+    if "_edgetpu" in twins:
+        paths += (rules.take_compiled if BACKBONE.compiled else rules.compile).output
+    # Their times are looked at where they are used.
+    return ancient(paths)
+
+
+def _listed(found):
+    return [found] if isinstance(found, str) else found
+
+
+def times_missed():
+    """How often results were missed behind a file at the top; a change of it runs the jobs."""
+    count = int(Path(MISSED).read_text()) if os.path.exists(MISSED) else 0
+    if any(
+        os.path.exists(f"retrained_model{twin}.tflite")
+        and not all(map(os.path.exists, behind(twin)))
+        for twin in ("", "_edgetpu")
+    ):
+        count += 1
+        if workflow.is_main_process and not workflow.output_settings.dryrun:
+            Path(MISSED).write_text(f"{count}\n")
+    return count

@@ -1,0 +1,36 @@
+# What every run ends with that gives a model, also one that had nothing to do.
+import atexit
+
+from edgetpu_retrain.summary import summary
+
+ENDING = {"printed": False}
+
+
+def print_summary():
+    jobs = list(workflow.dag.jobs)
+    if ENDING["printed"] or all(job.rule.name != "evaluate" for job in jobs):
+        return
+    ENDING["printed"] = True
+    delivering = (job for job in jobs if job.rule.name.startswith("deliver"))
+    delivered = sorted({str(path) for job in delivering for path in job.output})
+    evaluated = rules.evaluate.output
+    skipped = rules.collect_skipped.output.skipped
+    print(
+        summary(delivered, evaluated.evaluation, skipped, evaluated.confusion_matrix)
+    )
+
+
+def print_summary_of_nothing():
+    # Snakemake has no hook for a run that had nothing to do.
+    ran = workflow.scheduler is not None and not (workflow.dryrun or workflow.touch)
+    if ran and not len(workflow.dag):
+        print_summary()
+
+
+if workflow.is_main_process:
+    atexit.register(print_summary_of_nothing)
+
+
+onsuccess:
+    if workflow.is_main_process:
+        print_summary()
