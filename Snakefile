@@ -1,4 +1,5 @@
 import copy
+import functools
 import json
 import os
 import re

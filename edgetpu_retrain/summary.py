@@ -32,8 +32,7 @@ def summary(
         confusion_matrix: path of the picture.
     """
     content = json.loads(Path(evaluation).read_text("utf-8"))
-    # A run without test photos has no result.
-    result = content["test"] if "test" in content else content
+    result = content.get("test", content)
     models = [path for path in delivered if Path(path).suffix == ".tflite"] or [content["model"]]
     lines = [_file(path) for path in [*models, *(p for p in delivered if p not in models)]]
     lines += accuracy(result, content["device"])
@@ -51,9 +50,7 @@ def _file(path: str | Path) -> str:
     return f"{path} ({f'{kind}, ' if kind else ''}{path.stat().st_size:,} bytes)"
 
 
-def _command(
-    models: Sequence[str | Path], label_map: Path, delivered: Sequence[str | Path]
-) -> str:
+def _command(models: Sequence[str | Path], label_map: Path, delivered: Sequence[str | Path]) -> str:
     # Every machine can run the one for the CPU.
     model = min(map(str, models), key=lambda path: "_edgetpu" in path)
     labels = next((str(p) for p in delivered if Path(p).name == label_map.name), str(label_map))

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 from edgetpu_retrain import deliver, evaluation, manifest, summary
@@ -18,9 +19,7 @@ def result(**classes: tuple[int, int]) -> dict:
 def test_accuracy_comes_with_its_interval():
     line = summary.accuracy(result(a=(45, 50), b=(36, 50)), "usb:0")[0]
     # Wilson's interval of 81 of 100: (0.8283 +- 0.0772 / 1.0384), by hand.
-    assert line == (
-        "Accuracy: 81.0% of 100 test photos, on usb:0 (95 % interval 72.2% to 87.5%)"
-    )
+    assert line == ("Accuracy: 81.0% of 100 test photos, on usb:0 (95 % interval 72.2% to 87.5%)")
 
 
 def test_weak_and_hardly_tested_classes_are_named():
@@ -59,10 +58,8 @@ def test_only_a_copy_of_the_own_file_stays(tmp_path: Path, caplog):
         copy.write_bytes(content)
         removed = deliver.remove_others({own: copy}, newer_than=head)
         assert (copy.exists(), removed) == (stays, [] if stays else [str(copy)])
-    # A file of an earlier head, of the same name, is not this run's either.
+    # A file of an earlier layer, of the same name, is not this run's either.
     deliver.deliver({own: copy})
-    import os
-
     os.utime(own, ns=(0, 0))
     assert deliver.remove_others({own: copy}, newer_than=head) == [str(copy)]
     own.unlink()

@@ -60,9 +60,6 @@ rule evaluate:
         "../../scripts/evaluate.py"
 
 
-TIMES_MISSED = times_missed()
-
-
 # The copies at the top are of the dataset and backbone that the configuration names now.
 rule deliver:
     input:
@@ -79,7 +76,7 @@ rule deliver:
     conda:
         "../envs/retrain.yaml"
     params:
-        missed=TIMES_MISSED,
+        missed=lambda wildcards: times_missed(),
         others={
             f"{RESULTS}/retrained_model_edgetpu.tflite": "retrained_model_edgetpu.tflite"
         },
@@ -99,6 +96,6 @@ rule deliver_edgetpu:
     conda:
         "../envs/retrain.yaml"
     params:
-        missed=TIMES_MISSED,
+        missed=lambda wildcards: times_missed(),
     script:
         "../../scripts/deliver_edgetpu.py"

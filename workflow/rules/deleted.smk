@@ -12,22 +12,23 @@ def behind(twin):
     paths += rules.make_extractor.output
     if "_edgetpu" in twins:
         paths += (rules.take_compiled if BACKBONE.compiled else rules.compile).output
-    # Their times are looked at where they are used.
-    return ancient(paths)
+    # Plain text, without the flags of outputs; their times are looked at where they are used.
+    return ancient([str(path) for path in paths])
 
 
 def _listed(found):
     return [found] if isinstance(found, str) else found
 
 
+@functools.cache
 def times_missed():
-    """How often results were missed behind a file at the top; a change of it runs the jobs."""
+    """How often results were missed behind a model at the top; a change of it delivers again."""
     count = int(Path(MISSED).read_text()) if os.path.exists(MISSED) else 0
-    if any(
-        os.path.exists(f"retrained_model{twin}.tflite")
-        and not all(map(os.path.exists, behind(twin)))
-        for twin in ("", "_edgetpu")
-    ):
+    missed = set()
+    for twin in ("", "_edgetpu"):
+        if os.path.exists(f"retrained_model{twin}.tflite"):
+            missed |= {*behind(twin), *rules.deliver.output}
+    if not all(map(os.path.exists, missed)):
         count += 1
         if workflow.is_main_process and not workflow.output_settings.dryrun:
             Path(MISSED).write_text(f"{count}\n")

@@ -15,9 +15,7 @@ def print_summary():
     delivered = sorted({str(path) for job in delivering for path in job.output})
     evaluated = rules.evaluate.output
     skipped = rules.collect_skipped.output.skipped
-    print(
-        summary(delivered, evaluated.evaluation, skipped, evaluated.confusion_matrix)
-    )
+    print(summary(delivered, evaluated.evaluation, skipped, evaluated.confusion_matrix))
 
 
 def print_summary_of_nothing():
