@@ -48,10 +48,13 @@ def test_what_is_at_the_top_is_of_one_run(project: Path):
     assert jobs_run(done) == ["deliver"]
     assert (project / EDGETPU).exists()
 
+    run(project, "garden", "bundle")
     done = run(project, "meadow", CPU)
     assert label_map(project) == "0 daisy\n1 dandelion\n"
     assert not (project / EDGETPU).exists()
-    assert f"{EDGETPU} was of an earlier run, so it is removed" in done.stdout + done.stderr
+    removed = f"Removed, since it was of an earlier run: {EDGETPU}, bundle, bundle.zip"
+    assert removed in done.stdout + done.stderr
+    assert not (project / "bundle").exists()
 
     run(project, "garden", EDGETPU)
     assert label_map(project) == "0 roses\n1 tulips\n"

@@ -78,8 +78,10 @@ rule deliver:
     params:
         missed=lambda wildcards: times_missed(),
         others={
-            f"{RESULTS}/retrained_model_edgetpu.tflite": "retrained_model_edgetpu.tflite"
+            f"{RESULTS}/retrained_model_edgetpu.tflite": "retrained_model_edgetpu.tflite",
+            f"{RESULTS}/retrained_model.tflite": "bundle/model.tflite",
         },
+        with_them={"bundle/model.tflite": ["bundle", "bundle.zip"]},
     script:
         "../../scripts/deliver.py"
 
