@@ -20,7 +20,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from pretraining_kinds import PRETRAINING_KINDS
 
-from edgetpu_retrain.drawing import compose_photo
+from drawing import compose_photo
 
 SIZE = 96
 PHOTO_SIZE = 144

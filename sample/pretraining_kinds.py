@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgetpu_retrain.drawing import (
+from drawing import (
     Colour,
     Palette,
     Pen,
