@@ -9,7 +9,7 @@ RUNTIME_VENV := .venv-tflite-runtime
 .PHONY: demo backbones test lint format test-tflite-runtime benchmark lock clean
 .DEFAULT_GOAL := demo
 
-# The whole workflow on the drawn sample; the CPU model, since its compiler cannot be assumed.
+# The whole workflow on the sample; the CPU model, since its compiler cannot be assumed.
 demo: $(INSTALLED)
 	@PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --quiet host reason \
 		--config dataset=sample backbone=sample device=cpu \

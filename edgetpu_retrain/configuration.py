@@ -5,7 +5,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,14 +19,13 @@ _MAX_SUGGESTIONS = 3
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where the photos come from; one of the four sources is set.
+    """Where the photos come from; one of the three sources is set.
 
     Attributes:
         name: names its folder below results/.
         folder: a folder of photos, used in place.
         archive: an archive on disk.
         urls: addresses of one archive.
-        drawn: how the sample is drawn.
         sha256: the archive's checksum, if known.
     """
 
@@ -34,7 +33,6 @@ class Dataset:
     folder: str | None = None
     archive: str | None = None
     urls: tuple[str, ...] = ()
-    drawn: Mapping[str, int] = field(default_factory=dict)
     sha256: str | None = None
 
 
@@ -150,8 +148,8 @@ def _find_dataset(wanted: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Da
         entry = catalogue[wanted]
         return Dataset(
             wanted,
+            archive=entry.get("archive"),
             urls=tuple(entry.get("urls", ())),
-            drawn=entry.get("drawn", {}),
             sha256=entry.get("sha256"),
         )
     if re.match(r"https?://", wanted):

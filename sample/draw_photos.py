@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageEnhance
+
 from drawing import compose_photo
 from flowers import FLOWERS
-from PIL import Image, ImageEnhance
 
 HERE = Path(__file__).parent
 SEED = 1
@@ -67,7 +68,7 @@ def draw(folder: str, number: int) -> tuple[Image.Image, int]:
     width, height = (int(side) for side in rng.integers(*SIDES, 2, endpoint=True))
     kind = WRONG_LABELS.get((folder, number), folder)
     photo = compose_photo(FLOWERS[kind], rng, (width, height))
-    return photo, int(rng.integers(66, 86))
+    return photo, int(rng.integers(62, 87))
 
 
 def encode(photo: Image.Image, quality: int) -> bytes:

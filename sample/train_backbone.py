@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from pretraining_kinds import PRETRAINING_KINDS
 
 from drawing import compose_photo
+from pretraining_kinds import PRETRAINING_KINDS
 
 SIZE = 96
 PHOTO_SIZE = 144

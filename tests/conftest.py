@@ -21,6 +21,7 @@ _SOURCES = (
     "scripts",
     "edgetpu_retrain",
     "profiles",
+    "sample",
     "tests",
 )
 

@@ -11,7 +11,7 @@ from edgetpu_retrain.configuration import (
 
 DATASETS = {
     "flowers": {"urls": ["https://example.org/f.tgz"], "sha256": "1" * 64},
-    "sample": {"drawn": {"photos_per_class": 60, "seed": 0}},
+    "sample": {"archive": "sample/photos.zip", "sha256": "2" * 64},
 }
 
 
@@ -20,7 +20,8 @@ def test_a_dataset_is_a_name_an_address_an_archive_or_a_folder(tmp_path, monkeyp
     (tmp_path / "My photos!").mkdir()
     (tmp_path / "birds.tar.gz").touch()
     assert find_dataset("flowers", DATASETS, None).sha256 == "1" * 64
-    assert find_dataset("sample", DATASETS, None).drawn == {"photos_per_class": 60, "seed": 0}
+    sample = find_dataset("sample", DATASETS, None)
+    assert (sample.archive, sample.sha256) == ("sample/photos.zip", "2" * 64)
     address = find_dataset("https://example.org/a%20b/Garden.ZIP?x=1", DATASETS, None)
     assert (address.name, address.urls[0][-4:]) == ("Garden", "?x=1")
     archive = find_dataset("birds.tar.gz", DATASETS, "A" * 64)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgetpu_retrain import UserError, extractor, frozen_graph, tflite_model
 
-SAMPLE = Path(__file__).parents[2] / "workflow/sample/mobilenet_v1_0.25_96_quant_frozen.pb"
+SAMPLE = Path(__file__).parents[2] / "sample/mobilenet_v1_0.25_96_quant_frozen.pb"
 POOL = "MobilenetV1/Logits/AvgPool_1a/AvgPool"
 
 

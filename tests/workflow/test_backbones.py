@@ -148,7 +148,7 @@ def test_an_extractor_where_this_project_would_put_it(
         ),
         ("frozen_graph: bad.tflite, tensor: x", ["bad.tflite cannot be read as a frozen"]),
         (
-            "frozen_graph: workflow/sample/mobilenet_v1_0.25_96_quant_frozen.pb, tensor: Pool",
+            "frozen_graph: sample/mobilenet_v1_0.25_96_quant_frozen.pb, tensor: Pool",
             ["holds no node 'Pool'", "MobilenetV1/Logits/AvgPool_1a/AvgPool"],
         ),
     ],

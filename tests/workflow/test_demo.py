@@ -1,4 +1,4 @@
-"""The sample, from drawing photos to the evaluated file, without anything from outside."""
+"""The sample, from its archive of photos to the evaluated file, without anything from outside."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def test_the_sample_is_learned_from_its_shapes(run):
     evaluation = json.loads((project / RESULTS / "evaluation.json").read_text())
     assert evaluation["accuracy"] >= 0.9
     assert evaluation["photos"] >= 15
-    paths = sorted((project / "resources/datasets/sample/drawn").glob("*/*.jpg"))
+    paths = sorted((project / "resources/datasets/sample/photos").glob("*/*.jpg"))
     assert len(paths) == 300
     colours = [np.asarray(Image.open(path)).mean(axis=(0, 1)) for path in paths]
     labels = [path.parent.name for path in paths]
@@ -43,7 +43,7 @@ def test_a_second_run_does_nothing(run):
 
 def test_switching_the_dataset_keeps_what_is_there(run, tmp_path: Path):
     project, _ = run
-    drawn = project / "resources/datasets/sample/drawn"
+    drawn = project / "resources/datasets/sample/photos"
     (tmp_path / "mine").mkdir()
     for name in ("daisy", "rose"):
         (tmp_path / "mine" / name).symlink_to(drawn / name)

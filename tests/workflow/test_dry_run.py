@@ -66,7 +66,7 @@ def test_every_backbone(clone: Path, backbone):
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_dataset(clone: Path, dataset):
-    made = {"draw_dataset": 1} if "drawn" in DATASETS[dataset] else DOWNLOADED
+    made = {"extract_dataset": 1} if "archive" in DATASETS[dataset] else DOWNLOADED
     assert dry_run(clone, f"dataset={dataset}", "device=cpu") == Counter(ALWAYS | made | PUBLISHED)
 
 
@@ -174,7 +174,7 @@ def test_auto_is_the_cpu_where_nothing_compiled_can_be_had(clone: Path, tmp_path
 def test_a_second_configuration_file_overrides_the_first(snakemake: Snakemake, project: Path):
     (project / "mine.yaml").write_text("dataset: sample\nbackbone: sample\ndevice: cpu\n")
     done = snakemake("-n", "--configfile", "mine.yaml", "--", "retrained_model.tflite")
-    assert "draw_dataset" in jobs_run(done)
+    assert "fetch_dataset" not in jobs_run(done)
     assert "truncate" in jobs_run(done)
 
 

@@ -20,8 +20,6 @@ wildcard_constraints:
 
 def photos_made():
     """The folder of photos that a rule makes, or nothing where the user's own is read in place."""
-    if DATASET.drawn:
-        return f"{DATASET_RESOURCES}/drawn"
     return [] if DATASET.folder else f"{DATASET_RESOURCES}/photos"
 
 

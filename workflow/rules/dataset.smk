@@ -27,19 +27,6 @@ rule extract_dataset:
         "../../scripts/extract_dataset.py"
 
 
-rule draw_dataset:
-    output:
-        photos=directory(f"{DATASET_RESOURCES}/drawn"),
-    log:
-        f"{LOGS}/draw_dataset.log",
-    conda:
-        "../envs/retrain.yaml"
-    params:
-        drawn=DATASET.drawn,
-    script:
-        "../../scripts/draw_dataset.py"
-
-
 # A checkpoint, so that only the shards whose photos changed are embedded again; update, so that a
 # file that stays is left alone.
 checkpoint index:
