@@ -4,10 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from sklearn.neighbors import NearestCentroid
 
 from tests.conftest import copy_project, jobs_run, run_snakemake
 
@@ -23,17 +20,15 @@ def run(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     return project, done
 
 
-def test_the_sample_is_learned_from_its_shapes(run):
+def test_the_sample_is_learned_but_for_what_is_like_real_life(run):
     project, done = run
-    assert "truncate" in jobs_run(done)
+    assert "make_extractor" in jobs_run(done)
     evaluation = json.loads((project / RESULTS / "evaluation.json").read_text())
-    assert evaluation["accuracy"] >= 0.9
-    assert evaluation["photos"] >= 15
-    paths = sorted((project / "resources/datasets/sample/photos").glob("*/*.jpg"))
-    assert len(paths) == 300
-    colours = [np.asarray(Image.open(path)).mean(axis=(0, 1)) for path in paths]
-    labels = [path.parent.name for path in paths]
-    assert NearestCentroid().fit(colours, labels).score(colours, labels) < 0.6
+    assert 0.88 <= evaluation["accuracy"] <= 0.98
+    assert evaluation["photos"] >= 30
+    skipped = (project / RESULTS / "skipped.tsv").read_text()
+    assert skipped.count("\n") == 2
+    assert "daisy/IMG_1122.jpg\tcannot be decoded" in skipped
 
 
 def test_a_second_run_does_nothing(run):
@@ -43,14 +38,14 @@ def test_a_second_run_does_nothing(run):
 
 def test_switching_the_dataset_keeps_what_is_there(run, tmp_path: Path):
     project, _ = run
-    drawn = project / "resources/datasets/sample/photos"
+    photos = project / "resources/datasets/sample/photos"
     (tmp_path / "mine").mkdir()
     for name in ("daisy", "rose"):
-        (tmp_path / "mine" / name).symlink_to(drawn / name)
+        (tmp_path / "mine" / name).symlink_to(photos / name)
     mine = ("--config", f"dataset={tmp_path / 'mine'}", "backbone=sample", "device=cpu")
     done = run_snakemake(project, *mine, "--", "retrained_model.tflite")
     assert done.returncode == 0, done.stderr
-    assert "truncate" not in jobs_run(done)
+    assert "make_extractor" not in jobs_run(done)
     assert (project / "label_map.txt").read_text() == "0 daisy\n1 rose\n"
     done = run_snakemake(project, *SETTINGS, "--", "retrained_model.tflite")
     assert jobs_run(done) == ["deliver"]
