@@ -57,10 +57,11 @@ def classify(arguments: argparse.Namespace) -> bool:
     paths = find_inputs(arguments.input)
     model = Interpreter(arguments.model, arguments.device)
     labels = find_labels(arguments, model.output_size)
+    at_least = preprocessing.decoded_at_least(model.input_size)
     all_read = True
     for path in paths:
         try:
-            photo = photos.read_photo(path.read_bytes())
+            photo = photos.read_photo(path.read_bytes(), at_least)
         except photos.PhotoError as error:
             print(f"{path}: {photos.advice(path, str(error))}", file=sys.stderr)
             all_read = False

@@ -84,11 +84,12 @@ def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Ph
     One of the right class is preferred: other processors should give the same answer.
     """
     interpreter = Interpreter(model, "cpu")
+    at_least = preprocessing.decoded_at_least(interpreter.input_size)
     ordered = sorted(manifest, key=lambda photo: (photo.split != "test", photo.sha256))
     best: tuple[bool, float] | None = None
     for photo in ordered[:_MAX_TRIED]:
         try:
-            picture = open_photo(photo.path, photo.sha256)
+            picture = open_photo(photo.path, photo.sha256, at_least)
         except PhotoError:
             continue
         pixels = preprocessing.to_pixels(picture, interpreter.input_size)

@@ -18,6 +18,7 @@ import datetime
 import importlib
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -45,11 +46,7 @@ RUNTIMES = (
     ("ai-edge-litert", "ai_edge_litert.interpreter"),
     ("tflite-runtime", "tflite_runtime.interpreter"),
 )
-LIBRARIES = {
-    "Linux": "libedgetpu.so.1",
-    "Darwin": "libedgetpu.1.dylib",
-    "Windows": "edgetpu.dll",
-}
+LIBRARIES = {"Linux": "libedgetpu.so.1", "Darwin": "libedgetpu.1.dylib", "Windows": "edgetpu.dll"}
 CUSTOM_OP = b"edgetpu-custom-op"
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".heic", ".heif"}
@@ -211,8 +208,11 @@ def class_names(model: Path, count: int, labels: str | None) -> list[str]:
     return [numbered.get(i, f"class {i}") for i in range(count)]
 
 
-def read_photo(content: bytes) -> Image.Image:
-    """Decodes a photo to mode RGB: upright, transparency on white, the first of an animation."""
+def read_photo(content: bytes, at_least: int) -> Image.Image:
+    """Decodes a photo to mode RGB: upright, transparency on white, the first of an animation.
+
+    A JPEG may be decoded at a fraction of its size, of both sides `at_least` so many pixels.
+    """
     if not content:
         raise PhotoError("the file is empty")
     try:
@@ -222,6 +222,7 @@ def read_photo(content: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.size[0] * image.size[1] > MAX_PIXELS:
                 raise PhotoError("absurdly large ({} x {} pixels)".format(*image.size))
+            image.draft("RGB", (at_least, at_least))
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except PhotoError:
@@ -268,11 +269,11 @@ def find_photos(inputs: list[str]) -> Iterator[Path]:
             raise UserError(f"{name}: there is no photo in this folder.")
 
 
-def read_photos(inputs: list[str]) -> Iterator[tuple[str, Any]]:
+def read_photos(inputs: list[str], at_least: int) -> Iterator[tuple[str, Any]]:
     """Yields each photo's path and what is in it, or the reason why it cannot be read."""
     for path in find_photos(inputs):
         try:
-            yield str(path), read_photo(path.read_bytes())
+            yield str(path), read_photo(path.read_bytes(), at_least)
         except OSError as error:
             yield str(path), PhotoError(error.strerror or str(error))
         except PhotoError as error:
@@ -306,7 +307,9 @@ def classify(arguments: argparse.Namespace) -> bool:
     classifier = Classifier(model, device, arguments.labels)
     on = "the CPU" if device == "cpu" else f"the Edge TPU {device}"
     print(f"{model.name} on {on}, with {find_runtime()[0]}", file=sys.stderr)
-    key, pictures = "photo", read_photos(arguments.photos)
+    # As in training: so many pixels are left for the resize that averages over them.
+    at_least = math.ceil(1.5 * max(classifier.size))
+    key, pictures = "photo", read_photos(arguments.photos, at_least)
     if arguments.camera is not None:
         key, pictures = "time", read_camera(arguments.camera)
     all_read = True
@@ -369,12 +372,12 @@ def main() -> int:
     arguments = parse_arguments()
     # A class or file name must not stop a board whose language is not set.
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         if arguments.check:
             return 0 if importlib.import_module("check").check() else 1
-        if MISSING is not None:
+        if MISSING:
             raise UserError(f"{MISSING}. Type:\n  {INSTALL}")
         return 0 if classify(arguments) else 1
     except UserError as problem:
