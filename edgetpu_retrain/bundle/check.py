@@ -27,6 +27,7 @@ PCI_ID = ("0x1ac1", "0x089a")
 BUILDS = "https://github.com/feranick/libedgetpu/releases"
 RULES = ("etc/udev/rules.d", "lib/udev/rules.d", "usr/lib/udev/rules.d")
 UDEV_RULE = 'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{}", GROUP="plugdev", MODE="0660"'
+PARTS = ("model.tflite", "check.png", "check.json")
 TIMEOUT = 120
 RUNS = 10
 # Processors round differently; more than this is another answer.
@@ -90,9 +91,11 @@ def check() -> bool:
     attached = _check_edge_tpus(report)
     report.title("Models")
     model, compiled = classify.HERE / "model.tflite", classify.HERE / "model_edgetpu.tflite"
-    if not model.is_file():
-        report.fail(f"{model} is missing: take the whole bundle.")
-    elif runs:
+    missing = [name for name in PARTS if not (classify.HERE / name).is_file()]
+    if missing:
+        runs = False
+        report.fail(f"Missing in this folder: {', '.join(missing)}. Take the whole bundle.")
+    if runs:
         _test(report, model, "cpu")
     if compiled.is_file():
         for device in attached if runs else ():
@@ -282,7 +285,7 @@ def _holders(node: Path) -> list[str]:
     return found
 
 
-def _test(report: Report, model: Path, device: str) -> bool:
+def _test(report: Report, model: Path, device: str) -> None:
     """Runs a model on the bundle's picture and compares its answer with the one in check.json."""
     label = f"{model.name} on {'the CPU' if device == 'cpu' else f'the Edge TPU {device}'}"
     expected = json.loads((classify.HERE / "check.json").read_text(encoding="utf-8"))
@@ -299,15 +302,15 @@ def _test(report: Report, model: Path, device: str) -> bool:
             f"{label}: no answer within {TIMEOUT} seconds. Unplug the device, plug it in again; "
             "use a USB 3 port without a hub."
         )
-        return False
+        return
     if done.returncode != 0:
         report.fail(f"{label}: {_cause(done, device)}")
-        return False
+        return
     results = [json.loads(line) for line in done.stdout.splitlines()]
     scores = {entry["name"]: entry["score"] for entry in results[-1]["classes"]}
     if set(scores) != set(expected["scores"]):
         report.fail(f"{label}: its classes are not those of check.json. Take a whole bundle.")
-        return False
+        return
     difference = max(abs(scores[name] - score) for name, score in expected["scores"].items())
     best = max(scores, key=lambda name: scores[name])
     milliseconds = statistics.median(result["milliseconds"] for result in results[1:])
@@ -315,10 +318,9 @@ def _test(report: Report, model: Path, device: str) -> bool:
     if best != expected["class"] or difference > TOLERANCE:
         wanted = expected["scores"][expected["class"]]
         report.fail(f"{answer}. Wrong: it should be {expected['class']} {wanted:.3f}.")
-        return False
+        return
     exact = "as it should be" if difference == 0 else f"within {difference:.3f} of what it was"
     report.say(f"{answer}, {exact}.")
-    return True
 
 
 def _cause(done: subprocess.CompletedProcess[str], device: str) -> str:

@@ -375,6 +375,8 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        if arguments.check and not (HERE / "check.py").is_file():
+            raise UserError(f"{HERE / 'check.py'} is missing: take the whole bundle.")
         if arguments.check:
             return 0 if importlib.import_module("check").check() else 1
         if MISSING:
@@ -382,9 +384,6 @@ def main() -> int:
         return 0 if classify(arguments) else 1
     except UserError as problem:
         print(problem, file=sys.stderr)
-        return 1
-    except ModuleNotFoundError:
-        print(f"{HERE / 'check.py'} is missing: take the whole bundle.", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # What read the output has gone, as head does.

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -295,6 +296,22 @@ def test_the_board_s_test_on_the_cpu(run: Run, board: Path, made: Made):
     assert expected["class"] == CLASSES[scores.argmax()]
 
 
+@pytest.mark.parametrize("part", ["model.tflite", "check.json", "check.py"])
+def test_a_bundle_without_one_of_its_parts(bare_python: Path, board: Path, tmp_path: Path, part):
+    for path in board.iterdir():
+        if path.is_file() and path.name != part:
+            (tmp_path / path.name).symlink_to(path)
+    # Python takes a link's target for where a program is.
+    for name in {"classify.py", "check.py"} - {part}:
+        (tmp_path / name).unlink()
+        shutil.copy(board / name, tmp_path)
+    command = [bare_python, "classify.py", "--check"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.search(rf"{part}.*ake the whole bundle", done.stdout + done.stderr)
+    assert "Traceback" not in done.stderr
+
+
 def answer(board: Path, made: Made, path: Path) -> str:
     """What an Edge TPU would give to the rest of the model: the CPU extractor's embedding."""
     pixels = np.asarray(Image.open(board / "check.png"))
@@ -375,8 +392,11 @@ def test_an_edge_tpu_that_hangs(
     library = stand_ins.edgetpu_library(tmp_path / "library", "hangs")
     monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
     monkeypatch.setattr(check, "TIMEOUT", 2)
-    assert not check._test(check.Report(), board / "model_edgetpu.tflite", "usb:0")
-    assert "no answer within 2 seconds" in capsys.readouterr().out
+    check._test(check.Report(), board / "model_edgetpu.tflite", "usb:0")
+    assert (
+        "! model_edgetpu.tflite on the Edge TPU usb:0: no answer within 2 seconds"
+        in capsys.readouterr().out
+    )
 
 
 def plug_in_usb(system: Path, speed: str = "5000", node: bool = True) -> Path:
