@@ -17,12 +17,17 @@ from edgetpu_retrain import (
     configuration,
     devices,
     files,
+    yaml_syntax,
 )
 from edgetpu_retrain.index import listing_digest
 from edgetpu_retrain.manifest import shard_names
 
 min_version("9.10")
 COMPILER_FOLDER = "resources/edgetpu_compiler"
+try:
+    yaml_syntax.check("config.yaml")
+except UserError as error:
+    sys.exit(f"Error: {error}")
 
 
 configfile: "config.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import copy_project, jobs_run, run_snakemake
+from tests.conftest import assert_user_error, copy_project, jobs_run, run_snakemake
 
 EXTRACTOR = "../shared/models/mobilenet_v1_1.0_224_quant_embedding_extractor"
 CPU, EDGETPU = "retrained_model.tflite", "retrained_model_edgetpu.tflite"
@@ -99,3 +99,29 @@ def test_results_deleted_by_hand_are_made_again(project: Path):
     run(project, "garden", EDGETPU)
     assert (project / "results/garden/v1/evaluation.json").exists()
     assert jobs_run(run(project, "garden", EDGETPU)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--configfile", "mine.yaml", CPU),
+            f"snakemake --cores 2 --configfile mine.yaml -- {CPU}",
+        ),
+        (("--config", "seed=1", CPU), f"snakemake --cores 2 --config seed=1 -- {CPU}"),
+        (("--configfile", "twice.yaml", "--", CPU), "twice.yaml, line 2: the key 'seed'"),
+    ],
+)
+def test_mistakes_in_a_command_get_a_sentence(tmp_path: Path, arguments, message: str):
+    project = copy_project(tmp_path)
+    (project / "mine.yaml").write_text("seed: 1\n")
+    (project / "twice.yaml").write_text("seed: 1\nseed: 2\n")
+    (project / CPU).write_bytes(b"\xff\xfe")
+    assert_user_error(run_snakemake(project, *arguments), message)
+
+
+def test_a_mistake_in_config_yaml_gets_a_sentence(tmp_path: Path):
+    project = copy_project(tmp_path)
+    with (project / "config.yaml").open("a") as file:
+        file.write("split:\n\ttest: 0.2\n")
+    assert_user_error(run_snakemake(project, "-n"), "config.yaml, line", "a tab")
