@@ -11,6 +11,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
@@ -153,14 +154,16 @@ def _debian_data(file: IO[bytes]) -> IO[bytes]:
 
 
 def _extract_tar(archive: Path, folder: Path) -> None:
+    left_out = []
     with tarfile.open(archive) as tar:
         for member in tar:
             target = _target(archive, folder, member.name)
             if not _extract_member(tar, member, target) and not member.isdir():
-                log.warning("%s: %s is a link or a device; left out", archive.name, member.name)
+                left_out.append(member.name)
         # The checksum of a compressed archive stands at its very end.
         while tar.fileobj is not None and tar.fileobj.read(_CHUNK_BYTES):
             pass
+    _warn(archive, left_out)
 
 
 def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> bool:
@@ -176,6 +179,7 @@ def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path)
 
 
 def _extract_zip(archive: Path, folder: Path) -> None:
+    left_out = []
     with zipfile.ZipFile(archive) as zipped:
         for info in zipped.infolist():
             target = _target(archive, folder, _name(info))
@@ -183,12 +187,25 @@ def _extract_zip(archive: Path, folder: Path) -> None:
             if info.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
             elif kind not in (0, stat.S_IFREG):
-                log.warning("%s: %s is a link or a device; left out", archive.name, info.filename)
+                left_out.append(info.filename)
             elif info.flag_bits & 0x1:
                 raise UserError(f"{archive} is protected by a password. Unpack it by hand.")
             else:
                 with zipped.open(info) as source:
                     _write(source, target)
+    _warn(archive, left_out)
+
+
+def _warn(archive: Path, left_out: Sequence[str]) -> None:
+    for name in left_out:
+        log.debug("left out: %s", name)
+    if left_out:
+        log.warning(
+            "%s: %d links or devices are left out, such as %s",
+            archive.name,
+            len(left_out),
+            left_out[0],
+        )
 
 
 def _name(info: zipfile.ZipInfo) -> str:

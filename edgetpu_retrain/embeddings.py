@@ -197,7 +197,7 @@ def embed(
     workers = num_threads + 1 if model.on_edge_tpu else num_threads
     found = _in_threads(vector_or_reason, new, workers)
     for sha256, result in zip(
-        new, tqdm(found, "Embedding photos", len(new), unit="photo"), strict=True
+        new, tqdm(found, "Embedding photos", len(new), unit="photo", disable=None), strict=True
     ):
         if isinstance(result, str):
             reasons[sha256] = result

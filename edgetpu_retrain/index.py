@@ -12,13 +12,21 @@ from pathlib import Path
 from edgetpu_retrain import corrections, files, photos
 from edgetpu_retrain.corrections import Applied
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.manifest import SPLITS, Identities, Photo, Skipped, assign_splits
+from edgetpu_retrain.manifest import (
+    SPLITS,
+    Identities,
+    Photo,
+    Skipped,
+    assign_splits,
+    write_skipped,
+)
 
 log = logging.getLogger(__name__)
 
 _MIN_CLASSES = 2
 _MIN_PHOTOS_PER_CLASS = 3
 _SHOWN = 5
+IN_NO_CLASS = "lies in no class folder"
 # A file may be written twice within what a file system takes for one moment.
 _SETTLED_NS = 2_000_000_000
 
@@ -102,6 +110,7 @@ def index(
     earlier: Identities | None = None,
     descend: bool = False,
     corrected_by: str | Path | None = None,
+    listed_in: str | Path | None = None,
 ) -> Index:
     """Lists every photo below the class folders of `root`, with its identity.
 
@@ -113,6 +122,7 @@ def index(
         earlier: the identities that an earlier call gave; an unchanged file is not read again.
         descend: as `class_folders` takes it.
         corrected_by: a table of corrections to apply (`corrections.read`).
+        listed_in: where all files that cannot be photos are listed, also when this fails.
 
     Returns:
         Every file that may be a photo, and every file that cannot be one with its reason.
@@ -123,7 +133,7 @@ def index(
     """
     decided = corrections.read(corrected_by) if corrected_by else {}
     folders = class_folders(root, descend)
-    _warn_of_strays(folders[0].parent)
+    strays = _strays(folders[0].parent)
     started = time.time_ns()
     found: list[tuple[str, str, str]] = []
     skipped, identities = [], {}
@@ -146,7 +156,9 @@ def index(
             found.append((path, folder.name, sha256))
             if status.st_mtime_ns < started - _SETTLED_NS:
                 identities[path] = (*mark, sha256)
-    check_skipped(skipped, len(found) + len(skipped), max_skipped)
+    if listed_in is not None:
+        write_skipped([*skipped, *strays], listed_in)
+    check_skipped(skipped, len(found) + len(skipped), max_skipped, listed_in)
     found, corrected = corrections.apply(found, decided, corrected_by or "")
     left_out = [
         Photo(one.path, one.folder, "", one.sha256)
@@ -155,32 +167,46 @@ def index(
     ]
     splits = assign_splits(((sha256, label) for _, label, sha256 in found), validation, test)
     kept = sorted(Photo(path, label, splits[sha256], sha256) for path, label, sha256 in found)
-    check_classes([folder.name for folder in folders], kept, len(skipped))
+    check_classes([folder.name for folder in folders], kept, len(skipped), listed_in)
     _warn_of_contradictions(kept)
-    return Index(kept, sorted(skipped), identities, left_out, corrected)
+    return Index(kept, sorted([*skipped, *strays]), identities, left_out, corrected)
 
 
-def check_skipped(skipped: Sequence[Skipped], total: int, max_skipped: float) -> None:
-    """Raises a UserError where too many of `total` photos were left out."""
-    if len(skipped) > max_skipped * total:
-        first = "\n".join(f"  {photo.path}: {photo.reason}" for photo in skipped[:_SHOWN])
-        for photo in skipped:
-            log.debug("%s: %s", photo.path, photo.reason)
-        more = f"\n  and {len(skipped) - _SHOWN} more, in the log" if len(skipped) > _SHOWN else ""
+def check_skipped(
+    skipped: Sequence[Skipped],
+    total: int,
+    max_skipped: float,
+    listed_in: str | Path | None = None,
+) -> None:
+    """Raises a UserError where too many of `total` photos were left out.
+
+    Those that lie in no class folder do not count. `listed_in` is the file that lists all of them.
+    """
+    unusable = [photo for photo in skipped if photo.reason != IN_NO_CLASS]
+    if len(unusable) > max_skipped * total:
+        shown = "\n".join(f"  {photo.path}: {photo.reason}" for photo in unusable[:_SHOWN])
+        if len(unusable) > _SHOWN:
+            shown += f"\n  and {len(unusable) - _SHOWN} more, in {listed_in or 'the log'}"
         raise UserError(
-            f"{len(skipped)} of {total} photos cannot be used, more than the "
-            f"{max_skipped:.0%} that max_skipped allows:\n{first}{more}\n"
+            f"{len(unusable)} of {total} photos cannot be used, more than the "
+            f"{max_skipped:.0%} that max_skipped allows:\n{shown}\n"
             "Repair or remove them, or raise max_skipped in config.yaml."
         )
 
 
-def check_classes(names: Iterable[str], kept: Iterable[Photo], skipped: int) -> None:
+def check_classes(
+    names: Iterable[str],
+    kept: Iterable[Photo],
+    skipped: int,
+    listed_in: str | Path | None = None,
+) -> None:
     """Raises a UserError where a class has too few photos, or none for training.
 
     Args:
         names: of the classes that there should be.
         kept: the photos that can be used.
         skipped: how many others cannot.
+        listed_in: the file that lists these.
     """
     counts: Counter[str] = Counter()
     trained = set()
@@ -191,7 +217,8 @@ def check_classes(names: Iterable[str], kept: Iterable[Photo], skipped: int) -> 
     small = [name for name in names if counts[name] < _MIN_PHOTOS_PER_CLASS]
     if small:
         what = ", ".join(f"{name!r} has {counts[name]}" for name in small)
-        hint = f" ({skipped} photos could not be read)" if skipped else ""
+        where = f": see {listed_in}" if listed_in else ""
+        hint = f" ({skipped} photos could not be read{where})" if skipped else ""
         raise UserError(
             f"Every class needs at least {_MIN_PHOTOS_PER_CLASS} photos that can be read; "
             f"{what}{hint}. Add photos, or remove the folder."
@@ -204,20 +231,20 @@ def check_classes(names: Iterable[str], kept: Iterable[Photo], skipped: int) -> 
         )
 
 
-def _warn_of_strays(folder: Path) -> None:
+def _strays(folder: Path) -> list[Skipped]:
     with os.scandir(folder) as entries:
         files_there = sorted(entry.path for entry in entries if entry.is_file())
-    strays = [Path(path).name for path in files_there if photos.is_photo(path)]
+    strays = [Skipped(path, IN_NO_CLASS) for path in files_there if photos.is_photo(path)]
     if strays:
-        for name in strays:
-            log.debug("in no class folder: %s", name)
-        shown = ", ".join(strays[:_SHOWN]) + (" ..." if len(strays) > _SHOWN else "")
+        names = [Path(stray.path).name for stray in strays[:_SHOWN]]
+        shown = ", ".join(names) + (" ..." if len(strays) > _SHOWN else "")
         log.warning(
             "%d photos in %s lie in no class folder and are not used: %s",
             len(strays),
             folder,
             shown,
         )
+    return strays
 
 
 def _warn_of_contradictions(kept: Sequence[Photo]) -> None:
@@ -234,14 +261,20 @@ def _warn_of_contradictions(kept: Sequence[Photo]) -> None:
 
 
 def summary(found: Index) -> str:
-    """Returns a table of photos by class and split, as text, with the number left out."""
+    """Returns a table of photos by class and split, as text, with the totals below it."""
     counts = Counter((photo.label, photo.split) for photo in found.photos)
     labels = sorted({photo.label for photo in found.photos})
     width = max(len(label) for label in [*labels, "class"])
     lines = [f"{'class':<{width}}" + "".join(f"{split:>12}" for split in SPLITS)]
     for label in labels:
         lines.append(f"{label:<{width}}" + "".join(f"{counts[label, s]:>12}" for s in SPLITS))
-    lines.append(f"{len(found.photos)} photos in {len(labels)} classes")
+    return "\n".join([*lines, totals(found)])
+
+
+def totals(found: Index) -> str:
+    """Says how many photos there are, and what became of corrections."""
+    labels = {photo.label for photo in found.photos}
+    lines = [f"{len(found.photos)} photos in {len(labels)} classes"]
     if found.corrected:
         outcomes = Counter(one.outcome for one in found.corrected)
         said = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))

@@ -65,7 +65,8 @@ class SoftmaxRegression:
             num_iter: how many batches.
             learning_rate: the step along the negative gradient.
             batch_size: how many embeddings per batch.
-            print_every: log loss and accuracy every so many batches; 0 for never.
+            print_every: log loss and accuracy after the last batch, and as details every so many
+                batches; 0 for never.
         """
         embeddings = np.asarray(data["data_train"], np.float32)
         labels = np.asarray(data["labels_train"])
@@ -73,9 +74,12 @@ class SoftmaxRegression:
             batch = self._random.integers(len(embeddings), size=batch_size)
             loss, gradient_weights, gradient_biases = self._loss(embeddings[batch], labels[batch])
             if print_every and iteration % print_every == 0:
-                self._report(iteration, loss, data)
+                log.debug("iteration %d: %s", iteration, self._measure(loss, data))
             self.weights -= np.float32(learning_rate) * gradient_weights
             self.biases -= np.float32(learning_rate) * gradient_biases
+        if print_every:
+            loss, _, _ = self._loss(embeddings, labels)
+            log.info("After %d iterations: %s", num_iter, self._measure(loss, data))
         logits = self._logits(embeddings)
         self.logit_range = (float(logits.min()), float(logits.max()))
 
@@ -130,10 +134,10 @@ class SoftmaxRegression:
         gradient_weights = embeddings.T @ errors + np.float32(self.reg) * self.weights
         return loss, gradient_weights, errors.sum(axis=0)
 
-    def _report(self, iteration: int, loss: float, data: Mapping[str, np.ndarray]) -> None:
-        text = f"iteration {iteration}: loss {loss:.4f}"
+    def _measure(self, loss: float, data: Mapping[str, np.ndarray]) -> str:
+        text = f"loss {loss:.4f}"
         for name, split in (("training", "train"), ("validation", "val")):
             if len(data.get(f"data_{split}", ())):
                 accuracy = self.get_accuracy(data[f"data_{split}"], data[f"labels_{split}"])
                 text += f", {name} accuracy {accuracy:.3f}"
-        log.info(text)
+        return text

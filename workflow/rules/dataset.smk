@@ -43,6 +43,8 @@ checkpoint index:
         listing=LISTING,
         split=config["split"],
         max_skipped=config["max_skipped"],
+        # Kept also where the job fails, as its log is.
+        listed_in=f"{LOGS}/not_photos.tsv",
         corrections=CORRECTIONS,
         corrections_digest=CORRECTIONS and files.sha256(CORRECTIONS),
     script:

@@ -1,5 +1,7 @@
-# What every run ends with that gives a model, also one that had nothing to do.
+# What a run ends with.
 import atexit
+
+from snakemake.logging import logger
 
 from edgetpu_retrain.summary import summary
 
@@ -19,7 +21,7 @@ def print_summary():
 
 
 def print_summary_of_nothing():
-    # Snakemake has no hook for a run that had nothing to do.
+    # Snakemake has no hook for a run that had nothing to do; it ends with the same summary.
     ran = workflow.scheduler is not None and not (workflow.dryrun or workflow.touch)
     if ran and not len(workflow.dag):
         print_summary()
@@ -27,6 +29,10 @@ def print_summary_of_nothing():
 
 if workflow.is_main_process:
     atexit.register(print_summary_of_nothing)
+
+
+# A file that a failed job would have updated need not have been there before.
+logger.addFilter(lambda record: not str(record.msg).startswith("Cannot restore "))
 
 
 onsuccess:
