@@ -32,7 +32,7 @@ def find_inputs(inputs: list[Path]) -> list[Path]:
     found = []
     for path in inputs:
         if path.is_dir():
-            below = list(photos.find_photos(path))
+            below = [Path(name) for name, _ in photos.find_photos(path)]
             if not below:
                 raise UserError(f"{path}: there is no photo in this folder.")
             found += below
