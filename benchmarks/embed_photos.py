@@ -27,7 +27,7 @@ ADDED = 20
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, required=True, help="a folder with one folder per class")
+    parser.add_argument("--photos", type=Path, required=True, help="a folder per class in it")
     parser.add_argument("--extractor", type=Path, required=True, help="an extractor for the CPU")
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     return parser.parse_args()

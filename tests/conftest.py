@@ -1,5 +1,10 @@
-"""Where real photos and models are, and how the workflow is run as a user runs it."""
+"""Photos and models to test with, and how the workflow is run as a user runs it.
 
+Most tests use what is made of the sample once a session; those that compare with published files
+need ../shared.
+"""
+
+import csv
 import hashlib
 import http.server
 import os
@@ -7,13 +12,18 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
+
+from edgetpu_retrain import devices
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("EDGETPU_RETRAIN_SHARED", ROOT.parent / "shared")).resolve()
+SAMPLE = ROOT / "sample"
+FROZEN_GRAPH = SAMPLE / "mobilenet_v1_0.25_96_quant_frozen.pb"
 _SOURCES = (
     "Snakefile",
     "config.yaml",
@@ -45,6 +55,31 @@ def photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     shutil.unpack_archive(shared / "data" / "flower_photos_1000.tgz", folder)
     return folder / "flower_photos"
+
+
+@pytest.fixture(scope="session")
+def sample_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's photos: a folder per class, without the one that is broken."""
+    folder = tmp_path_factory.mktemp("sample") / "photos"
+    shutil.unpack_archive(SAMPLE / "photos.zip", folder)
+    with (SAMPLE / "planted.tsv").open(newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            if row["what"] == "broken":
+                (folder / row["path"]).unlink()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(sample_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small models made of the sample's network: see `tests.make_models`."""
+    if folder := os.environ.get("EDGETPU_RETRAIN_MADE"):
+        # Where there is no TensorFlow, made beforehand.
+        return Path(folder)
+    made = tmp_path_factory.mktemp("made")
+    command = [sys.executable, "-m", "tests.make_models", FROZEN_GRAPH, sample_photos, made]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return made
 
 
 def copy_project(folder: Path) -> Path:
@@ -85,6 +120,36 @@ def run_in(
     )
 
 
+def configure(project: Path, **settings: object) -> None:
+    """Changes the project's config.yaml."""
+    path = project / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
+
+
+def lay_photos(source: Path, folder: Path, count: int, labels: Iterable[str] = ()) -> None:
+    """Copies the first photos of each class into a folder.
+
+    Args:
+        source: a folder per class.
+        folder: where they go, a folder per class too.
+        count: how many per class.
+        labels: the classes; all where none are named.
+    """
+    for label in labels or [path.name for path in source.iterdir() if path.is_dir()]:
+        (folder / label).mkdir(parents=True)
+        for path in sorted((source / label).iterdir())[:count]:
+            shutil.copy(path, folder / label)
+
+
+def small_backbone(made: Path) -> dict[str, str]:
+    """The extractor of the sample's network and a stand-in for its compiled twin, as `backbone`."""
+    return {
+        "name": "small",
+        "extractor": str(made / "extractor.tflite"),
+        "compiled": str(made / "extractor_edgetpu.tflite"),
+    }
+
+
 Snakemake = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -114,6 +179,37 @@ def assert_user_error(done: subprocess.CompletedProcess[str], *parts: str) -> No
     for part in parts:
         assert part in printed, printed
     assert "Traceback" not in printed, printed
+
+
+# A stand-in for libedgetpu: it lists a PCIe and two USB devices, and makes no delegate.
+_STAND_IN_LIBRARY = """
+#include <stddef.h>
+struct device { int type; const char *path; };
+static struct device devices[] = {{1, "/sys/a"}, {0, "/dev/apex_0"}, {1, "/sys/b"}};
+struct device *edgetpu_list_devices(size_t *count) { *count = 3; return devices; }
+void edgetpu_free_devices(struct device *d) {}
+void *tflite_plugin_create_delegate(char **k, char **v, size_t n, void (*report)(const char *)) {
+    return NULL;
+}
+void tflite_plugin_destroy_delegate(void *d) {}
+"""
+
+
+@pytest.fixture
+def stand_in_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library of the Edge TPU that lists devices, usb:0, usb:1 and pci:0, and has none."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler to make the stand-in for libedgetpu")
+    (tmp_path / "edgetpu.c").write_text(_STAND_IN_LIBRARY)
+    library = tmp_path / "libedgetpu.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "edgetpu.c"], check=True)
+    monkeypatch.setattr(devices, "library_name", lambda: str(library))
+
+
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without the library of the Edge TPU."""
+    monkeypatch.setattr(devices, "library_name", lambda: "libedgetpu-that-is-not-there.so")
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
 
 # What the real edgetpu_compiler prints, as its users' reports have it.
 SUCCESS = """\
@@ -42,14 +45,13 @@ PARTLY = SUCCESS.replace(
 NOTHING = SUCCESS.replace("Mapped to Edge TPU", "Operation is otherwise supported, but not mapped")
 
 _SCRIPT = """\
-#!/usr/bin/env python
+#!{python}
 \"\"\"A stand-in for edgetpu_compiler: prints a text and wraps its model as a compiled one is.\"\"\"
 import sys
 from pathlib import Path
 
-from ai_edge_litert import schema_py_generated as schema
-
-from edgetpu_retrain import tflite_model
+sys.path.insert(0, {root!r})
+from tests import stand_ins
 
 folder = Path(sys.argv[sys.argv.index("--out_dir") + 1])
 path = Path(sys.argv[-1])
@@ -59,27 +61,44 @@ if {exit_code}:
     sys.exit({exit_code})
 content = path.read_bytes()
 if {compiles}:
-    model = tflite_model.read(content)
-    graph = model.subgraphs[0]
+    content = stand_ins.compiled(content, other_output={other_output}, on_cpu={on_cpu})
+(folder / (path.stem + "_edgetpu.tflite")).write_bytes(content)
+"""
+
+
+def compiled(model: bytes, other_output: bool = False, on_cpu: bool = False) -> bytes:
+    """Wraps a model as the compiler does: one custom operator from its inputs to its outputs.
+
+    Args:
+        model: bytes of a .tflite file.
+        other_output: give its output another scale.
+        on_cpu: leave an operator for the CPU behind the custom one.
+    """
+    unpacked = flatbuffer_utils.read_model_from_bytearray(model)
+    graph = unpacked.subgraphs[0]
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
     code.customCode = "edgetpu-custom-op"
     operator = schema.OperatorT()
-    operator.inputs, operator.outputs = graph.inputs, graph.outputs
+    operator.inputs, operator.outputs = [0], [1]
     operator.customOptions = list(b"a stand-in for a package: DWN1")
-    model.operatorCodes, graph.operators = [code], [operator]
-    if {on_cpu}:
+    unpacked.operatorCodes, graph.operators = [code], [operator]
+    graph.tensors = [graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]]
+    for tensor in graph.tensors:
+        tensor.buffer = 0
+    graph.inputs, graph.outputs = [0], [1]
+    unpacked.buffers, unpacked.metadata = unpacked.buffers[:1], None
+    unpacked.metadataBuffer = unpacked.signatureDefs = None
+    if on_cpu:
         reshape = schema.OperatorCodeT()
         reshape.builtinCode = reshape.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
-        model.operatorCodes.append(reshape)
+        unpacked.operatorCodes.append(reshape)
         tail = schema.OperatorT()
         tail.opcodeIndex, tail.inputs, tail.outputs = 1, graph.outputs, graph.outputs
         graph.operators.append(tail)
-    if {other_output}:
-        graph.tensors[graph.outputs[0]].quantization.scale = [0.5]
-    content = tflite_model.write(model)
-(folder / (path.stem + "_edgetpu.tflite")).write_bytes(content)
-"""
+    if other_output:
+        graph.tensors[1].quantization.scale = [0.5]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(unpacked))
 
 
 def edgetpu_compiler(
@@ -98,6 +117,8 @@ def edgetpu_compiler(
     folder.mkdir(parents=True, exist_ok=True)
     program.write_text(
         _SCRIPT.format(
+            python=sys.executable,
+            root=str(Path(__file__).parents[1]),
             printed=printed,
             exit_code=exit_code,
             compiles=compiles,

@@ -2,7 +2,6 @@
 
 import io
 import os
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -10,22 +9,16 @@ from pathlib import Path
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain import UserError, compiler, tflite_model
-from edgetpu_retrain.extractor import check_twin
+from edgetpu_retrain import UserError, compiler
+from edgetpu_retrain.tflite.model import Model
+from tests import models as look
 from tests import stand_ins
 
 
-@pytest.fixture(autouse=True)
-def python_of_the_stand_in(monkeypatch):
-    folder = Path(sys.executable).parent
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-
-
 @pytest.fixture
-def extractor(models: Path, tmp_path: Path) -> Path:
-    published = models / "mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"
+def extractor(made: Path, tmp_path: Path) -> Path:
     path = tmp_path / "extractor.tflite"
-    path.write_bytes(published.read_bytes())
+    path.write_bytes((made / "extractor.tflite").read_bytes())
     return path
 
 
@@ -50,7 +43,7 @@ def test_what_the_compiler_reports(extractor: Path, tmp_path: Path):
     for part in ("--show_operations", "--timeout_sec 99", "--min_runtime_version 13"):
         assert part in arguments
     assert (tmp_path / "out" / "x.txt").read_text().strip() == stand_ins.SUCCESS.strip()
-    assert tflite_model.compiled_packages((tmp_path / "out" / "x_edgetpu.tflite").read_bytes()) == 1
+    assert Model.load(tmp_path / "out" / "x_edgetpu.tflite").packages == 1
 
 
 def test_a_model_that_is_mapped_in_part_is_refused_unless_allowed(extractor: Path, tmp_path: Path):
@@ -112,12 +105,21 @@ def test_failures_say_what_to_do(extractor: Path, tmp_path: Path, printed, messa
     assert not (tmp_path / "out" / "x_edgetpu.tflite").exists()
 
 
+def test_a_file_that_is_written_damaged_is_refused(extractor: Path, tmp_path: Path):
+    program = stand_ins.edgetpu_compiler(tmp_path / "bin", compiles=False)
+    broken = program.read_text().replace("(content)", "(content[:999])")
+    program.write_text(broken)
+    with pytest.raises(UserError, match=r"^extractor_edgetpu\.tflite is a damaged"):
+        compile_with(extractor, program)
+    assert not (tmp_path / "out" / "x_edgetpu.tflite").exists()
+
+
 def test_what_claims_to_be_compiled_is_looked_into(extractor: Path, tmp_path: Path):
     program = stand_ins.edgetpu_compiler(tmp_path / "1", compiles=False)
     with pytest.raises(UserError, match="no operator with a DarwiNN package"):
         compile_with(extractor, program)
     program = stand_ins.edgetpu_compiler(tmp_path / "2", other_output=True)
-    with pytest.raises(UserError, match="other inputs or outputs"):
+    with pytest.raises(UserError, match="takes or gives something else"):
         compile_with(extractor, program)
     program = stand_ins.edgetpu_compiler(tmp_path / "3", on_cpu=True)
     with pytest.raises(UserError, match=r"in part: its operators are edgetpu-custom-op, RESHAPE"):
@@ -125,21 +127,15 @@ def test_what_claims_to_be_compiled_is_looked_into(extractor: Path, tmp_path: Pa
     compile_with(extractor, program, allow_cpu_operators=True)
 
 
-def test_a_file_said_to_be_compiled_is_named(extractor: Path):
-    content = extractor.read_bytes()
-    for bad, reason in ((b"text", "not a TFLite model"), (content[:9999], "damaged")):
-        with pytest.raises(UserError, match=rf"^x_edgetpu\.tflite: .*{reason}"):
-            check_twin(extractor, content, "x_edgetpu.tflite", bad)
-
-
 def test_a_version_that_is_too_new_is_seen_before_the_compiler_starts(
     extractor: Path, tmp_path: Path
 ):
-    model = tflite_model.read(extractor.read_bytes())
-    for code in model.operatorCodes:
-        if tflite_model.builtin_code(code) == schema.BuiltinOperator.CONV_2D:
-            code.version = 6
-    extractor.write_bytes(tflite_model.write(model))
+    def change(model: schema.ModelT) -> None:
+        for code in model.operatorCodes:
+            if code.builtinCode == schema.BuiltinOperator.CONV_2D:
+                code.version = 6
+
+    extractor.write_bytes(look.changed(extractor.read_bytes(), change))
     program = stand_ins.edgetpu_compiler(tmp_path / "bin")
     with pytest.raises(UserError, match=r"CONV_2D in version 6.*up to version 5"):
         compile_with(extractor, program)
@@ -159,6 +155,21 @@ def test_without_a_compiler_the_ways_out_are_named(
     assert "retrained_model.tflite" in str(error.value)
     with pytest.raises(UserError, match=r"none cannot be run: No such file.*compiler\.path"):
         compile_with(extractor, tmp_path / "none")
+
+
+def test_where_the_compiler_is(tmp_path: Path, monkeypatch):
+    """That of the configuration goes before one on PATH, that before one to be downloaded."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    source = {"sources": [{"url": "http://a", "md5": "0" * 32}]}
+    monkeypatch.setattr(compiler, "can_run_here", lambda: True)
+    assert compiler.find({"path": "~/x", **source}, "there") == f"{tmp_path}/x"
+    assert compiler.find(source, "there") == "there/usr/bin/edgetpu_compiler"
+    assert compiler.find({"sources": []}, "there") is None
+    monkeypatch.setattr(compiler, "can_run_here", lambda: False)
+    assert compiler.find(source, "there") is None
+    program = stand_ins.edgetpu_compiler(tmp_path)
+    assert compiler.find(source, "there") == str(program)
 
 
 def is_running(pid: int) -> bool:

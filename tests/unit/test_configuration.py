@@ -1,13 +1,7 @@
 import pytest
 
 from edgetpu_retrain import UserError
-from edgetpu_retrain.configuration import (
-    check_split,
-    find_backbone,
-    find_dataset,
-    parse_backbone,
-    values_from_text,
-)
+from edgetpu_retrain.configuration import check_split, find_dataset, values_from_text
 
 DATASETS = {
     "flowers": {"urls": ["https://example.org/f.tgz"], "sha256": "1" * 64},
@@ -35,7 +29,7 @@ def test_a_dataset_is_a_name_an_address_an_archive_or_a_folder(tmp_path, monkeyp
     ("wanted", "sha256", "message"),
     [
         ("flower", None, "Did you mean flowers.*names there are: flowers, sample"),
-        ("photos/none", None, "no folder or archive on disk"),
+        ("photos/none", None, "not a folder or archive on disk"),
         ("flowers", "0" * 64, "dataset_sha256 is for an archive of your own"),
         (".", "0" * 64, "is a folder"),
     ],
@@ -43,28 +37,6 @@ def test_a_dataset_is_a_name_an_address_an_archive_or_a_folder(tmp_path, monkeyp
 def test_a_wrong_dataset_is_explained(wanted, sha256, message):
     with pytest.raises(UserError, match=message):
         find_dataset(wanted, DATASETS, sha256)
-
-
-def test_a_wrong_backbone_is_explained():
-    with pytest.raises(UserError, match=r"Did you mean mobilenet.*names there are: mobilenet, x"):
-        find_backbone("mobilnet", {"mobilenet": {}, "x": {}})
-
-
-def test_a_compiled_file_is_added_to_a_backbone_of_the_catalogue():
-    catalogue = {"v2": {"tflite": "v2.tflite", "width": 1280}}
-    added = find_backbone({"name": "v2", "compiled": "x.tflite"}, catalogue)
-    assert added == {"name": "v2", "tflite": "v2.tflite", "width": 1280, "compiled": "x.tflite"}
-    own = {"name": "v2", "tflite": "mine.tflite"}
-    assert find_backbone(own, catalogue) == own
-
-
-def test_a_file_of_the_user_s_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "x.tflite").touch()
-    entry = {"name": "x", "input": "input", "mean": 128, "std": 128}
-    assert parse_backbone(entry | {"tflite": "~/x.tflite"}).tflite.path == f"{tmp_path}/x.tflite"
-    with pytest.raises(UserError, match=r"no file https://a/b.*give {url: \.\.\., sha256"):
-        parse_backbone(entry | {"tflite": "https://a/b"})
 
 
 def test_a_split_leaves_photos_for_training():

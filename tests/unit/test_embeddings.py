@@ -13,14 +13,16 @@ from edgetpu_retrain.interpreter import Interpreter
 
 
 @pytest.fixture(scope="module")
-def extractor(models: Path) -> Path:
-    return models / "mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"
+def extractor(made: Path) -> Path:
+    return made / "extractor.tflite"
 
 
 @pytest.fixture(scope="module")
-def flowers(photos: Path) -> dict[str, str]:
+def flowers(sample_photos: Path) -> dict[str, str]:
     """Eight photos by identity, in the order of identities."""
-    paths = [p for label in ("daisy", "roses") for p in sorted((photos / label).iterdir())[:4]]
+    paths = [
+        p for label in ("daisy", "rose") for p in sorted((sample_photos / label).iterdir())[:4]
+    ]
     return dict(sorted((files.sha256(path), str(path)) for path in paths))
 
 
@@ -32,7 +34,7 @@ def embedded(flowers, extractor: Path) -> Embeddings:
 def run(model: Path, image: Image.Image, method: Image.Resampling) -> np.ndarray:
     runtime = LiteRT(model_path=str(model))
     runtime.allocate_tensors()
-    pixels = np.asarray(image.resize((224, 224), method))
+    pixels = np.asarray(image.resize((96, 96), method))
     runtime.set_tensor(runtime.get_input_details()[0]["index"], pixels[np.newaxis])
     runtime.invoke()
     return runtime.get_tensor(runtime.get_output_details()[0]["index"]).ravel()
@@ -88,9 +90,9 @@ def enlarged(path: str, size: tuple[int, int], folder: Path, **options) -> Path:
 def test_a_large_jpeg_is_decoded_small_and_looks_the_same(flowers, extractor, tmp_path: Path):
     large = enlarged(next(iter(flowers.values())), (3000, 2000), tmp_path)
     content = large.read_bytes()
-    size = (224, 224)
+    size = (96, 96)
     small = photos.read_photo(content, preprocessing.decoded_at_least(size))
-    assert small.size == (750, 500)
+    assert small.size == (375, 250)
     with Image.open(large) as image:
         whole = np.asarray(image.resize(size, Image.Resampling.BILINEAR)).astype(int)
         expected = run(extractor, image, Image.Resampling.BILINEAR).astype(int)
@@ -123,11 +125,26 @@ def test_the_file_needs_no_pickle_and_is_the_same_each_time(embedded, tmp_path: 
     assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "2.npz").read_bytes()
     with np.load(tmp_path / "1.npz", allow_pickle=False) as arrays:
         assert arrays["embeddings"].dtype == np.uint8
-        assert arrays["embeddings"].shape == (8, 1024)
+        assert arrays["embeddings"].shape == (8, 256)
         assert arrays["scale"] == np.float32(embedded.scale)
+        # Neither classes nor splits: they stand in the manifest.
+        assert not {"labels", "splits", "classes"} & set(arrays.files)
     loaded = Embeddings.load(tmp_path / "1.npz")
-    assert np.array_equal(loaded.embeddings, embedded.embeddings)
-    assert loaded.photos.tolist() == embedded.photos.tolist()
+    for name in vars(embedded):
+        assert np.array_equal(getattr(loaded, name), getattr(embedded, name)), name
+
+
+def test_a_file_of_an_earlier_version_is_named(tmp_path: Path):
+    np.savez(tmp_path / "x.npz", embeddings=np.zeros((1, 2)))
+    with pytest.raises(UserError, match=r"x\.npz is damaged"):
+        Embeddings.load(tmp_path / "x.npz")
+
+
+def test_rows_are_found_by_identity(embedded, flowers):
+    wanted = [*flowers][::-1] + [*flowers][:2]
+    assert embedded.rows(wanted).tolist() == [7, 6, 5, 4, 3, 2, 1, 0, 0, 1]
+    with pytest.raises(UserError, match="2 photos are not embedded"):
+        embedded.rows(["0" * 64, "f" * 64, *flowers])
 
 
 def test_a_file_cut_short_is_named(embedded, tmp_path: Path):
@@ -139,11 +156,15 @@ def test_a_file_cut_short_is_named(embedded, tmp_path: Path):
             Embeddings.load(tmp_path / "1.npz")
 
 
-def test_a_shard_may_be_empty(extractor: Path, tmp_path: Path):
+def test_a_shard_may_be_empty(embedded, extractor: Path, tmp_path: Path):
     embed({}, extractor, "cpu").save(tmp_path / "empty.npz")
     loaded = Embeddings.load(tmp_path / "empty.npz")
-    assert loaded.embeddings.shape == (0, 1024)
+    assert loaded.embeddings.shape == (0, 256)
     assert loaded.reasons.dtype.kind == "U"
+    joined = Embeddings.concatenate([loaded, embedded])
+    assert np.array_equal(joined.embeddings, embedded.embeddings)
+    with pytest.raises(UserError, match="1 photos are not embedded"):
+        loaded.rows(["0" * 64])
 
 
 def part_of(flowers: dict[str, str], rows: slice) -> dict[str, str]:
@@ -163,17 +184,20 @@ def test_earlier_embeddings_are_taken_over(embedded, flowers, extractor: Path, m
     assert np.array_equal(again.embeddings, embedded.embeddings)
 
 
-def test_those_of_another_extractor_are_made_again(embedded, flowers, models: Path, caplog):
+def test_those_of_another_extractor_are_made_again(embedded, flowers, made: Path, caplog):
     caplog.set_level(logging.INFO)
-    other = models / "mobilenet_v2_1.0_224_quant.tflite"
+    other = made / "classifier.tflite"
     again = embed(part_of(flowers, slice(1)), other, "cpu", earlier=[embedded])
-    assert again.embeddings.shape == (1, 1001)
+    assert again.embeddings.shape == (1, 44)
     assert "embedded again: the extractor is another one" in caplog.text
 
 
 def test_those_of_another_preprocessing_are_made_again(embedded, flowers, extractor, caplog):
     caplog.set_level(logging.INFO)
-    embed(part_of(flowers, slice(1)), extractor, "cpu", "nearest", earlier=[embedded])
+    nearest = embed(part_of(flowers, slice(1)), extractor, "cpu", "nearest", earlier=[embedded])
+    assert not np.array_equal(nearest.embeddings, embedded.embeddings[:1])
+    with pytest.raises(UserError, match="different extractors"):
+        Embeddings.concatenate([nearest, embedded])
     assert "embedded again: the preprocessing was 'bilinear 2'" in caplog.text
 
 
@@ -183,8 +207,13 @@ def test_the_number_of_shards_makes_no_difference(embedded, flowers, extractor: 
         for rows in (slice(5, 8), slice(2), slice(2, 5))
     ]
     joined = Embeddings.concatenate(parts)
-    assert np.array_equal(joined.embeddings, embedded.embeddings)
-    assert joined.photos.tolist() == embedded.photos.tolist()
+    for name in vars(embedded):
+        assert np.array_equal(getattr(joined, name), getattr(embedded, name)), name
+
+
+def test_a_model_that_gives_floats_is_refused(flowers, made: Path):
+    with pytest.raises(UserError, match=r"float\.tflite gives float32 values"):
+        embed(part_of(flowers, slice(1)), made / "float.tflite", "cpu")
 
 
 def test_a_photo_that_cannot_be_decoded_is_listed(embedded, flowers, extractor, tmp_path: Path):
@@ -195,6 +224,8 @@ def test_a_photo_that_cannot_be_decoded_is_listed(embedded, flowers, extractor, 
     found = embed(shard, extractor, "cpu", num_threads=2)
     assert "cannot be decoded" in found.why_undecodable()[identity]
     assert np.array_equal(found.embeddings, embedded.embeddings)
+    # It is not tried again.
+    broken.unlink()
     again = embed(shard, extractor, "cpu", earlier=[found])
     assert again.why_undecodable() == found.why_undecodable()
 

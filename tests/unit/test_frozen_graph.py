@@ -1,16 +1,18 @@
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Interpreter as Runtime
-from ai_edge_litert.interpreter import OpResolverType
-from PIL import Image
 
-from edgetpu_retrain import UserError, extractor, frozen_graph, tflite_model
+from edgetpu_retrain import UserError, frozen_graph
+from edgetpu_retrain.tflite import truncate as tflite
+from edgetpu_retrain.tflite.model import Model
+from tests import models as look
+from tests.conftest import FROZEN_GRAPH as SAMPLE
+from tests.pictures import resized
 
-SAMPLE = Path(__file__).parents[2] / "sample/mobilenet_v1_0.25_96_quant_frozen.pb"
 POOL = "MobilenetV1/Logits/AvgPool_1a/AvgPool"
 
 
@@ -18,58 +20,51 @@ def truncate(graph: Path, output: Path, tensor: str = POOL) -> None:
     frozen_graph.truncate(graph, output, "input", tensor, 128, 128)
 
 
-@pytest.mark.parametrize("kernels", [OpResolverType.AUTO, OpResolverType.BUILTIN_REF])
-def test_the_published_extractor_bit_for_bit(models: Path, photos: Path, tmp_path: Path, kernels):
+def test_the_published_extractor_bit_for_bit(models: Path, photos: Path, tmp_path: Path):
     name = "mobilenet_v1_1.0_224_quant"
     truncate(models / f"{name}_frozen.pb", tmp_path / "cut.tflite")
+    published = models / f"{name}_embedding_extractor.tflite"
+    assert_same_outputs(
+        (tmp_path / "cut.tflite").read_bytes(), published.read_bytes(), photos.glob("*/*.jpg"), 224
+    )
+    found, expected = Model.load(tmp_path / "cut.tflite"), Model.load(published)
+    assert (found.inputs, found.outputs) == (expected.inputs, expected.outputs)
+
+
+def test_the_same_as_cutting_the_published_tflite(models: Path, photos: Path, tmp_path: Path):
+    for name, tensor, size in (
+        ("mobilenet_v2_1.0_224_quant", "MobilenetV2/Logits/AvgPool", 224),
+        ("mobilenet_v1_0.25_128_quant", POOL, 128),
+    ):
+        truncate(models / f"{name}_frozen.pb", tmp_path / "cut.tflite", tensor)
+        from_tflite = tflite.truncate(Model.load(models / f"{name}.tflite")).to_bytes()
+        cut = (tmp_path / "cut.tflite").read_bytes()
+        assert_same_outputs(cut, from_tflite, photos.glob("*/*.jpg"), size)
+
+
+def test_the_same_as_cutting_the_tflite(made: Path, sample_photos: Path, tmp_path: Path):
+    truncate(SAMPLE, tmp_path / "cut.tflite")
+    from_tflite = tflite.truncate(Model.load(made / "classifier.tflite")).to_bytes()
     cut = (tmp_path / "cut.tflite").read_bytes()
-    published = (models / f"{name}_embedding_extractor.tflite").read_bytes()
-    assert_same_outputs(cut, published, photos, kernels)
-    assert tflite_model.signatures(cut) == tflite_model.signatures(published)
+    assert_same_outputs(cut, from_tflite, sample_photos.glob("*/*.jpg"), 96)
 
 
-@pytest.mark.parametrize(
-    ("name", "tensor"),
-    [
-        ("mobilenet_v2_1.0_224_quant", "MobilenetV2/Logits/AvgPool"),
-        ("mobilenet_v1_0.25_128_quant", POOL),
-    ],
-)
-def test_the_same_as_cutting_the_tflite(models: Path, photos: Path, tmp_path: Path, name, tensor):
-    truncate(models / f"{name}_frozen.pb", tmp_path / "cut.tflite", tensor)
-    from_tflite = tflite_model.truncate((models / f"{name}.tflite").read_bytes())
-    cut = (tmp_path / "cut.tflite").read_bytes()
-    for kernels in (OpResolverType.AUTO, OpResolverType.BUILTIN_REF):
-        assert_same_outputs(cut, from_tflite, photos, kernels)
-
-
-def assert_same_outputs(one: bytes, other: bytes, photos: Path, kernels: OpResolverType) -> None:
-    models = [
-        Runtime(model_content=content, experimental_op_resolver_type=kernels)
-        for content in (one, other)
-    ]
-    for model in models:
-        model.allocate_tensors()
-    size = tuple(int(n) for n in models[0].get_input_details()[0]["shape"][1:3])
-    for path in sorted(photos.glob("*/*.jpg"))[::100]:
-        with Image.open(path) as photo:
-            pixels = np.asarray(photo.resize(size, Image.Resampling.NEAREST))[np.newaxis]
-        outputs = []
-        for model in models:
-            model.set_tensor(model.get_input_details()[0]["index"], pixels)
-            model.invoke()
-            outputs.append(model.get_tensor(model.get_output_details()[0]["index"]))
-        assert np.array_equal(*outputs)
+def assert_same_outputs(one: bytes, other: bytes, photos: Iterable[Path], size: int) -> None:
+    pictures = [resized(path, size) for path in sorted(photos)]
+    for kernels in look.KERNELS:
+        models = [look.runtime(content, kernels) for content in (one, other)]
+        for picture in pictures[:: len(pictures) // 10]:
+            assert np.array_equal(*(look.invoke(model, picture) for model in models))
 
 
 def test_the_sample_s_backbone(tmp_path: Path):
     assert SAMPLE.stat().st_size <= 2_000_000
     truncate(SAMPLE, tmp_path / "cut.tflite")
-    content = (tmp_path / "cut.tflite").read_bytes()
-    (image,), (embedding,) = tflite_model.signatures(content)
+    model = Model.load(tmp_path / "cut.tflite")
+    (image,), (embedding,) = model.inputs, model.outputs
     assert (image.shape, image.dtype) == ((1, 96, 96, 3), "uint8")
     assert (embedding.shape, embedding.dtype) == ((1, 1, 1, 256), "uint8")
-    assert set(tflite_model.operator_versions(content).values()) == {1}
+    assert {operator.version for operator in model.operators} == {1}
 
 
 def test_a_wrong_tensor_names_the_right_ones(tmp_path: Path):
@@ -97,13 +92,6 @@ def test_of_the_converter_s_trace_the_error_is_shown(tmp_path: Path):
         frozen_graph.truncate(SAMPLE, tmp_path / "cut.tflite", POOL, "input", 128, 128)
     assert len(str(error.value).splitlines()) < 8
     assert "qtype" not in str(error.value)
-
-
-def test_a_feature_map_is_no_embedding(tmp_path: Path):
-    tensor = "MobilenetV1/MobilenetV1/Conv2d_13_pointwise/act_quant/FakeQuantWithMinMaxVars"
-    with pytest.raises(UserError, match=r"gives the shape \[1, 3, 3, 256\]; an embedding is a vec"):
-        extractor.truncate_graph(SAMPLE, tmp_path / "cut.tflite", "input", tensor, 128, 128, 256)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_float_graph_is_refused(tmp_path: Path):

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain.photos import PhotoError, find_photos, read_photo
+from edgetpu_retrain.photos import PhotoError, advice, find_photos, read_photo, reason_against
 
 RED, GREEN, BLUE = (254, 0, 0), (0, 128, 1), (0, 0, 254)
 
@@ -137,5 +138,41 @@ def test_what_counts_as_a_photo(tmp_path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     (tmp_path / "loop").symlink_to(tmp_path)
-    found = [path.relative_to(tmp_path).as_posix() for path in find_photos(tmp_path)]
+    found = [Path(path).relative_to(tmp_path).as_posix() for path, _ in find_photos(tmp_path)]
     assert sorted(found) == ["a.jpg", "deep/er/b.JPEG", "fake.jpg", "no suffix", "phone.heic"]
+
+
+def test_a_file_is_given_with_its_size_and_time(tmp_path: Path):
+    (tmp_path / "a.jpg").write_bytes(noise_jpeg())
+    ((path, status),) = find_photos(tmp_path)
+    assert (path, status) == (str(tmp_path / "a.jpg"), (tmp_path / "a.jpg").stat())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"])
+def test_every_format_is_known_by_its_first_bytes(tmp_path: Path, kind):
+    path = tmp_path / "photo"
+    path.write_bytes(encode(half_and_half(), kind))
+    assert reason_against(str(path), path.stat()) == ""
+
+
+def test_what_cannot_be_a_photo_is_known_without_decoding_it(tmp_path: Path):
+    for content, reason in (
+        (b"", "the file is empty"),
+        (b"a note", "not an image of a supported format"),
+        (b"\0\0\0\x18ftypheic", "not an image of a supported format"),
+        # What is damaged behind its first bytes is found when it is decoded.
+        (noise_jpeg()[:100], ""),
+    ):
+        path = tmp_path / "photo.jpg"
+        path.write_bytes(content)
+        assert reason_against(str(path), path.stat()) == reason
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert reason_against(str(tmp_path / "pipe.jpg"), (tmp_path / "pipe.jpg").stat()) == (
+        "not a regular file"
+    )
+
+
+def test_what_can_be_done_about_a_photo_is_said():
+    assert advice("a/b.HEIC", "no") == "no (HEIC: export it as JPEG)"
+    assert advice(Path("b.nef"), "no") == "no (camera raw file: export it as JPEG)"
+    assert advice("b.jpg", "no") == "no"

@@ -1,0 +1,177 @@
+"""The kinds of backbone: their keys, and the extractors that are made of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgetpu_retrain import UserError, backbones
+from edgetpu_retrain.tflite.model import Model
+from edgetpu_retrain.tflite.truncate import truncate
+from tests import models as look
+from tests import stand_ins
+from tests.conftest import FROZEN_GRAPH
+from tests.pictures import resized
+
+FILE = object()
+POOL = "MobilenetV1/Logits/AvgPool_1a/AvgPool"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    (tmp_path / "x.tflite").touch()
+    return str(tmp_path / "x.tflite")
+
+
+def test_a_wrong_backbone_is_explained():
+    with pytest.raises(UserError, match=r"Did you mean mobilenet.*names there are: mobilenet, x"):
+        backbones.find("mobilnet", {"mobilenet": {}, "x": {}})
+
+
+def test_a_compiled_file_is_added_to_a_backbone_of_the_catalogue():
+    catalogue = {"v2": {"tflite": "v2.tflite", "width": 1280, "licence": "x", "parameters": 3.5}}
+    added = backbones.find({"name": "v2", "compiled": "x.tflite"}, catalogue)
+    assert added == {"name": "v2", "tflite": "v2.tflite", "width": 1280, "compiled": "x.tflite"}
+    own = {"name": "v2", "tflite": "mine.tflite"}
+    assert backbones.find(own, catalogue) == own
+    assert backbones.find("v2", catalogue) == {"name": "v2", "tflite": "v2.tflite", "width": 1280}
+
+
+def test_a_file_of_the_user_s_home(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.tflite").touch()
+    found = backbones.parse({"name": "x", "tflite": "~/x.tflite"})
+    assert found.source.path == f"{tmp_path}/x.tflite"
+    with pytest.raises(UserError, match=r"no file https://a/b.*give {url: \.\.\., sha256"):
+        backbones.parse({"name": "x", "tflite": "https://a/b"})
+
+
+def test_each_kind_says_what_it_is_made_with(path: str):
+    url = {"url": ["https://a/b", "https://c/d"], "sha256": "0" * 64, "member": "x.pb"}
+    graph = backbones.parse({"name": "x", "frozen_graph": url, "tensor": "Pool"})
+    assert isinstance(graph, backbones.FrozenGraph)
+    assert graph.source.urls == ("https://a/b", "https://c/d")
+    assert graph.ENVIRONMENT == "tensorflow"
+    assert graph.settings() == {
+        "width": None, "mean": 128, "std": 128, "tensor": "Pool", "input": "input",
+    }  # fmt: skip
+    # What was downloaded as an archive is verified there.
+    assert graph.source.checksum() == {}
+    classifier = backbones.parse({"name": "x", "tflite": path, "mean": "127", "std": 128})
+    assert isinstance(classifier, backbones.Classifier)
+    # Cutting a .tflite does not need TensorFlow's environment.
+    assert classifier.ENVIRONMENT == "retrain"
+    assert classifier.settings() == {"width": None, "mean": 127, "std": 128, "tensor": None}
+    extractor = backbones.parse({"name": "x", "extractor": path, "compiled": path, "width": 1024})
+    assert extractor.settings() == {"width": 1024, "mean": None, "std": None}
+    assert extractor.compiled.path == path
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({}, r".*give one of extractor, tflite, frozen_graph.*given is none"),
+        ({"tflite": FILE, "extractor": FILE}, ".*given is extractor and tflite"),
+        ({"extractor": FILE, "tensor": "x"}, r".*of kind extractor\): there is no key 'tensor'"),
+        ({"extractor": FILE, "input": "x"}, ".*there is no key 'input'"),
+        ({"tflite": FILE, "input": "x"}, r".*of kind tflite\): there is no key 'input'"),
+        ({"tflite": FILE, "mean": 127}, ".*mean and std go together"),
+        ({"extractor": FILE, "std": 127}, ".*mean and std go together"),
+        ({"tflite": FILE, "mean": 127, "std": 0}, ".*std is 0; expected a number above 0"),
+        ({"tflite": FILE, "tensr": "x"}, ".*no key 'tensr'. Did you mean tensor"),
+        ({"tflite": FILE, "width": 0}, ".*width is 0; expected a whole number from 1"),
+        ({"frozen_graph": FILE}, ".*tensor is missing"),
+        ({"tflite": {"sha256": "0" * 64}}, ".*url is missing"),
+        ({"tflite": {"url": "ftp://a"}}, r".*tflite.url is 'ftp://a'; expected an http"),
+        ({"tflite": "none"}, r"\.tflite: there is no file none"),
+        ({"tflite": FILE, "compiled": "none"}, r"\.compiled: there is no file none"),
+        ({"tflite": FILE, "name": "a b"}, ".*name is 'a b'; expected letters"),
+    ],
+)
+def test_a_wrong_entry_is_explained(path: str, entry, message):
+    given = {key: path if value is FILE else value for key, value in entry.items()}
+    with pytest.raises(UserError, match=rf"^config: backbone{message}"):
+        backbones.parse({"name": "x"} | given)
+
+
+def test_a_classifier_is_cut(made: Path, tmp_path: Path):
+    output = tmp_path / "cut.tflite"
+    backbones.Classifier.make_extractor(
+        made / "classifier.tflite", output, width=256, mean=None, std=None, tensor=None
+    )
+    assert output.read_bytes() == truncate(Model.load(made / "classifier.tflite")).to_bytes()
+
+
+def test_another_width_than_expected_leaves_nothing(made: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="256 wide; the backbone's entry says 1024"):
+        backbones.Classifier.make_extractor(
+            made / "classifier.tflite", tmp_path / "x", width=1024, mean=None, std=None, tensor=None
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_extractor_gets_a_quantize_where_it_needs_one(made: Path, tmp_path: Path):
+    for name, operators in (("extractor", 0), ("scaled", 1)):
+        backbones.Extractor.make_extractor(
+            made / f"{name}.tflite", tmp_path / name, width=256, mean=128, std=128
+        )
+        before, after = (
+            Model.load(p).operators for p in (made / f"{name}.tflite", tmp_path / name)
+        )
+        assert [op.name for op in after] == ["QUANTIZE"] * operators + [op.name for op in before]
+
+
+def test_a_compiled_extractor_gets_the_same_quantize(made: Path, tmp_path: Path):
+    cpu, compiled = tmp_path / "extractor.tflite", tmp_path / "extractor_edgetpu.tflite"
+    backbones.Extractor.make_extractor(made / "scaled.tflite", cpu, width=256, mean=127, std=128)
+    backbones.take_compiled(
+        made / "scaled_edgetpu.tflite", cpu, compiled, mean=127, std=128, allow_cpu_operators=False
+    )
+    models = [Model.load(path) for path in (cpu, compiled)]
+    assert [op.name for op in models[1].operators] == ["QUANTIZE", "edgetpu-custom-op"]
+    assert models[0].inputs == models[1].inputs
+    first = [model.tensor(model.operators[0].outputs[0]) for model in models]
+    assert first[0] == first[1]
+
+
+def test_a_compiled_extractor_of_another_network_is_refused(made: Path, tmp_path: Path):
+    for compiled, message in (
+        (made / "extractor.tflite", "is not compiled for the Edge TPU"),
+        (made / "scaled_edgetpu.tflite", r"takes or gives something else(.|\n)*scale|quantization"),
+        (made / "none.tflite", "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=message):
+            backbones.take_compiled(
+                compiled, made / "extractor.tflite", tmp_path / "x", None, None, False
+            )
+        assert not (tmp_path / "x").exists()
+    part = tmp_path / "part.tflite"
+    part.write_bytes(stand_ins.compiled((made / "extractor.tflite").read_bytes(), on_cpu=True))
+    arguments = (part, made / "extractor.tflite", tmp_path / "x", None, None)
+    with pytest.raises(UserError, match="compiled only in part"):
+        backbones.take_compiled(*arguments, False)
+    backbones.take_compiled(*arguments, True)
+
+
+def test_a_frozen_graph_is_cut(made: Path, tmp_path: Path, sample_photos: Path):
+    output = tmp_path / "cut.tflite"
+    backbones.FrozenGraph.make_extractor(
+        FROZEN_GRAPH, output, width=256, mean=128, std=128, tensor=POOL, input="input"
+    )
+    found = Model.load(output)
+    assert (found.inputs, found.outputs) == (
+        (made_model := Model.load(made / "extractor.tflite")).inputs, made_model.outputs
+    )  # fmt: skip
+    runtimes = [look.runtime(p.read_bytes()) for p in (output, made / "extractor.tflite")]
+    for path in sorted(sample_photos.glob("*/*.jpg"))[::60]:
+        one, other = (look.invoke(runtime, resized(path, 96)) for runtime in runtimes)
+        assert np.array_equal(one, other)
+
+
+def test_a_feature_map_is_not_an_embedding(tmp_path: Path):
+    tensor = "MobilenetV1/MobilenetV1/Conv2d_13_pointwise/act_quant/FakeQuantWithMinMaxVars"
+    with pytest.raises(UserError, match=r"gives the shape \[1, 3, 3, 256\]; an embedding is a vec"):
+        backbones.FrozenGraph.make_extractor(
+            FROZEN_GRAPH, tmp_path / "x", 256, 128, 128, tensor=tensor, input="input"
+        )
+    assert list(tmp_path.iterdir()) == []

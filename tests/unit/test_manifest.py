@@ -1,0 +1,169 @@
+"""Splits, shards, and the tables that they stand in."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgetpu_retrain import UserError, manifest
+from edgetpu_retrain.manifest import Photo, Skipped
+
+
+def identities(count: int, seed: int = 0) -> list[str]:
+    random = np.random.default_rng(seed)
+    return [random.bytes(32).hex() for _ in range(count)]
+
+
+def listed(count: int, label: str = "a", seed: int = 0) -> list[tuple[str, str]]:
+    return [(sha256, label) for sha256 in identities(count, seed)]
+
+
+def test_adding_photos_moves_no_other():
+    first = listed(40, "a", 1) + listed(40, "b", 2)
+    before = manifest.assign_splits(first, 0.1, 0.1)
+    more = first + listed(20, "a", 3) + listed(5, "b", 4)
+    after = manifest.assign_splits(more, 0.1, 0.1)
+    assert len(after) == 105
+    assert {sha256: after[sha256] for sha256 in before} == before
+    # Nor does their order.
+    assert manifest.assign_splits(more[::-1], 0.1, 0.1) == after
+
+
+def test_splits_have_about_the_configured_sizes():
+    counts = Counter(manifest.assign_splits(listed(1000), 0.2, 0.3).values())
+    # Four standard deviations of a binomial distribution.
+    assert abs(counts["validation"] - 200) < 4 * np.sqrt(1000 * 0.2 * 0.8)
+    assert abs(counts["test"] - 300) < 4 * np.sqrt(1000 * 0.3 * 0.7)
+
+
+@pytest.mark.parametrize("count", [10, 11, 13, 20])
+def test_a_class_of_ten_has_a_photo_in_every_split(count):
+    for seed in range(50):
+        splits = manifest.assign_splits(listed(count, seed=seed), 0.1, 0.1)
+        assert set(splits.values()) == set(manifest.SPLITS)
+        assert Counter(splits.values())["train"] >= count / 3
+
+
+def test_a_smaller_class_keeps_what_falls_to_it():
+    found = [
+        set(manifest.assign_splits(listed(9, seed=seed), 0.1, 0.1).values()) for seed in range(50)
+    ]
+    assert any("test" not in splits for splits in found)
+
+
+def test_a_split_that_is_switched_off_stays_empty():
+    splits = manifest.assign_splits(listed(30), validation=0.0, test=0.2)
+    assert set(splits.values()) == {"train", "test"}
+
+
+def test_copies_in_two_classes_are_in_one_split():
+    """The splits are by identity, so a photo's copies cannot be on two sides."""
+    same = identities(12)
+    splits = manifest.assign_splits([(s, c) for s in same for c in ("a", "b")], 0.1, 0.1)
+    assert splits.keys() == set(same)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 12])
+def test_shards_are_about_equal_and_independent_of_the_split(count):
+    found = identities(2400)
+    splits = manifest.assign_splits([(sha256, "a") for sha256 in found], 0.1, 0.1)
+    shards = Counter(manifest.shard_of(sha256, count) for sha256 in found)
+    assert sorted(shards) == list(range(count))
+    expected = 2400 / count
+    assert all(abs(n - expected) < 4.5 * np.sqrt(expected) for n in shards.values())
+    tested = Counter(manifest.shard_of(s, count) for s in found if splits[s] == "test")
+    assert all(tested[i] for i in range(count))
+
+
+@pytest.mark.parametrize(("before", "after"), [(8, 4), (4, 12), (8, 12), (1, 5), (3, 3)])
+def test_the_shards_that_may_share_photos_are_found(before, after):
+    """After a change of the number of shards, in these and no others lie a new one's photos."""
+    old, new = manifest.shard_names(before), manifest.shard_names(after)
+    sources = {name: set() for name in new}
+    for sha256 in identities(5000):
+        sources[new[manifest.shard_of(sha256, after)]].add(old[manifest.shard_of(sha256, before)])
+    for name in new:
+        assert set(manifest.overlapping(name, old)) == sources[name]
+
+
+NAMES = ["with space.png", "ümläut ß.png", "tab\tand\nnewline.png", '"quoted", comma.png', "a\rb"]
+
+
+def test_tables_keep_any_file_name(tmp_path: Path):
+    paths = [*NAMES, os.fsdecode(b"not utf-8 \xff.png")]
+    photos = [
+        Photo(path, "ö b", "train", sha256)
+        for path, sha256 in zip(paths, identities(len(paths)), strict=True)
+    ]
+    manifest.write(photos, tmp_path / "manifest.tsv")
+    assert manifest.read(tmp_path / "manifest.tsv") == photos
+    skipped = [Skipped(path, 'the "reason"\tof it') for path in paths]
+    manifest.write_skipped(skipped, tmp_path / "skipped.tsv")
+    assert manifest.read_skipped(tmp_path / "skipped.tsv") == sorted(skipped)
+    known = {path: (i, 10**18 + i, "0" * 64) for i, path in enumerate(paths)}
+    manifest.write_identities(known, tmp_path / "identities.tsv")
+    assert manifest.read_identities(tmp_path / "identities.tsv") == known
+    shards = [tmp_path / f"{name}.tsv" for name in manifest.shard_names(3)]
+    manifest.write_shards(photos, shards)
+    found = {}
+    for path in shards:
+        found |= manifest.read_shard(path)
+    assert found == {photo.sha256: photo.path for photo in photos}
+
+
+def test_the_header_of_the_manifest(tmp_path: Path):
+    manifest.write([Photo("p", "c", "test", "0")], tmp_path / "m.tsv")
+    assert (tmp_path / "m.tsv").read_text() == "path\tclass\tsplit\tsha256\np\tc\ttest\t0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("", 0), ("path\tlabel\n", 1), ("path\tclass\tsplit\tsha256\nx\n", 2)]
+)
+def test_a_damaged_manifest_is_named(tmp_path: Path, text, line):
+    (tmp_path / "m.tsv").write_text(text)
+    with pytest.raises(UserError, match=rf"m\.tsv, line {line}: expected the columns path, class"):
+        manifest.read(tmp_path / "m.tsv")
+
+
+def times(paths: list[Path]) -> list[int]:
+    return [path.stat().st_mtime_ns for path in paths]
+
+
+def test_only_shards_whose_photos_change_look_newer(tmp_path: Path):
+    photos = [Photo(f"{s}.png", "a", "train", s) for s in identities(40)]
+    shards = [tmp_path / f"{name}.tsv" for name in manifest.shard_names(8)]
+    manifest.write_shards(photos, shards)
+    for path in shards:
+        os.utime(path, ns=(10**18, 10**18))
+    before = times(shards)
+    # Sorted into another class, moved: the photos are the same.
+    manifest.write_shards([Photo(f"b/{p.path}", "b", "test", p.sha256) for p in photos], shards)
+    assert times(shards) == before
+    assert set(manifest.read_shard(shards[0]).values()) <= {f"b/{p.path}" for p in photos}
+    (new,) = identities(1, seed=9)
+    manifest.write_shards([*photos, Photo("new", "a", "train", new)], shards)
+    changed = [path for path, a, b in zip(shards, times(shards), before, strict=True) if a != b]
+    assert changed == [shards[manifest.shard_of(new, 8)]]
+
+
+def test_a_table_that_stays_is_not_touched(tmp_path: Path):
+    path = tmp_path / "manifest.tsv"
+    photos = [Photo("p", "c", "test", "0")]
+    manifest.write(photos, path)
+    os.utime(path, ns=(10**18, 10**18))
+    manifest.write(photos, path)
+    assert path.stat().st_mtime_ns == 10**18
+    manifest.write([], path)
+    assert path.stat().st_mtime_ns != 10**18
+
+
+def test_shards_of_another_number_are_removed(tmp_path: Path):
+    for count in (4, 8):
+        for name in manifest.shard_names(count):
+            (tmp_path / f"{name}.npz").touch()
+    (tmp_path / "0000-of-0004.tsv").touch()
+    kept = [tmp_path / f"{name}.npz" for name in manifest.shard_names(8)]
+    manifest.remove_other_shards(kept)
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, tmp_path / "0000-of-0004.tsv"])
