@@ -14,6 +14,8 @@ _KINDS = {
     "retrained_model_edgetpu.tflite": "the classifier for the Edge TPU",
     "retrained_model.tflite": "the classifier for the CPU",
     "label_map.txt": "its classes",
+    "bundle": "the folder for a device, with README.md",
+    "bundle.zip": "the same, packed",
 }
 
 
@@ -46,7 +48,10 @@ def summary(
 
 def _file(path: str | Path) -> str:
     path = Path(path)
-    kind = _KINDS.get(path.name)
+    kind = "the folder for Frigate, with config.yml" if path.parent.name == "frigate" else None
+    kind = _KINDS.get(path.name, kind)
+    if path.is_dir():
+        return f"{path}/ ({kind})"
     return f"{path} ({f'{kind}, ' if kind else ''}{path.stat().st_size:,} bytes)"
 
 

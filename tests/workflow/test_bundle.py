@@ -17,6 +17,7 @@ def test_the_sample_on_a_device(project: Path):
     done = run_snakemake(project, "--config", *SAMPLE, "--", "bundle")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "No model for the Edge TPU is in it" in done.stderr
+    assert "bundle/ (the folder for a device, with README.md)" in done.stdout
     assert not (project / "bundle/model_edgetpu.tflite").exists()
     assert (project / "bundle.zip").is_file()
     command = [sys.executable, "classify.py"]

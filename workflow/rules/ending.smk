@@ -13,7 +13,8 @@ def print_summary():
     if ENDING["printed"] or all(job.rule.name != "evaluate" for job in jobs):
         return
     ENDING["printed"] = True
-    delivering = (job for job in jobs if job.rule.name.startswith("deliver"))
+    last = ("deliver", "deliver_edgetpu", "bundle", "frigate")
+    delivering = (job for job in jobs if job.rule.name in last)
     delivered = sorted({str(path) for job in delivering for path in job.output})
     evaluated = rules.evaluate.output
     skipped = rules.collect_skipped.output.skipped
