@@ -16,6 +16,7 @@ with job.run(snakemake.log[0]):
         # An archive often holds one folder with the classes in it.
         descend=bool(snakemake.input.photos),
         corrected_by=snakemake.params.corrections,
+        listed_in=snakemake.params.listed_in,
     )
     shards = sorted(output.shards)
     manifest.write(found.photos, output.manifest)
@@ -25,4 +26,6 @@ with job.run(snakemake.log[0]):
     corrections.write_applied(found.corrected, output.corrections)
     manifest.write_identities(found.identities, identities)
     manifest.remove_other_shards(shards)
-    logging.info(index.summary(found))
+    # The table, of a thousand classes perhaps, goes to the log.
+    logging.getLogger(index.__name__).debug(index.summary(found))
+    logging.info(index.totals(found))

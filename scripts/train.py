@@ -7,11 +7,14 @@ from edgetpu_retrain.head import write_label_map
 with job.run(snakemake.log[0]):
     embeddings = Embeddings.concatenate([Embeddings.load(p) for p in snakemake.input.embeddings])
     photos = manifest.read(snakemake.input.manifest)
-    skipped = manifest.read_skipped(snakemake.input.skipped)
+    listed_in = snakemake.input.skipped
+    skipped = manifest.read_skipped(listed_in)
     undecodable = embeddings.why_undecodable()
     usable = [photo for photo in photos if photo.sha256 not in undecodable]
-    index.check_skipped(skipped, len(usable) + len(skipped), snakemake.params.max_skipped)
-    index.check_classes(sorted({photo.label for photo in photos}), usable, len(skipped))
+    total = len(usable) + sum(photo.reason != index.IN_NO_CLASS for photo in skipped)
+    index.check_skipped(skipped, total, snakemake.params.max_skipped, listed_in)
+    labels = sorted({photo.label for photo in photos})
+    index.check_classes(labels, usable, len(photos) - len(usable), listed_in)
     head = training.train(
         training.LabelledEmbeddings.join(embeddings, photos),
         **snakemake.params.recipe,
