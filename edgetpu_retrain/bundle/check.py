@@ -25,8 +25,13 @@ SYSTEM = Path("/")
 USB_IDS = {("1a6e", "089a"), ("18d1", "9302")}
 PCI_ID = ("0x1ac1", "0x089a")
 BUILDS = "https://github.com/feranick/libedgetpu/releases"
-RULES = ("etc/udev/rules.d", "lib/udev/rules.d", "usr/lib/udev/rules.d")
-UDEV_RULE = 'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{}", GROUP="plugdev", MODE="0660"'
+RULE_FOLDERS = ("etc/udev/rules.d", "lib/udev/rules.d", "usr/lib/udev/rules.d")
+# What gives a group its devices; the word by which such a rule is known comes first.
+USB_RULE = 'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{}", GROUP="plugdev", MODE="0660"'
+RULES = {
+    "plugdev": ("1a6e", [USB_RULE.format("1a6e"), USB_RULE.format("18d1")]),
+    "apex": ("apex", ['SUBSYSTEM=="apex", GROUP="apex", MODE="0660"']),
+}
 PARTS = ("model.tflite", "check.png", "check.json")
 TIMEOUT = 120
 RUNS = 10
@@ -256,21 +261,21 @@ def _check_node(report: Report, node: Path, group: str) -> None:
             f"{node} is not there. In a container, pass it on: docker run --device /dev/bus/usb"
         )
     elif not os.access(node, os.R_OK | os.W_OK):
-        text = f"You may not use {node}. Type, then log in again and plug it in again:\n"
-        text += f"sudo usermod -aG {group} $USER"
-        if group == "plugdev" and not _has_rule():
-            for vendor, _ in sorted(USB_IDS):
-                rule = UDEV_RULE.format(vendor)
-                text += f"\necho '{rule}' | sudo tee -a /etc/udev/rules.d/99-edgetpu.rules"
-            text += "\nsudo udevadm control --reload-rules"
-        report.fail(text)
+        commands = [f"sudo usermod -aG {group} $USER"]
+        word, rules = RULES[group]
+        if not _has_rule(word):
+            commands = [f"sudo groupadd -f {group}", *commands]
+            to = f"| sudo tee -a /etc/udev/rules.d/99-{group}-edgetpu.rules"
+            commands += [f"echo '{rule}' {to}" for rule in rules]
+        lines = "\n".join(commands)
+        report.fail(f"You may not use {node}. Type, then restart the machine:\n{lines}")
     for process in _holders(node):
         report.fail(f"{process} has {node} open: only one process can use it at a time. End it.")
 
 
-def _has_rule() -> bool:
-    files = (file for folder in RULES for file in (SYSTEM / folder).glob("*.rules"))
-    return any("1a6e" in file.read_text(errors="replace") for file in files)
+def _has_rule(word: str) -> bool:
+    files = (file for folder in RULE_FOLDERS for file in (SYSTEM / folder).glob("*.rules"))
+    return any(word in file.read_text(errors="replace") for file in files)
 
 
 def _holders(node: Path) -> list[str]:

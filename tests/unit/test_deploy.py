@@ -440,6 +440,16 @@ def test_a_device_that_one_may_not_use(check: ModuleType, tmp_path: Path, capsys
     assert "idVendor" not in findings(check, capsys)
 
 
+def test_a_pcie_device_that_one_may_not_use(check: ModuleType, tmp_path: Path, capsys, monkeypatch):
+    node = tmp_path / "dev/apex_0"
+    node.parent.mkdir()
+    node.touch()
+    monkeypatch.setattr(check.os, "access", lambda path, mode: Path(path) != node)
+    printed = findings(check, capsys)
+    assert "sudo groupadd -f apex\n  sudo usermod -aG apex $USER" in printed
+    assert 'SUBSYSTEM=="apex", GROUP="apex"' in printed
+
+
 def test_a_device_that_another_process_has(check: ModuleType, tmp_path: Path, capsys):
     node = plug_in_usb(tmp_path)
     process = tmp_path / "proc/4711"
