@@ -6,11 +6,12 @@ INSTALLED := $(VENV)/.installed
 DEMO := results/sample/sample
 RUNTIME_VENV := .venv-tflite-runtime
 
-.PHONY: demo backbones test lint format test-tflite-runtime benchmark lock clean
+.PHONY: demo backbones test lint dry-runs format test-tflite-runtime benchmark lock clean
 .DEFAULT_GOAL := demo
 
 # The whole workflow on the sample; the CPU model, since its compiler cannot be assumed.
 demo: $(INSTALLED)
+	@echo "Running the workflow on the sample (about a minute, the first time) ..."
 	@PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --quiet host reason \
 		--config dataset=sample backbone=sample device=cpu \
 		-- $(DEMO)/evaluation.json
@@ -28,6 +29,14 @@ lint: $(INSTALLED)
 	$(BIN)/snakefmt --check Snakefile workflow
 	PATH="$(abspath $(BIN)):$$PATH" snakemake --lint
 
+# What would be done for every backbone in the catalogue.
+dry-runs: $(INSTALLED)
+	@for name in `sed -n 's/^\([a-z][^ ]*\):$$/\1/p' workflow/backbones.yaml`; do \
+		echo "$$name"; \
+		PATH="$(abspath $(BIN)):$$PATH" snakemake --cores 1 --dry-run --quiet all \
+			--config backbone=$$name device=cpu -- retrained_model_edgetpu.tflite || exit 1; \
+	done
+
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -41,12 +50,14 @@ test-tflite-runtime: $(RUNTIME_VENV)/.installed
 benchmark: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/embed_photos.py $(BENCHMARK)
 
-# Pins every package in requirements.txt anew, within the bounds of pyproject.toml.
+# Pins every package in requirements.txt anew, within the bounds of pyproject.toml, and makes the
+# environments of the rules from that.
 lock: $(INSTALLED)
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
-		--extra dev --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+		--all-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		--upgrade pyproject.toml --output-file requirements.txt
+	$(BIN)/python workflow/envs/generate.py
 
 clean:
 	rm -rf .snakemake logs resources results retrained_model*.tflite label_map.txt bundle bundle.zip frigate
@@ -56,9 +67,11 @@ $(INSTALLED): requirements.txt pyproject.toml
 		echo "Python 3.11, 3.12 or 3.13 is needed (TensorFlow has no other builds), but"; \
 		echo "$(PYTHON) is `$(PYTHON) --version`. Name another one: make PYTHON=python3.12 demo"; \
 		exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@echo "Making $(VENV) with `$(PYTHON) --version` (some seconds) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@echo "Installing `grep -c == requirements.txt` packages (1.8 GB; some minutes, once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 $(RUNTIME_VENV)/.installed: Makefile
