@@ -69,7 +69,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 		exit 1; }
 	@echo "Making $(VENV) with `$(PYTHON) --version` (some seconds) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@echo "Installing `grep -c == requirements.txt` packages (1.8 GB; some minutes, once) ..."
+	@echo "Installing `grep -c == requirements.txt` packages (2 GB; about 3 minutes, once) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
