@@ -77,6 +77,6 @@ $(INSTALLED): requirements.txt pyproject.toml
 $(RUNTIME_VENV)/.installed: Makefile
 	python3.11 -m venv $(RUNTIME_VENV)
 	$(RUNTIME_VENV)/bin/pip install --quiet --disable-pip-version-check \
-		"tflite-runtime==2.14.0" "numpy<2" "pillow>=11" pytest threadpoolctl tqdm
+		"tflite-runtime==2.14.0" "numpy<2" "pillow>=11" pillow-heif pytest threadpoolctl tqdm
 	$(RUNTIME_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

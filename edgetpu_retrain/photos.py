@@ -12,21 +12,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from PIL import Image, ImageOps
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+FORMATS = ("JPEG", "HEIF", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 120_000_000
 # What Pillow gives its decoders to decide by.
 _START_BYTES = 16
 
-# Pillow registers some of these formats only now.
+# Pillow registers some of these formats only now, and HEIF (iPhones' HEIC) not by itself.
 Image.init()
+pillow_heif.register_heif_opener()
 
 _NOT_PHOTOS = {"thumbs.db", "desktop.ini"}
 _RAW_SUFFIXES = {".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf"}
-_APPLE_SUFFIXES = {".heic", ".heif"}
+_HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 
 
 class PhotoError(Exception):
@@ -62,7 +64,8 @@ def read_photo(content: bytes, at_least: int | None = None) -> Image.Image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise PhotoError(f"absurdly large ({width} x {height} pixels)")
-            if at_least is not None:
+            # A HEIF's draft would be its thumbnail.
+            if at_least is not None and image.format == "JPEG":
                 image.draft("RGB", (at_least, at_least))
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
@@ -159,7 +162,7 @@ def is_visible(name: str) -> bool:
 def _is_image_suffix(suffix: str) -> bool:
     kind, _ = mimetypes.guess_type(f"photo{suffix}")
     is_image = kind is not None and kind.startswith("image/") and suffix != ".svg"
-    return is_image or suffix in _RAW_SUFFIXES | _APPLE_SUFFIXES
+    return is_image or suffix in _RAW_SUFFIXES | _HEIF_SUFFIXES
 
 
 def _opens(path: str) -> bool:
@@ -192,7 +195,7 @@ def reason_against(path: str, status: os.stat_result) -> str:
 def advice(path: str | Path, reason: str) -> str:
     """Adds to the reason for leaving out a photo what can be done about it, where that is known."""
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in _APPLE_SUFFIXES:
+    if suffix in _HEIF_SUFFIXES:
         return f"{reason} (HEIC: export it as JPEG)"
     if suffix in _RAW_SUFFIXES:
         return f"{reason} (camera raw file: export it as JPEG)"
