@@ -35,17 +35,17 @@ from edgetpu_retrain.tflite.model import Model
 from tests import stand_ins
 
 ROOT = Path(__file__).parents[2]
-EXTRACTOR = "mobilenet_v1_1.0_224_quant_embedding_extractor"
-CLASSES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
-LEARNED = 12
+LEARNED = 15
 
 
 @dataclass(frozen=True)
-class Made:
-    """A classifier of real flowers, as the rules before `bundle` and `frigate` leave it."""
+class Classifier:
+    """A trained classifier, as the rules before `bundle` and `frigate` leave it."""
 
     folder: Path
     extractor: Path
+    size: tuple[int, int]
+    classes: tuple[str, ...]
     manifest: list[Photo]
 
     @property
@@ -61,39 +61,52 @@ class Made:
         return self.folder / "label_map.txt"
 
 
-@pytest.fixture(scope="module")
-def made(models: Path, photos: Path, tmp_path_factory) -> Made:
-    found = Made(tmp_path_factory.mktemp("made"), models / f"{EXTRACTOR}.tflite", [])
-    extractor = Interpreter(found.extractor, "cpu")
+def train(extractor: Path, photos: Path, folder: Path) -> Classifier:
+    """Learns the first photos of each class; the last three are the manifest's test photos."""
+    network = Interpreter(extractor, "cpu")
+    classes = tuple(sorted(path.name for path in photos.iterdir() if path.is_dir()))
+    found = Classifier(folder, extractor, network.input_size, classes, [])
     vectors, labels = [], []
-    for i, name in enumerate(CLASSES):
+    for i, name in enumerate(classes):
         paths = sorted((photos / name).iterdir())
         for path in paths[:LEARNED]:
-            pixels = preprocessing.to_pixels(read_photo(path.read_bytes()), (224, 224))
-            vectors.append(extractor.run(pixels))
+            pixels = preprocessing.to_pixels(read_photo(path.read_bytes()), found.size)
+            vectors.append(network.run(pixels))
             labels.append(i)
         found.manifest.extend(Photo(str(p), name, "test", sha256(p)) for p in paths[-3:])
-    embeddings = extractor.quantization.dequantize(np.array(vectors))
-    learned = LogisticRegression(C=0.01, max_iter=1000).fit(embeddings, labels)
+    embeddings = network.quantization.dequantize(np.array(vectors))
+    learned = LogisticRegression(C=0.1, max_iter=2000).fit(embeddings, labels)
     weights, biases = learned.coef_.T.astype(np.float32), learned.intercept_.astype(np.float32)
     logits = embeddings @ weights + biases
-    head = Head(weights, biases, (float(logits.min()), float(logits.max())), CLASSES)
-    write_label_map(CLASSES, found.label_map)
+    head = Head(weights, biases, (float(logits.min()), float(logits.max())), classes)
+    write_label_map(classes, found.label_map)
     for twin, path in (("", found.model), ("_edgetpu", found.compiled)):
-        network = Model.load(models / f"{EXTRACTOR}{twin}.tflite")
-        metadata.save_with_class_names(append_head(network, head), CLASSES, path)
+        model = Model.load(extractor.with_name(f"{extractor.stem}{twin}.tflite"))
+        metadata.save_with_class_names(append_head(model, head), classes, path)
     return found
 
 
 @pytest.fixture(scope="module")
-def board(made: Made, tmp_path_factory) -> Path:
+def classifier(made: Path, sample_photos: Path, tmp_path_factory) -> Classifier:
+    return train(made / "extractor.tflite", sample_photos, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="module")
+def flowers(models: Path, photos: Path, tmp_path_factory) -> Classifier:
+    """Of real photos and the published extractor."""
+    extractor = models / "mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"
+    return train(extractor, photos, tmp_path_factory.mktemp("flowers"))
+
+
+@pytest.fixture(scope="module")
+def board(classifier: Classifier, tmp_path_factory) -> Path:
     """The folder that the archive unpacks to, where nothing else is."""
     folder = tmp_path_factory.mktemp("written")
     bundle.write_bundle(
-        made.model,
-        made.compiled,
-        made.label_map,
-        made.manifest,
+        classifier.model,
+        classifier.compiled,
+        classifier.label_map,
+        classifier.manifest,
         folder / "bundle",
         folder / "bundle.zip",
     )
@@ -159,11 +172,11 @@ def run(bare_python: Path, board: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def pictures(shared: Path, tmp_path_factory) -> Path:
-    """One photo that no model here has seen, in all forms that photos come in."""
+def pictures(classifier: Classifier, tmp_path_factory) -> Path:
+    """One photo that was not learned, in all forms that photos come in."""
     folder = tmp_path_factory.mktemp("pictures")
-    with Image.open(shared / "data" / "sunflower.bmp") as image:
-        photo = image.convert("RGB")
+    with Image.open(classifier.manifest[0].path) as image:
+        photo = image.convert("RGB").resize((320, 240))
     photo.save(folder / "plain.jpg", quality=90)
     # Large enough to be decoded at a fraction of its size.
     photo.resize((2400, 1800), Image.Resampling.BICUBIC).save(folder / "large.jpg")
@@ -197,26 +210,28 @@ def test_only_the_named_packages_are_there(bare_python: Path, board: Path):
         assert (done.returncode == 0) == there, done.stderr
 
 
-def test_the_same_answers_as_the_library_bit_for_bit(run: Run, pictures: Path, made: Made):
-    done = run(pictures, "--json", "--top_k", "5", "--device", "cpu")
+def test_the_same_answers_as_the_library_bit_for_bit(
+    run: Run, pictures: Path, classifier: Classifier
+):
+    done = run(pictures, "--json", "--top_k", str(len(classifier.classes)), "--device", "cpu")
     assert done.returncode == 0, done.stderr
     results = [json.loads(line) for line in done.stdout.splitlines()]
     paths = sorted(pictures.iterdir())
     assert [result["photo"] for result in results] == [str(path) for path in paths]
-    model = Interpreter(made.model, "cpu")
+    model = Interpreter(classifier.model, "cpu")
     for path, result in zip(paths, results, strict=True):
-        photo = read_photo(path.read_bytes(), preprocessing.decoded_at_least((224, 224)))
-        expected = model.scores(preprocessing.to_pixels(photo, (224, 224)))
+        photo = read_photo(path.read_bytes(), preprocessing.decoded_at_least(classifier.size))
+        expected = model.scores(preprocessing.to_pixels(photo, classifier.size))
         best = (-expected).argsort(kind="stable")
         found = [(entry["name"], entry["score"]) for entry in result["classes"]]
-        assert found == [(CLASSES[i], float(expected[i])) for i in best]
+        assert found == [(classifier.classes[i], float(expected[i])) for i in best]
         assert (result["device"], result["milliseconds"] > 0) == ("cpu", True)
 
 
-def test_the_same_answers_as_classify_image(run: Run, pictures: Path, made: Made):
+def test_the_same_answers_as_classify_image(run: Run, pictures: Path, classifier: Classifier):
     photo = pictures / "large.jpg"
     script = ROOT / "scripts" / "classify_image.py"
-    arguments = ["--model", made.model, "--input", photo, "--top_k", "5", "--device", "cpu"]
+    arguments = ["--model", classifier.model, "--input", photo, "--top_k", "5", "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     there = subprocess.run(
         [sys.executable, script, *arguments], capture_output=True, text=True, env=environment
@@ -224,12 +239,15 @@ def test_the_same_answers_as_classify_image(run: Run, pictures: Path, made: Made
     here = run(photo, "--top_k", "5")
     assert there.stdout.splitlines()[1:] == here.stdout.splitlines()[1:]
     # No label file was given: the names are those in the model.
-    assert there.stdout.splitlines()[1].startswith("  sunflowers: 0.")
+    names = [line.strip().split(":")[0] for line in there.stdout.splitlines()[1:]]
+    assert set(names) <= set(classifier.classes)
 
 
 def test_classes_below_the_threshold_are_left_out(run: Run, pictures: Path):
-    done = run(pictures / "plain.jpg", "--top_k", "5", "--threshold", "0.5")
-    assert re.fullmatch(r"\S+plain.jpg \(\d+\.\d ms\)\n  sunflowers: 0\.\d+\n", done.stdout)
+    done = run(pictures / "plain.jpg", "--json", "--top_k", "2")
+    first, second = (entry["score"] for entry in json.loads(done.stdout)["classes"])
+    done = run(pictures / "plain.jpg", "--top_k", "2", "--threshold", str((first + second) / 2))
+    assert re.fullmatch(rf"\S+plain.jpg \(\d+\.\d ms\)\n  \w+: {first:.3f}\n", done.stdout)
     done = run(pictures / "plain.jpg", "--threshold", "1")
     assert "no class reaches 1.0" in done.stdout
 
@@ -245,7 +263,7 @@ def test_files_that_are_no_photos_stop_nothing(run: Run, pictures: Path, tmp_pat
     reasons = [result.get("error", "") for result in results]
     words = ("cannot be decoded", "the file is empty", "HEIC: export it", "No such file", "")
     assert all(word in reason for word, reason in zip(words, reasons, strict=True)), reasons
-    assert results[-1]["classes"][0]["name"] == "sunflowers"
+    assert results[-1]["classes"][0]["score"] > 0
     assert "Traceback" not in done.stderr
 
 
@@ -278,22 +296,22 @@ def test_a_damaged_model_is_refused(run: Run, board: Path, tmp_path: Path):
     assert (done.returncode, "cannot be loaded" in done.stderr) == (1, True)
 
 
-def test_the_board_s_test_on_the_cpu(run: Run, board: Path, made: Made):
+def test_the_board_s_test_on_the_cpu(run: Run, board: Path, classifier: Classifier):
     done = run("--check")
     assert done.returncode == 0, done.stdout
     for part in ("numpy ", "Pillow ", "ai-edge-litert ", "OpenCV is not installed"):
         assert part in done.stdout
     assert re.search(r"model\.tflite on the CPU: \w+ 0\.\d+, in .* ms, as it should", done.stdout)
     # The answer in the bundle is that of the runtime, called as its documentation says.
-    runtime = Runtime(str(made.model))
+    runtime = Runtime(str(classifier.model))
     runtime.allocate_tensors()
     pixels = np.asarray(Image.open(board / "check.png"))[np.newaxis]
     runtime.set_tensor(runtime.get_input_details()[0]["index"], pixels)
     runtime.invoke()
     scores = runtime.get_tensor(runtime.get_output_details()[0]["index"])[0] / 256
     expected = json.loads((board / "check.json").read_text())
-    assert expected["scores"] == dict(zip(CLASSES, scores.tolist(), strict=True))
-    assert expected["class"] == CLASSES[scores.argmax()]
+    assert expected["scores"] == dict(zip(classifier.classes, scores.tolist(), strict=True))
+    assert expected["class"] == classifier.classes[scores.argmax()]
 
 
 @pytest.mark.parametrize("part", ["model.tflite", "check.json", "check.py"])
@@ -312,16 +330,16 @@ def test_a_bundle_without_one_of_its_parts(bare_python: Path, board: Path, tmp_p
     assert "Traceback" not in done.stderr
 
 
-def answer(board: Path, made: Made, path: Path) -> str:
+def answer(board: Path, classifier: Classifier, path: Path) -> str:
     """What an Edge TPU would give to the rest of the model: the CPU extractor's embedding."""
     pixels = np.asarray(Image.open(board / "check.png"))
-    Interpreter(made.extractor, "cpu").run(pixels).tofile(path)
+    Interpreter(classifier.extractor, "cpu").run(pixels).tofile(path)
     return str(path)
 
 
-def test_an_edge_tpu_that_answers(run: Run, board: Path, made: Made, tmp_path: Path):
+def test_an_edge_tpu_that_answers(run: Run, board: Path, classifier: Classifier, tmp_path: Path):
     library = str(stand_ins.edgetpu_library(tmp_path / "library", "answers"))
-    recorded = answer(board, made, tmp_path / "answer")
+    recorded = answer(board, classifier, tmp_path / "answer")
     environment = {"LD_LIBRARY_PATH": library, "EDGETPU_ANSWER": recorded}
     done = run("check.png", "--json", **environment)
     assert done.returncode == 0, done.stderr
@@ -340,7 +358,7 @@ def test_an_edge_tpu_that_answers(run: Run, board: Path, made: Made, tmp_path: P
         "model_edgetpu.tflite on the Edge TPU usb",
     ]
     # Another answer than the right one is noticed.
-    np.zeros(1024, np.uint8).tofile(recorded)
+    np.zeros(256, np.uint8).tofile(recorded)
     done = run("--check", **environment)
     assert done.returncode == 1
     assert "Wrong: it should be" in done.stdout
@@ -496,20 +514,20 @@ def test_a_camera_s_pictures(board: Path, pictures: Path, tmp_path: Path):
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) == 3, done.stderr
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:", result["time"]) for result in results)
-    assert {result["classes"][0]["name"] for result in results} == {"sunflowers"}
+    assert all(result["classes"][0]["score"] > 0 for result in results)
     command[3] = tmp_path / "none.avi"
     done = subprocess.run(command, capture_output=True, text=True)
     assert "cannot be opened" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_the_same_model_gives_the_same_archive(board: Path, made: Made, tmp_path: Path):
+def test_the_same_model_gives_the_same_archive(board: Path, classifier: Classifier, tmp_path: Path):
     for name in ("a", "b"):
         bundle.write_bundle(
-            made.model,
+            classifier.model,
             None,
-            made.label_map,
-            made.manifest,
+            classifier.label_map,
+            classifier.manifest,
             tmp_path / name / "bundle",
             tmp_path / f"{name}.zip",
         )
@@ -517,17 +535,17 @@ def test_the_same_model_gives_the_same_archive(board: Path, made: Made, tmp_path
     assert not (tmp_path / "a/bundle/model_edgetpu.tflite").exists()
 
 
-def test_frigate_s_calls_give_the_same_classes(made: Made, photos: Path, tmp_path: Path):
+def test_frigate_s_calls_give_the_same_classes(flowers: Classifier, photos: Path, tmp_path: Path):
     """What Frigate 0.17 does with the folder, on photos that the model has not seen."""
     folder = tmp_path / "flowers"
-    frigate.write_folder(made.model, made.label_map, "flowers", folder)
+    frigate.write_folder(flowers.model, flowers.label_map, "flowers", folder)
     labels = (folder / "labelmap.txt").read_text().splitlines()
-    assert labels == list(CLASSES)
+    assert labels == list(flowers.classes)
     runtime = Runtime(model_path=str(folder / "model.tflite"), num_threads=2)
     runtime.allocate_tensors()
-    ours = Interpreter(made.model, "cpu")
+    ours = Interpreter(flowers.model, "cpu")
     same, correct, count = 0, 0, 0
-    for name in CLASSES:
+    for name in flowers.classes:
         for path in sorted((photos / name).iterdir())[LEARNED : LEARNED + 8]:
             rgb = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
             resized = cv2.resize(rgb, (224, 224))
@@ -540,7 +558,7 @@ def test_frigate_s_calls_give_the_same_classes(made: Made, photos: Path, tmp_pat
             assert probabilities.sum() == pytest.approx(1)
             found = labels[int(np.argmax(probabilities))]
             pixels = preprocessing.to_pixels(read_photo(path.read_bytes()), (224, 224))
-            same += found == CLASSES[ours.scores(pixels).argmax()]
+            same += found == flowers.classes[ours.scores(pixels).argmax()]
             correct += found == name
             count += 1
     # OpenCV resizes without averaging, so single photos may come out otherwise.
@@ -548,8 +566,8 @@ def test_frigate_s_calls_give_the_same_classes(made: Made, photos: Path, tmp_pat
     assert correct >= 0.7 * count
 
 
-def test_frigate_s_configuration(made: Made, tmp_path: Path):
-    frigate.write_folder(made.model, made.label_map, "on", tmp_path / "on")
+def test_frigate_s_configuration(flowers: Classifier, tmp_path: Path):
+    frigate.write_folder(flowers.model, flowers.label_map, "on", tmp_path / "on")
     written = yaml.safe_load((tmp_path / "on/config.yml").read_text())
     # Without quotes, YAML would take this name for a truth value.
     model = written["classification"]["custom"]["on"]
@@ -557,10 +575,10 @@ def test_frigate_s_configuration(made: Made, tmp_path: Path):
     assert model["object_config"]["classification_type"] == "sub_label"
 
 
-def test_frigate_cannot_run_other_models(made: Made, models: Path, tmp_path: Path):
+def test_frigate_cannot_run_other_models(flowers: Classifier, models: Path, tmp_path: Path):
     with pytest.raises(UserError, match="Frigate runs its classifications on the CPU"):
-        frigate.write_folder(made.compiled, made.label_map, "x", tmp_path / "x")
+        frigate.write_folder(flowers.compiled, flowers.label_map, "x", tmp_path / "x")
     small = models / "mobilenet_v1_0.25_128_quant.tflite"
     with pytest.raises(UserError, match=r"takes uint8 \[1, 128, 128, 3\]; .* 224 x 224 pixels"):
-        frigate.write_folder(small, made.label_map, "x", tmp_path / "x")
+        frigate.write_folder(small, flowers.label_map, "x", tmp_path / "x")
     assert not (tmp_path / "x").exists()

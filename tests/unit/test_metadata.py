@@ -15,6 +15,7 @@ from edgetpu_retrain.head import Head
 from edgetpu_retrain.tflite import metadata
 from edgetpu_retrain.tflite.append_head import append_head
 from edgetpu_retrain.tflite.model import Model
+from edgetpu_retrain.tflite.raw_input import take_raw_rgb
 
 CLASSES = ("daisy", "Löwenzahn", "10 roses")
 EXTRACTOR = "mobilenet_v1_1.0_224_quant_embedding_extractor"
@@ -55,19 +56,19 @@ class Table:
         return self.table.GetVectorAsNumpy(number_types.Float32Flags, offset).tolist()
 
 
-def head(width: int = 1024) -> Head:
+def classifier(extractor: Path) -> Model:
+    model = Model.load(extractor)
+    width = model.outputs[0].shape[-1]
     weights = np.random.default_rng(0).normal(0, 0.05, (width, len(CLASSES))).astype(np.float32)
-    return Head(weights, np.zeros(len(CLASSES), np.float32), (-5.0, 5.0), CLASSES)
+    biases = np.zeros(len(CLASSES), np.float32)
+    return append_head(model, Head(weights, biases, (-5.0, 5.0), CLASSES))
 
 
-def classifier(models: Path, twin: str) -> Model:
-    return append_head(Model.load(models / f"{EXTRACTOR}{twin}.tflite"), head())
-
-
-@pytest.fixture(params=["", "_edgetpu"], ids=["cpu", "compiled"])
-def file(request, models: Path, tmp_path: Path) -> Path:
+@pytest.fixture(params=["extractor", "extractor_edgetpu"])
+def file(request, made: Path, tmp_path: Path) -> Path:
     path = tmp_path / "model.tflite"
-    path.write_bytes(metadata.with_class_names(classifier(models, request.param), CLASSES))
+    model = classifier(made / f"{request.param}.tflite")
+    path.write_bytes(metadata.with_class_names(model, CLASSES))
     return path
 
 
@@ -79,22 +80,26 @@ def test_the_labels_are_a_stored_file_of_the_archive(file: Path):
         assert archive.read("labels.txt").decode() == "daisy\nLöwenzahn\n10 roses\n"
 
 
-def test_the_table_says_what_the_schema_asks(file: Path):
-    """Field numbers as in metadata_schema.fbs, version 1.1.0."""
-    packed = schema.Model.GetRootAs(file.read_bytes(), 0)
+def metadata_of(content: bytes) -> Table:
+    packed = schema.Model.GetRootAs(content, 0)
     entries = {
         packed.Metadata(i).Name(): packed.Metadata(i).Buffer()
         for i in range(packed.MetadataLength())
     }
-    content = packed.Buffers(entries[b"TFLITE_METADATA"]).DataAsNumpy().tobytes()
-    assert content[4:8] == b"M001"
-    model = Table.root(content)
+    found = packed.Buffers(entries[b"TFLITE_METADATA"]).DataAsNumpy().tobytes()
+    assert found[4:8] == b"M001"
+    return Table.root(found)
+
+
+def test_the_table_says_what_the_schema_asks(file: Path):
+    """Field numbers as in metadata_schema.fbs, version 1.1.0."""
+    model = metadata_of(file.read_bytes())
     (subgraph,) = model.children(3)
     (image,) = subgraph.children(2)
     assert (image.child(3).byte(0), image.child(3).child(1).byte(0)) == (2, 1)  # an RGB image
     (unit,) = image.children(4)
     assert unit.byte(0) == 1  # normalization
-    # The published extractor's input has scale 1/128 and zero point 128.
+    # What the sample's network was trained with.
     assert (unit.child(1).floats(0), unit.child(1).floats(1)) == ([128.0], [128.0])
     (scores,) = subgraph.children(3)
     assert (scores.child(5).floats(0), scores.child(5).floats(1)) == ([1.0], [0.0])
@@ -103,9 +108,19 @@ def test_the_table_says_what_the_schema_asks(file: Path):
     assert model.text(7) == "1.0.0"
 
 
+def test_the_normalization_is_that_of_raw_pixels(made: Path):
+    """A network with another input than pixels takes them through a QUANTIZE in front."""
+    model = take_raw_rgb(Model.load(made / "scaled.tflite"), mean=131, std=80)
+    content = metadata.with_class_names(model, ["x"] * 256)
+    (subgraph,) = metadata_of(content).children(3)
+    (image,) = subgraph.children(2)
+    (unit,) = image.children(4)
+    assert (unit.child(1).floats(0), unit.child(1).floats(1)) == ([131.0], [80.0])
+
+
 def test_the_compiled_operator_stays_byte_for_byte(models: Path):
     published = models / f"{EXTRACTOR}_edgetpu.tflite"
-    content = metadata.with_class_names(classifier(models, "_edgetpu"), CLASSES)
+    content = metadata.with_class_names(classifier(models / f"{EXTRACTOR}_edgetpu.tflite"), CLASSES)
     options = [
         bytes(schema.ModelT.InitFromPackedBuf(c, 0).subgraphs[0].operators[0].customOptions)
         for c in (published.read_bytes(), content)
@@ -117,16 +132,18 @@ def test_the_compiled_operator_stays_byte_for_byte(models: Path):
 def test_a_compiled_classifier_loads_as_far_as_the_published_file(models: Path, tmp_path: Path):
     """Without an Edge TPU both stop at the compiled operator, not before."""
     path = tmp_path / "model.tflite"
-    path.write_bytes(metadata.with_class_names(classifier(models, "_edgetpu"), CLASSES))
+    path.write_bytes(
+        metadata.with_class_names(classifier(models / f"{EXTRACTOR}_edgetpu.tflite"), CLASSES)
+    )
     for model in (models / f"{EXTRACTOR}_edgetpu.tflite", path):
         with pytest.raises(RuntimeError, match="unresolved custom op: edgetpu-custom-op") as error:
             Runtime(str(model)).allocate_tensors()
         assert "invalid" not in str(error.value)
 
 
-def test_scores_are_those_without_names(models: Path, tmp_path: Path):
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
-    model = classifier(models, "")
+def test_scores_are_those_without_names(made: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), np.uint8)
+    model = classifier(made / "extractor.tflite")
     scores = []
     for content in (model.to_bytes(), metadata.with_class_names(model, CLASSES)):
         runtime = Runtime(model_content=content)
@@ -137,10 +154,11 @@ def test_scores_are_those_without_names(models: Path, tmp_path: Path):
     assert np.array_equal(*scores)
 
 
-def test_earlier_names_are_replaced(models: Path):
-    named = metadata.with_class_names(classifier(models, ""), ("x", "y", "z"))
+def test_earlier_names_are_replaced(made: Path):
+    extractor = made / "extractor.tflite"
+    named = metadata.with_class_names(classifier(extractor), ("x", "y", "z"))
     again = metadata.with_class_names(Model.parse(named, "named"), CLASSES)
-    assert again == metadata.with_class_names(classifier(models, ""), CLASSES)
+    assert again == metadata.with_class_names(classifier(extractor), CLASSES)
 
 
 def test_names_are_read_back(file: Path):
@@ -148,9 +166,9 @@ def test_names_are_read_back(file: Path):
     assert metadata.read_class_names(file, 4) is None
 
 
-def test_other_programs_files(file: Path, models: Path, tmp_path: Path):
-    assert metadata.read_class_names(models / f"{EXTRACTOR}.tflite", 3) is None
-    other = Path(shutil.copy(models / f"{EXTRACTOR}.tflite", tmp_path / "other.tflite"))
+def test_other_programs_files(made: Path, tmp_path: Path):
+    other = Path(shutil.copy(made / "extractor.tflite", tmp_path / "other.tflite"))
+    assert metadata.read_class_names(other, 3) is None
     with zipfile.ZipFile(other, "a") as archive:
         archive.writestr("readme.txt", "a line\n")
         archive.writestr("names.txt", "a\nb\nc")
