@@ -40,7 +40,8 @@ def summary(
     lines += accuracy(result, content["device"])
     lines.append(f"The confusion matrix as a picture: {confusion_matrix}")
     if count := len(manifest.read_skipped(skipped)):
-        lines.append(f"{count} photos were skipped; {skipped} lists them with the reasons.")
+        photos = "photo was" if count == 1 else "photos were"
+        lines.append(f"{count} {photos} skipped; {skipped} lists them with the reasons.")
     lines.append("Next, try it on other photos:")
     lines.append(f"  {_command(models, Path(evaluation).with_name('label_map.txt'), delivered)}")
     return "\n".join(lines)

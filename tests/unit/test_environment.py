@@ -1,4 +1,4 @@
-"""The lists of packages say the same, and the library alone needs few of them."""
+"""The lists of packages say the same."""
 
 import re
 import subprocess
@@ -12,22 +12,6 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;]+)\s*(?:;\s*(?P<marker>.+))?")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-# What importing the library may not load: everything that only the workflow needs.
-HEAVY = (
-    "ai_edge_litert",
-    "jinja2",
-    "jsonschema",
-    "matplotlib",
-    "pooch",
-    "requests",
-    "scipy",
-    "sklearn",
-    "snakemake",
-    "tabulate",
-    "tensorflow",
-    "threadpoolctl",
-    "yaml",
-)
 
 
 def pins(lines: list[str]) -> dict[str, str]:
@@ -84,48 +68,6 @@ def test_requirements_are_pinned_and_name_no_address(required):
         everything |= names(extra)
     assert everything <= set(required)
     assert not any("://" in line for line in lines)
-
-
-def test_importing_the_library_loads_nothing_heavy():
-    code = "import sys, edgetpu_retrain; print(*{name.split('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert "numpy" in loaded
-    assert not loaded & set(HEAVY)
-
-
-# Refuses what the library's own dependencies do not bring, as if it were not installed.
-WITHOUT_EXTRAS = """
-import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {refused}:
-            raise ModuleNotFoundError("not installed: " + name, name=name)
-
-sys.meta_path.insert(0, Refuse())
-"""
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import edgetpu_retrain.tflite.append_head, edgetpu_retrain.tflite.truncate",
-        "import edgetpu_retrain.tflite.checks, edgetpu_retrain.tflite.raw_input",
-        "import runpy; sys.argv = ['tflite', '--help'];"
-        "runpy.run_module('edgetpu_retrain.tflite', run_name='__main__')",
-        "import runpy; sys.argv = ['classify_image', '--help'];"
-        "runpy.run_path('scripts/classify_image.py', run_name='__main__')",
-        "from edgetpu_retrain import SoftmaxRegression;"
-        "SoftmaxRegression(4, 2, seed=0).train_with_sgd({'data_train': [[0, 1, 2, 3]],"
-        "'labels_train': [1]}, 10, 0.1)",
-    ],
-)
-def test_the_library_alone_needs_no_extra(code: str):
-    refused = set(HEAVY) - {"ai_edge_litert"}
-    program = WITHOUT_EXTRAS.format(refused=refused) + code
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_public_workflow_calls_what_there_is():

@@ -9,7 +9,10 @@ import pytest
 from tests.conftest import ROOT
 
 # What the workflow, its report and frozen graphs need beyond the library.
-HEAVY = {"sklearn", "matplotlib", "snakemake", "tensorflow", "pooch", "jsonschema", "scipy"}
+HEAVY = {
+    *("jinja2", "jsonschema", "matplotlib", "pooch", "requests", "scipy", "sklearn", "snakemake"),
+    *("tabulate", "tensorflow", "threadpoolctl", "yaml"),
+}
 
 
 def loaded(code: str, *arguments: str | Path) -> set[str]:
