@@ -1,5 +1,6 @@
 """Classifying from the command line."""
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,76 @@ def test_a_compiled_model_without_a_device(classifier, made: Path, bitmap: Path)
     assert done.returncode == 1
     assert str(made / "extractor.tflite") in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_label_file_of_another_model_is_refused(classifier, bitmap: Path, tmp_path: Path):
+    for lines in (["0 a", "1 b"], [f"{i + 1} kind" for i in range(44)], ["only names"] * 43):
+        other = tmp_path / "other.txt"
+        other.write_text("".join(f"{line}\n" for line in lines))
+        done = classify(*classifier, "--input", bitmap, "--label", other)
+        assert done.returncode == 1
+        assert f"{other} names {len(lines)} classes" in done.stderr
+        assert done.stdout == ""
+
+
+def test_a_table_of_many_photos(classifier, sample_photos: Path, tmp_path: Path):
+    (tmp_path / "broken, half.jpg").write_bytes(b"no photo")
+    paths = sorted(sample_photos.glob("*/*.jpg"))[:40]
+    inputs = ["--input", *paths, tmp_path / "broken, half.jpg", "--top_k", "2"]
+    printed = classify(*classifier, *inputs)
+    table = classify(*classifier, *inputs, "--csv")
+    assert table.returncode == printed.returncode == 1
+    assert "40 photos, " in table.stderr and "milliseconds an image" in table.stderr
+    assert "1 of 41 photos could not be read" in table.stderr
+    rows = list(csv.DictReader(table.stdout.splitlines()))
+    assert [row["path"] for row in rows] == [
+        str(p) for p in [*paths, tmp_path / "broken, half.jpg"]
+    ]
+    lines = printed.stdout.splitlines()
+    for i, row in enumerate(rows[:-1]):
+        for line, number in zip(lines[3 * i + 1 : 3 * i + 3], ("", "_2"), strict=True):
+            name, score = line.strip().split(": ")
+            assert (name, float(score)) == (
+                row[f"class{number}"],
+                pytest.approx(float(row[f"score{number}"]), abs=6e-4),
+            )
+        assert float(row["milliseconds"]) > 0
+    assert rows[-1]["class"] == rows[-1]["milliseconds"] == ""
+    assert "not an image" in rows[-1]["error"]
+
+    classify(*classifier, *inputs, "--csv", tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["class"] for row in written] == [row["class"] for row in rows]
+
+
+def test_a_threshold_leaves_out_what_is_below(classifier, sample_photos: Path):
+    inputs = ["--input", *sorted(sample_photos.glob("*/*.jpg"))[:40], "--top_k", "3"]
+
+    def scored(*arguments: str) -> list[tuple[str, str, float]]:
+        rows = csv.DictReader(
+            classify(*classifier, *inputs, "--csv", *arguments).stdout.splitlines()
+        )
+        return [
+            (row["path"], row[f"class{n}"], float(row[f"score{n}"]))
+            for row in rows
+            for n in ("", "_2", "_3")
+            if row[f"class{n}"]
+        ]
+
+    everything = scored()
+    assert len(everything) == 120
+    assert scored("--threshold", "0.4") == [one for one in everything if one[2] >= 0.4]
+    done = classify(*classifier, *inputs, "--threshold", "1")
+    assert "no class reaches the threshold" in done.stdout
+    assert "--threshold must be" in classify(*classifier, *inputs, "--threshold", "2").stderr
+
+
+def test_a_reader_that_goes_away(classifier, sample_photos: Path):
+    command = [sys.executable, SCRIPT, *classifier, "--input", sample_photos]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        printed = process.stderr.read().decode()
+    assert "Traceback" not in printed
+    assert "Error" not in printed
