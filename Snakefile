@@ -19,8 +19,8 @@ from edgetpu_retrain import (
     files,
     yaml_syntax,
 )
-from edgetpu_retrain.index import listing_digest
-from edgetpu_retrain.manifest import shard_names
+from edgetpu_retrain.index import listing
+from edgetpu_retrain.manifest import choose_shards, count_shards, shard_names
 
 min_version("9.10")
 COMPILER_FOLDER = "resources/edgetpu_compiler"
@@ -46,8 +46,10 @@ try:
 except UserError as error:
     sys.exit(str(error))
 TWIN = "" if DEVICE == "cpu" else "_edgetpu"
-# So that an added, removed or changed photo is noticed.
-LISTING = listing_digest(DATASET.folder) if DATASET.folder else ""
+# So that an added, removed or changed photo is noticed. Jobs on other machines need not look.
+LISTING, NUM_FILES = "", 0
+if DATASET.folder and workflow.is_main_process:
+    LISTING, NUM_FILES = listing(DATASET.folder)
 
 
 include: "workflow/rules/common.smk"

@@ -66,6 +66,9 @@ def values_from_text(data: dict[str, Any], schema: Mapping[str, Any]) -> None:
     """
     for key, subschema in schema["properties"].items():
         value, kind = data.get(key), subschema.get("type")
+        if kind == ["integer", "string"]:
+            # Such text as stands for no number is left as it is.
+            kind = "integer"
         if kind == "object" and isinstance(value, dict):
             values_from_text(value, subschema)
         elif kind in ("number", "integer") and isinstance(value, str):

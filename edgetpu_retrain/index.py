@@ -89,17 +89,19 @@ def _visible_folders(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def listing_digest(root: str | Path) -> str:
-    """Returns a digest of the names, sizes and times of all visible files below `root`.
+def listing(root: str | Path) -> tuple[str, int]:
+    """Returns a digest of the names, sizes and times of all visible files, and their number.
 
-    It changes when a photo or a class folder is added, removed or replaced, and reads no photo.
+    The digest changes when a photo or a class folder is added, removed or replaced. No photo is
+    read.
     """
-    digest = hashlib.sha256()
+    digest, count = hashlib.sha256(), 0
     for folder in _visible_folders(Path(root)):
         digest.update(os.fsencode(f"{folder}\n"))
     for path, status in photos.files_below(root):
         digest.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"))
-    return digest.hexdigest()
+        count += 1
+    return digest.hexdigest(), count
 
 
 def index(

@@ -1,5 +1,6 @@
 """The table of photos: where each is, its class, its split and its identity."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,8 @@ from edgetpu_retrain import files, tables
 
 SPLITS = ("train", "validation", "test")
 _MIN_PHOTOS_FOR_EVERY_SPLIT = 10
+# Some ten seconds of work to half a minute per core, against half a second for a job's start.
+_PHOTOS_PER_SHARD = 2048
 _COLUMNS = ("path", "class", "split", "sha256")
 _SHARD_COLUMNS = ("sha256", "path")
 _SKIPPED_COLUMNS = ("path", "reason")
@@ -103,6 +106,36 @@ def _natural_split(where: float, validation: float, test: float) -> str:
     if where < test:
         return "test"
     return "validation" if where < test + validation else "train"
+
+
+def choose_shards(photos: int, current: int | None = None) -> int:
+    """Returns into how many shards so many photos are divided.
+
+    Args:
+        photos: how many there are.
+        current: into how many shards they are divided already. Since another number rewrites them
+            all, it stays as long as shards are neither much too large nor much too small.
+
+    >>> choose_shards(2000), choose_shards(100_000), choose_shards(2500, current=1)
+    (1, 64, 1)
+    """
+    if current:
+        fewest = 0 if current == 1 else current * _PHOTOS_PER_SHARD / 4
+        if fewest <= photos <= 2 * current * _PHOTOS_PER_SHARD:
+            return current
+    wanted = math.ceil(photos / _PHOTOS_PER_SHARD)
+    return 1 << max(wanted - 1, 0).bit_length()
+
+
+def count_shards(paths: Iterable[str | Path]) -> int | None:
+    """Returns how many shards there are by the names of their files; None without files.
+
+    >>> count_shards(["shards/0001-of-0004.tsv"])
+    4
+    """
+    counts = Counter(_parse_shard(Path(path).stem)[1] for path in paths)
+    # Of two numbers a run was ended while it replaced one by the other.
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def shard_names(count: int) -> list[str]:

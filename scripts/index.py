@@ -18,7 +18,12 @@ with job.run(snakemake.log[0]):
         corrected_by=snakemake.params.corrections,
         listed_in=snakemake.params.listed_in,
     )
-    shards = sorted(output.shards)
+    folder = Path(output.manifest).with_name("shards")
+    # Those of an archive could not be counted before.
+    count = snakemake.config["shards"]
+    if count == "auto":
+        count = manifest.choose_shards(len(found.photos))
+    shards = [folder / f"{name}.tsv" for name in manifest.shard_names(count)]
     manifest.write(found.photos, output.manifest)
     # A photo that is left out stays embedded, so that it can come back at once.
     manifest.write_shards([*found.photos, *found.left_out], shards)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgetpu_retrain import UserError, files
 from edgetpu_retrain import index as indexing
-from edgetpu_retrain.index import Index, listing_digest
+from edgetpu_retrain.index import Index, listing
 
 
 def make_photos(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
@@ -208,12 +208,13 @@ def test_the_listing_changes_with_the_folder(tmp_path: Path, linked):
             (tmp_path / "elsewhere" / name).mkdir(parents=True)
             (root / name).symlink_to(tmp_path / "elsewhere" / name)
     make_photos(root, {"a": 2, "b": 2})
-    seen = {listing_digest(root)}
-    assert listing_digest(root) in seen
+    seen = {listing(root)}
+    assert listing(root) in seen
     make_photos(root, {"a": 1}, seed=1)
-    seen.add(listing_digest(root))
+    seen.add(listing(root))
     (root / "b" / "0_0.png").unlink()
-    seen.add(listing_digest(root))
+    seen.add(listing(root))
     (root / "c").mkdir()
-    seen.add(listing_digest(root))
-    assert len(seen) == 4
+    seen.add(listing(root))
+    assert len({digest for digest, _ in seen}) == 4
+    assert sorted(count for _, count in seen) == [4, 4, 4, 5]

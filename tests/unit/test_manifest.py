@@ -167,3 +167,24 @@ def test_shards_of_another_number_are_removed(tmp_path: Path):
     kept = [tmp_path / f"{name}.npz" for name in manifest.shard_names(8)]
     manifest.remove_other_shards(kept)
     assert sorted(tmp_path.iterdir()) == sorted([*kept, tmp_path / "0000-of-0004.tsv"])
+
+
+def test_the_number_of_shards_follows_the_photos_and_seldom_changes():
+    assert [manifest.choose_shards(n) for n in (0, 1, 2048, 2049, 5000)] == [1, 1, 1, 2, 4]
+    assert manifest.choose_shards(1_000_000) == 512
+    count, changes = manifest.choose_shards(100), 0
+    for photos in range(100, 200_000, 20):
+        chosen = manifest.choose_shards(photos, count)
+        changes += chosen != count
+        count = chosen
+        assert photos / count <= 4096
+    assert changes <= 7
+    for photos in range(200_000, 10, -20):
+        count = manifest.choose_shards(photos, count)
+        assert count == 1 or photos / count >= 512
+
+
+def test_shards_are_counted_by_their_names():
+    assert manifest.count_shards([]) is None
+    names = ["a/0000-of-0008.tsv", "a/0001-of-0008.tsv", "a/0000-of-0002.tsv"]
+    assert manifest.count_shards(names) == 8

@@ -67,7 +67,7 @@ rule deliver:
         label_map=f"{RESULTS}/label_map.txt",
         evaluation=f"{RESULTS}/evaluation.json",
         head=f"{RESULTS}/head.npz",
-        behind=behind(""),
+        behind=once_counted(functools.partial(behind, "")),
     output:
         model="retrained_model.tflite",
         label_map="label_map.txt",
@@ -90,7 +90,7 @@ rule deliver_edgetpu:
     input:
         twin=rules.deliver.output,
         model=f"{RESULTS}/retrained_model_edgetpu.tflite",
-        behind=behind("_edgetpu"),
+        behind=once_counted(functools.partial(behind, "_edgetpu")),
     output:
         model="retrained_model_edgetpu.tflite",
     log:

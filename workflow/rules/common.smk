@@ -1,12 +1,10 @@
 # Paths, and the functions that choose a rule's input.
-SHARDS = shard_names(config["shards"])
 COMPILED_NAME = "compiled.tflite"
 DATASET_RESOURCES = f"resources/datasets/{DATASET.name}"
 BACKBONE_RESOURCES = f"resources/backbones/{BACKBONE.name}"
 DATASET_RESULTS = f"results/{DATASET.name}"
 RESULTS = f"{DATASET_RESULTS}/{BACKBONE.name}"
 EXTRACTORS = f"results/backbones/{BACKBONE.name}"
-EMBEDDINGS = expand(f"{RESULTS}/embeddings/{{shard}}.npz", shard=SHARDS)
 LOGS = f"logs/{DATASET.name}"
 # What the model is called in Frigate; photos from there lie in clips/NAME/dataset.
 FRIGATE = config.get("frigate", DATASET.name)
@@ -36,6 +34,48 @@ def backbone_file(part):
     return backbone_source(part).path or f"{BACKBONE_RESOURCES}/{part}"
 
 
+def shards_written():
+    return count_shards(Path(DATASET_RESULTS, "shards").glob("*-of-*.tsv"))
+
+
+def count_photos():
+    """How many photos there are; None before an archive of them was extracted and indexed."""
+    if DATASET.folder:
+        return NUM_FILES
+    if not os.path.exists(f"{DATASET_RESULTS}/manifest.tsv"):
+        return None
+    with open(f"{DATASET_RESULTS}/manifest.tsv", "rb") as file:
+        return sum(1 for line in file) - 1
+
+
+def decide_shards():
+    """Puts the number of shards in place of auto, if the photos can be counted already."""
+    if config["shards"] == "auto" and count_photos() is not None:
+        config["shards"] = choose_shards(count_photos(), shards_written())
+        if workflow.is_main_process:
+            # Jobs on other machines are told.
+            workflow.config_settings.config_args += [f"shards={config['shards']}"]
+
+
+decide_shards()
+
+
+def once_counted(paths):
+    """What `paths` gives for the number of shards, where that is not known once they are indexed."""
+    if config["shards"] != "auto":
+        return paths(config["shards"])
+
+    def after_index(wildcards):
+        checkpoints.index.get()
+        return paths(shards_written())
+
+    return after_index
+
+
+def shards(count):
+    return expand(f"{DATASET_RESULTS}/shards/{{shard}}.tsv", shard=shard_names(count))
+
+
 def index_outputs():
     """What the index writes, what is missing first.
 
@@ -46,8 +86,13 @@ def index_outputs():
         "not_photos": [f"{DATASET_RESULTS}/not_photos.tsv"],
         "corrections": [f"{DATASET_RESULTS}/applied_corrections.tsv"],
         "identities": [f"{DATASET_RESULTS}/identities.tsv"],
-        "shards": expand(f"{DATASET_RESULTS}/shards/{{shard}}.tsv", shard=SHARDS),
     }
+    # Of an archive's not known before it is extracted, only those that are lost later.
+    if config["shards"] != "auto":
+        paths = shards(config["shards"])
+        if not DATASET.folder:
+            paths = [path for path in paths if not os.path.exists(path)]
+        outputs |= {"shards": paths} if paths else {}
     ordered = {
         name: sorted(paths, key=os.path.exists) for name, paths in outputs.items()
     }
@@ -72,6 +117,13 @@ manifest = indexed(f"{DATASET_RESULTS}/manifest.tsv")
 applied_corrections = indexed(f"{DATASET_RESULTS}/applied_corrections.tsv")
 not_photos = indexed(f"{DATASET_RESULTS}/not_photos.tsv")
 shard_to_embed = indexed(f"{DATASET_RESULTS}/shards/{{shard}}.tsv")
+
+
+def embeddings(count):
+    return expand(f"{RESULTS}/embeddings/{{shard}}.npz", shard=shard_names(count))
+
+
+EMBEDDINGS = once_counted(embeddings)
 
 
 def compiler_fetched():

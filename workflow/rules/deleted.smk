@@ -3,11 +3,12 @@
 MISSED = ".snakemake/missed"
 
 
-def behind(twin):
+def behind(twin, num_shards):
     """The results that a model at the top is made of, itself among them."""
     twins = sorted({"", TWIN, twin})
     paths = [path for found in index_outputs().values() for path in _listed(found)]
-    paths += EMBEDDINGS + rules.collect_skipped.output + rules.train.output
+    paths = sorted({*paths, *shards(num_shards)}) + embeddings(num_shards)
+    paths += rules.collect_skipped.output + rules.train.output
     paths += rules.evaluate.output + expand(rules.serialize.output, twin=twins)
     paths += rules.make_extractor.output
     if "_edgetpu" in twins:
@@ -25,9 +26,10 @@ def times_missed():
     """How often results were missed behind a model at the top; a change of it delivers again."""
     count = int(Path(MISSED).read_text()) if os.path.exists(MISSED) else 0
     missed = set()
+    num_shards = 0 if config["shards"] == "auto" else config["shards"]
     for twin in ("", "_edgetpu"):
         if os.path.exists(f"retrained_model{twin}.tflite"):
-            missed |= {*behind(twin), *rules.deliver.output}
+            missed |= {*behind(twin, num_shards), *rules.deliver.output}
     if not all(map(os.path.exists, missed)):
         count += 1
         if workflow.is_main_process and not workflow.output_settings.dryrun:
