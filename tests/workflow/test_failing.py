@@ -10,6 +10,7 @@ from edgetpu_retrain import manifest
 from tests.conftest import Snakemake, assert_user_error
 
 TARGET = "retrained_model.tflite"
+SMALL = "../shared/models/mobilenet_v1_0.25_128_quant.tflite"
 
 
 @pytest.fixture
@@ -19,8 +20,7 @@ def own(project: Path, photos: Path) -> Path:
         (project / "photos" / label).mkdir(parents=True)
         for path in sorted((photos / label).iterdir())[:20]:
             shutil.copy(path, project / "photos" / label)
-    model = "../shared/models/mobilenet_v1_0.25_128_quant.tflite"
-    config = {"dataset": "photos", "backbone": {"name": "small", "tflite": model}}
+    config = {"dataset": "photos", "backbone": {"name": "small", "tflite": SMALL}}
     config |= {"device": "cpu", "shards": 2}
     (project / "config.yaml").write_text(yaml.safe_dump(config))
     return project / "photos"
@@ -57,3 +57,36 @@ def test_a_good_run_prints_little_and_logs_the_rest(own: Path, project: Path, sn
     assert len([line for line in printed if "XNNPACK" not in line]) <= 8 + 12, printed
     assert "iteration 400" in (project / "logs/photos/small/train.log").read_text()
     assert "daisy" in (project / "logs/photos/index.log").read_text()
+
+
+def test_another_network_s_compiled_file_is_found_before_anything_is_embedded(
+    own: Path, project: Path, snakemake: Snakemake, models: Path
+):
+    for compiled in (
+        "mobilenet_v1_1.0_224_quant_embedding_extractor_edgetpu.tflite",
+        "mobilenet_v1_0.25_128_quant_edgetpu.tflite",
+    ):
+        backbone = f"{{name: s, tflite: {SMALL}, compiled: ../shared/models/{compiled}}}"
+        settings = (f"backbone={backbone}", "compiler={allow_cpu_operators: true}")
+        # Whether or not that file is asked for.
+        done = snakemake("--config", *settings, "--", TARGET)
+        assert_user_error(done, "takes or gives something else", compiled)
+        assert not list((project / "results").glob("photos/*/embeddings/*.npz"))
+
+
+def test_a_file_put_in_place_by_hand_is_compared_with_its_checksum(
+    own: Path, project: Path, snakemake: Snakemake, models: Path
+):
+    name = "mobilenet_v1_1.0_224"
+    folder = project / "resources/backbones" / name
+    folder.mkdir(parents=True)
+    extractor = f"{name}_quant_embedding_extractor.tflite"
+    other = models / "mobilenet_v1_0.25_128_quant.tflite"
+    for given, compiled in ((other, f"{name}_quant_embedding_extractor_edgetpu.tflite"),
+                            (models / extractor, other.name)):  # fmt: skip
+        shutil.copy(given, folder / "extractor.tflite")
+        shutil.copy(models / compiled, folder / "compiled.tflite")
+        wrong = folder / ("extractor.tflite" if given == other else "compiled.tflite")
+        done = snakemake("--config", f"backbone={name}", "--", "retrained_model_edgetpu.tflite")
+        assert_user_error(done, str(wrong.relative_to(project)), "SHA-256", "Delete it")
+        assert not list((project / "results").glob("photos/*/embeddings/*.npz"))

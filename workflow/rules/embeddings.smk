@@ -2,6 +2,8 @@ rule embed:
     input:
         shard=shard_to_embed,
         extractor=f"{EXTRACTORS}/extractor{TWIN}.tflite",
+        # Another network's file is found before anything is embedded.
+        compared=rules.take_compiled.output if BACKBONE.compiled else [],
     output:
         # update keeps the earlier file readable: photos that are in it are not embedded again.
         embeddings=update(f"{RESULTS}/embeddings/{{shard}}.npz"),
