@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter as Runtime
+from ai_edge_litert.tools import flatbuffer_utils
 from flatbuffers import encode, number_types, table
 
 from edgetpu_retrain.head import Head
@@ -129,16 +130,30 @@ def test_the_compiled_operator_stays_byte_for_byte(models: Path):
     assert b"DWN1" in options[0]
 
 
+def assert_stops_at_the_compiled_operator(model: Path) -> None:
+    """As far as a runtime gets without an Edge TPU."""
+    with pytest.raises(RuntimeError, match="unresolved custom op: edgetpu-custom-op") as error:
+        Runtime(str(model)).allocate_tensors()
+    assert "invalid" not in str(error.value)
+
+
 def test_a_compiled_classifier_loads_as_far_as_the_published_file(models: Path, tmp_path: Path):
-    """Without an Edge TPU both stop at the compiled operator, not before."""
+    published = models / f"{EXTRACTOR}_edgetpu.tflite"
+    content = metadata.with_class_names(classifier(published), CLASSES)
+    (tmp_path / "model.tflite").write_bytes(content)
+    for path in (published, tmp_path / "model.tflite"):
+        assert_stops_at_the_compiled_operator(path)
+
+
+def test_an_empty_buffer_stays_nobody_s_values(made: Path, tmp_path: Path):
+    """Published compiled files begin with a buffer that is there, and empty."""
+    unpacked = schema.ModelT.InitFromPackedBuf((made / "extractor_edgetpu.tflite").read_bytes(), 0)
+    unpacked.buffers[0].data = np.array([], np.uint8)
+    extractor = tmp_path / "extractor.tflite"
+    extractor.write_bytes(flatbuffer_utils.convert_object_to_bytearray(unpacked))
     path = tmp_path / "model.tflite"
-    path.write_bytes(
-        metadata.with_class_names(classifier(models / f"{EXTRACTOR}_edgetpu.tflite"), CLASSES)
-    )
-    for model in (models / f"{EXTRACTOR}_edgetpu.tflite", path):
-        with pytest.raises(RuntimeError, match="unresolved custom op: edgetpu-custom-op") as error:
-            Runtime(str(model)).allocate_tensors()
-        assert "invalid" not in str(error.value)
+    path.write_bytes(classifier(extractor).to_bytes())
+    assert_stops_at_the_compiled_operator(path)
 
 
 def test_scores_are_those_without_names(made: Path):
