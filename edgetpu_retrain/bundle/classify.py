@@ -13,6 +13,7 @@ Coral Dev Board has.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import datetime
 import importlib
@@ -48,8 +49,9 @@ RUNTIMES = (
 )
 LIBRARIES = {"Linux": "libedgetpu.so.1", "Darwin": "libedgetpu.1.dylib", "Windows": "edgetpu.dll"}
 CUSTOM_OP = b"edgetpu-custom-op"
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".heic", ".heif"}
+FORMATS = ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"]
+HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"} | HEIF_SUFFIXES
 MAX_PIXELS = 120_000_000
 
 
@@ -222,7 +224,8 @@ def read_photo(content: bytes, at_least: int) -> Image.Image:
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.size[0] * image.size[1] > MAX_PIXELS:
                 raise PhotoError("absurdly large ({} x {} pixels)".format(*image.size))
-            image.draft("RGB", (at_least, at_least))
+            if image.format == "JPEG":
+                image.draft("RGB", (at_least, at_least))
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except PhotoError:
@@ -254,19 +257,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def find_photos(inputs: list[str]) -> Iterator[Path]:
     """Yields the photos that are named, and those below the folders that are named."""
-    for name in inputs:
-        if not Path(name).is_dir():
-            yield Path(name)
+    for folder in map(Path, inputs):
+        if not folder.is_dir():
+            yield folder
             continue
-        found = 0
-        for folder, folders, files in os.walk(name):
-            folders[:] = sorted(f for f in folders if not f.startswith("."))
-            for file in sorted(files):
-                if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES:
-                    found += 1
-                    yield Path(folder, file)
+        below = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
+        found = [p for p in below if not any(n[0] == "." for n in p.relative_to(folder).parts)]
         if not found:
-            raise UserError(f"{name}: there is no photo in this folder.")
+            raise UserError(f"{folder}: there is no photo in this folder.")
+        yield from found
 
 
 def read_photos(inputs: list[str], at_least: int) -> Iterator[tuple[str, Any]]:
@@ -277,7 +276,7 @@ def read_photos(inputs: list[str], at_least: int) -> Iterator[tuple[str, Any]]:
         except OSError as error:
             yield str(path), PhotoError(error.strerror or str(error))
         except PhotoError as error:
-            hint = " (HEIC: export it as JPEG)" if path.suffix.lower() in (".heic", ".heif") else ""
+            hint = f" (HEIC: {PIP} pillow-heif)" if path.suffix.lower() in HEIF_SUFFIXES else ""
             yield str(path), PhotoError(f"{error}{hint}")
 
 
@@ -309,6 +308,9 @@ def classify(arguments: argparse.Namespace) -> bool:
     print(f"{model.name} on {on}, with {find_runtime()[0]}", file=sys.stderr)
     # As in training: so many pixels are left for the resize that averages over them.
     at_least = math.ceil(1.5 * max(classifier.size))
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+        FORMATS.append("HEIF")
     key, pictures = "photo", read_photos(arguments.photos, at_least)
     if arguments.camera is not None:
         key, pictures = "time", read_camera(arguments.camera)
@@ -360,8 +362,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not re.fullmatch(r"auto|cpu|(usb|pci)(:\d+)?", arguments.device):
         parser.error(f"{arguments.device!r} is not a device: auto, cpu, usb, pci, usb:N or pci:N")
-    if arguments.top_k < 1:
-        parser.error("--top_k must be at least 1")
+    if arguments.top_k < 1 or not 0 <= arguments.threshold <= 1:
+        parser.error("--top_k must be at least 1, and --threshold from 0 to 1")
     if bool(arguments.photos) + (arguments.camera is not None) + arguments.check != 1:
         parser.error("name photos or folders, or --camera, or --check")
     return arguments

@@ -252,6 +252,19 @@ def test_classes_below_the_threshold_are_left_out(run: Run, pictures: Path):
     assert "no class reaches 1.0" in done.stdout
 
 
+def test_folders_within_folders(run: Run, pictures: Path, tmp_path: Path):
+    for name in ("b/one.JPG", "a.jpg", ".hidden/two.jpg", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(pictures / "plain.jpg", tmp_path / name)
+    results = [json.loads(line) for line in run(tmp_path, "--json").stdout.splitlines()]
+    assert [result["photo"] for result in results] == [
+        str(tmp_path / name) for name in ("a.jpg", "b/one.JPG")
+    ]
+    (tmp_path / "empty").mkdir()
+    done = run(tmp_path / "empty")
+    assert (done.returncode, "there is no photo in this folder" in done.stderr) == (1, True)
+
+
 def test_files_that_are_no_photos_stop_nothing(run: Run, pictures: Path, tmp_path: Path):
     broken, empty, apple = (tmp_path / n for n in ("broken.png", "empty.jpg", "IMG.HEIC"))
     broken.write_bytes((pictures / "grey.png").read_bytes()[:2000])
@@ -261,7 +274,13 @@ def test_files_that_are_no_photos_stop_nothing(run: Run, pictures: Path, tmp_pat
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
     reasons = [result.get("error", "") for result in results]
-    words = ("cannot be decoded", "the file is empty", "HEIC: export it", "No such file", "")
+    words = (
+        "cannot be decoded",
+        "the file is empty",
+        "pip install pillow-heif",
+        "No such file",
+        "",
+    )
     assert all(word in reason for word, reason in zip(words, reasons, strict=True)), reasons
     assert results[-1]["classes"][0]["score"] > 0
     assert "Traceback" not in done.stderr
@@ -273,6 +292,7 @@ def test_files_that_are_no_photos_stop_nothing(run: Run, pictures: Path, tmp_pat
         ([], "name photos or folders, or --camera, or --check"),
         (["check.png", "--device", "gpu"], "'gpu' is not a device"),
         (["check.png", "--top_k", "0"], "--top_k must be at least 1"),
+        (["check.png", "--threshold", "80"], "--threshold from 0 to 1"),
         (["check.png", "--model", "gone.tflite"], "gone.tflite: there is no such model"),
         (["check.png", "--model", "check.png"], "check.png is not a TFLite model"),
         (["check.png", "--model", "model_edgetpu.tflite"], "type:\n  python classify.py --check"),
