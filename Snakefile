@@ -17,6 +17,7 @@ from edgetpu_retrain import (
     configuration,
     devices,
     files,
+    training,
     yaml_syntax,
 )
 from edgetpu_retrain.index import listing
@@ -50,6 +51,9 @@ TWIN = "" if DEVICE == "cpu" else "_edgetpu"
 LISTING, NUM_FILES = "", 0
 if DATASET.folder and workflow.is_main_process:
     LISTING, NUM_FILES = listing(DATASET.folder)
+TEST_LISTING = ""
+if "test_dataset" in config and workflow.is_main_process:
+    TEST_LISTING, _ = listing(config["test_dataset"])
 
 
 include: "workflow/rules/common.smk"

@@ -118,6 +118,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
+def check_test_dataset(folder: str) -> str:
+    """Returns the path of a folder of photos; it may begin with ``~``.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise UserError(f"config: test_dataset: there is no folder {path}.")
+    return str(path)
+
+
 def check_split(validation: float, test: float) -> None:
     """Raises a UserError where a split leaves no photo for training."""
     if validation + test >= 1:

@@ -1,5 +1,6 @@
 """Embed the photos of a shard, and keep vectors by photo identity in .npz files without pickles."""
 
+import contextlib
 import hashlib
 import logging
 import queue
@@ -14,11 +15,14 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image
 
-from edgetpu_retrain import files, photos, preprocessing
+from edgetpu_retrain import copies, files, photos, preprocessing
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.interpreter import Interpreter, Quantization
 
 log = logging.getLogger(__name__)
+
+# A photo's embedding and perceptual hash.
+_Vector = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Embeddings:
         scale: float; real value = scale * (embedding - zero_point).
         zero_point: int.
         photos: [N] bytes, identities (SHA-256 in hexadecimal) of the photos, in order.
+        hashes: [N, 32] uint8, their perceptual hashes (`copies.perceptual_hash`).
         extractor: identity (SHA-256) of the extractor's file.
         preprocessing: version of the way from photo to bytes (`preprocessing.version`).
         undecodable: [M] bytes, identities of photos that could not be decoded.
@@ -40,6 +45,7 @@ class Embeddings:
     scale: float
     zero_point: int
     photos: np.ndarray
+    hashes: np.ndarray
     extractor: str
     preprocessing: str
     undecodable: np.ndarray
@@ -54,6 +60,7 @@ class Embeddings:
                 scale=np.float32(self.scale),
                 zero_point=np.int32(self.zero_point),
                 photos=self.photos,
+                hashes=self.hashes,
                 extractor=np.array(self.extractor),
                 preprocessing=np.array(self.preprocessing),
                 undecodable=self.undecodable,
@@ -67,43 +74,61 @@ class Embeddings:
         Raises:
             UserError: the file is damaged, or was written by another version of this project.
         """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(
-                    embeddings=arrays["embeddings"],
-                    scale=float(arrays["scale"]),
-                    zero_point=int(arrays["zero_point"]),
-                    photos=arrays["photos"],
-                    extractor=str(arrays["extractor"]),
-                    preprocessing=str(arrays["preprocessing"]),
-                    undecodable=arrays["undecodable"],
-                    reasons=arrays["reasons"],
-                )
-        except (ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
+        with _reading(path) as arrays:
+            return cls(
+                embeddings=arrays["embeddings"],
+                scale=float(arrays["scale"]),
+                zero_point=int(arrays["zero_point"]),
+                photos=arrays["photos"],
+                hashes=arrays["hashes"],
+                extractor=str(arrays["extractor"]),
+                preprocessing=str(arrays["preprocessing"]),
+                undecodable=arrays["undecodable"],
+                reasons=arrays["reasons"],
+            )
 
     @classmethod
-    def concatenate(cls, shards: Sequence["Embeddings"]) -> "Embeddings":
-        """Joins shards, sorted by identity, so that their number makes no difference.
+    def load_all(cls, paths: Sequence[str | Path]) -> "Embeddings":
+        """Reads and joins shards, sorted by identity, so that their number makes no difference.
+
+        One shard at a time is in memory beside the whole.
 
         Raises:
-            UserError: the shards come from different extractors or preprocessings.
+            UserError: a file is damaged, or the shards come from different extractors or
+                preprocessings.
         """
-        first = shards[0]
-        if len({(shard.extractor, shard.preprocessing) for shard in shards}) > 1:
-            raise UserError("The embeddings come from different extractors; delete them.")
-        identities = np.concatenate([shard.photos for shard in shards])
-        undecodable = np.concatenate([shard.undecodable for shard in shards])
-        order, bad = np.argsort(identities), np.argsort(undecodable)
+        identities = []
+        for path in paths:
+            with _reading(path) as arrays:
+                identities.append(arrays["photos"])
+        photos = np.concatenate(identities)
+        order = np.argsort(photos)
+        places = np.empty(len(order), int)
+        places[order] = np.arange(len(order))
+        first = cls.load(paths[0])
+        embeddings = np.empty((len(photos), first.embeddings.shape[1]), first.embeddings.dtype)
+        hashes = np.empty((len(photos), first.hashes.shape[1]), np.uint8)
+        undecodable, reasons, start = [], [], 0
+        for path in paths:
+            shard = cls.load(path)
+            if (shard.extractor, shard.preprocessing) != (first.extractor, first.preprocessing):
+                raise UserError("The embeddings come from different extractors; delete them.")
+            rows = places[start : start + len(shard.photos)]
+            embeddings[rows], hashes[rows] = shard.embeddings, shard.hashes
+            undecodable.append(shard.undecodable)
+            reasons.append(shard.reasons)
+            start += len(rows)
+        bad = np.argsort(np.concatenate(undecodable))
         return cls(
-            np.concatenate([shard.embeddings for shard in shards])[order],
+            embeddings,
             first.scale,
             first.zero_point,
-            identities[order],
+            photos[order],
+            hashes,
             first.extractor,
             first.preprocessing,
-            undecodable[bad],
-            np.concatenate([shard.reasons for shard in shards])[bad],
+            np.concatenate(undecodable)[bad],
+            np.concatenate(reasons)[bad],
         )
 
     @property
@@ -132,6 +157,16 @@ class Embeddings:
     def why_undecodable(self) -> dict[str, str]:
         """Returns the reason of every photo that could not be decoded, by identity."""
         return dict(zip(self.undecodable.astype(str).tolist(), self.reasons.tolist(), strict=True))
+
+
+@contextlib.contextmanager
+def _reading(path: str | Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Opens a shard's file; each array is read when it is asked for."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
 
 
 def embed(
@@ -177,7 +212,7 @@ def embed(
     idle: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
     idle.put(model)
 
-    def vector_or_reason(sha256: str) -> np.ndarray | str:
+    def vector_or_reason(sha256: str) -> _Vector | str:
         try:
             photo = open_photo(shard[sha256], sha256, at_least)
         except photos.PhotoError as error:
@@ -189,9 +224,10 @@ def embed(
         except queue.Empty:
             free = Interpreter(extractor, device)
         try:
-            return free.run(pixels)
+            vector = free.run(pixels)
         finally:
             idle.put(free)
+        return vector, copies.perceptual_hash(photo)
 
     # While one thread waits for the Edge TPU, the others decode.
     workers = num_threads + 1 if model.on_edge_tpu else num_threads
@@ -209,13 +245,15 @@ def embed(
     good = [sha256 for sha256 in shard if sha256 in vectors]
     bad = [sha256 for sha256 in shard if sha256 in reasons]
     embeddings = np.empty((len(good), model.output_size), model.output_dtype)
-    for row, sha256 in zip(embeddings, good, strict=True):
-        row[:] = vectors[sha256]
+    hashes = np.empty((len(good), copies.HASH_BYTES), np.uint8)
+    for i, sha256 in enumerate(good):
+        embeddings[i], hashes[i] = vectors[sha256]
     return Embeddings(
         embeddings,
         model.quantization.scale,
         model.quantization.zero_point,
         _bytes(good),
+        hashes,
         identity,
         version,
         _bytes(bad),
@@ -226,9 +264,9 @@ def embed(
 
 def _taken_over(
     earlier: Iterable[Embeddings], extractor: str, version: str
-) -> tuple[dict[str, np.ndarray], dict[str, str], list[str]]:
+) -> tuple[dict[str, _Vector], dict[str, str], list[str]]:
     """Returns vectors and reasons by identity that hold on, and why others do not."""
-    vectors: dict[str, np.ndarray] = {}
+    vectors: dict[str, _Vector] = {}
     reasons: dict[str, str] = {}
     replaced = set()
     for one in earlier:
@@ -237,7 +275,8 @@ def _taken_over(
         elif one.preprocessing != version:
             replaced.add(f"the preprocessing was {one.preprocessing!r} and is {version!r}")
         else:
-            vectors |= zip(one.photos.astype(str).tolist(), one.embeddings, strict=True)
+            known = zip(one.embeddings, one.hashes, strict=True)
+            vectors |= zip(one.photos.astype(str).tolist(), known, strict=True)
             reasons |= one.why_undecodable()
     return vectors, reasons, sorted(replaced)
 

@@ -1,97 +1,106 @@
 """Measure a classifier file on photos, and draw its confusion matrix."""
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn import metrics
+from tqdm import tqdm
 
-from edgetpu_retrain import files, scoring
+from edgetpu_retrain import figures, files, photos, preprocessing, scoring
 from edgetpu_retrain.embeddings import Embeddings
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.index import class_folders
+from edgetpu_retrain.interpreter import Interpreter
 from edgetpu_retrain.manifest import Photo
+from edgetpu_retrain.predictions import Predictions
+
+log = logging.getLogger(__name__)
+
+TEST_DATASET = "test_dataset"
+# A file writes scores in steps of 1/256.
+_STEPS = 256
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a classifier file did on N photos.
+    """How a classifier file does.
 
     Attributes:
         model: path of the file.
         device: what it ran on.
-        classes: names of the C classes.
-        labels: [N] int, true classes.
-        predictions: [N] int, classes of the highest score.
-        head_predictions: [N] int, what the float head says of the same photos' embeddings.
-        photos_per_second: how many photos the whole file classified, decoding included; None
-            without photos.
+        training: how its head was trained (`Head.training`).
+        predictions: out of fold, and from the file on photos of the split test and of the test
+            dataset.
+        agreement: the fraction of photos of which the file says what the float head says.
+        photos_per_second: decoding included; None without photos.
     """
 
     model: str
     device: str
-    classes: tuple[str, ...]
-    labels: np.ndarray
-    predictions: np.ndarray
-    head_predictions: np.ndarray
+    training: Mapping[str, Any]
+    predictions: Predictions
+    agreement: float | None
     photos_per_second: float | None
 
-    @property
-    def confusion(self) -> np.ndarray:
-        """[C, C] int: how many photos of the row's class were taken for the column's."""
-        order = range(len(self.classes))
-        if not len(self.labels):
-            return np.zeros((len(order), len(order)), int)
-        return metrics.confusion_matrix(self.labels, self.predictions, labels=order)
-
-    @property
-    def accuracy(self) -> float | None:
-        """The fraction of photos classified correctly; None without photos."""
-        return _mean(self.labels == self.predictions)
+    def of_split(self, name: str) -> Predictions:
+        """The predictions of the file for a split or the test dataset."""
+        return self.predictions.take(self.predictions.splits == name)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what evaluation.json holds."""
-        confusion = self.confusion
-        correct = np.diag(confusion)
-        photos_per_class, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+        out_of_fold, tested = self.predictions.out_of_fold, self.of_split("test")
+        temperature = self.training.get("temperature", 1.0)
         return {
             "model": self.model,
             "device": self.device,
-            "photos": len(self.labels),
-            "accuracy": self.accuracy,
-            "interval": wilson_interval(int(correct.sum()), len(self.labels)),
-            "classes": {
-                name: {
-                    "photos": int(photos_per_class[i]),
-                    "correct": int(correct[i]),
-                    "predicted": int(predicted[i]),
-                }
-                for i, name in enumerate(self.classes)
-            },
-            "confusion_matrix": confusion.tolist(),
-            "agreement_with_float_head": _mean(self.predictions == self.head_predictions),
-            "photos_per_second": self.photos_per_second and round(self.photos_per_second, 1),
+            "recipe": self.training["recipe"],
+            "classes": list(self.predictions.classes),
+            "test": _result(tested),
+            "cross_validation": _result(out_of_fold),
+            "test_dataset": _result(self.of_split(TEST_DATASET)),
+            "learning_curve": self.training.get("learning_curve", []),
+            "strengths": self.training.get("strengths", []),
+            "strength": self.training.get("strength"),
+            "class_weights": self.training.get("class_weights"),
+            "temperature": temperature,
+            "calibration": _calibration(tested, out_of_fold, temperature),
+            "thresholds": figures.thresholds(out_of_fold.labels, out_of_fold.scores),
+            "agreement_with_float_head": self.agreement,
+            "photos_per_second": self.photos_per_second,
         }
 
 
-def wilson_interval(correct: int, count: int) -> tuple[float, float] | None:
-    """Returns the 95 % interval of a fraction (Wilson 1927); None without photos.
+def _result(predictions: Predictions) -> dict[str, Any] | None:
+    return figures.result(predictions.labels, predictions.predicted, predictions.classes)
 
-    >>> [round(bound, 3) for bound in wilson_interval(9, 10)]
-    [0.596, 0.982]
+
+def _calibration(
+    tested: Predictions, out_of_fold: Predictions, temperature: float
+) -> dict[str, Any]:
+    """Returns the calibration error of 8-bit scores before and after the temperature.
+
+    It is that of the file on test photos, or, where there are none, that of the scores out of fold
+    in steps of 1/256, as the file would write them.
     """
-    if not count:
-        return None
-    from scipy.stats import binomtest
-
-    interval = binomtest(correct, count).proportion_ci(0.95, "wilson")
-    return float(interval.low), float(interval.high)
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None
+    of, scores = "test", tested.scores
+    if not len(tested.labels):
+        of, tested = "cross_validation", out_of_fold
+        scores = np.round(out_of_fold.scores * _STEPS).clip(0, _STEPS - 1) / _STEPS
+    # softmax(logits / t) ** t is softmax(logits), but for the sum.
+    before = scores.astype(np.float64) ** temperature
+    before /= before.sum(axis=1, keepdims=True)
+    after, bins = figures.calibration(tested.labels, scores)
+    return {
+        "of": of,
+        "before": figures.calibration(tested.labels, before)[0],
+        "after": after,
+        "bins": bins,
+    }
 
 
 def evaluate(
@@ -99,41 +108,99 @@ def evaluate(
     head: Head,
     manifest: Sequence[Photo],
     embeddings: Embeddings,
+    out_of_fold: Predictions,
+    test_dataset: str | Path | None = None,
     device: str = "auto",
     resize: str = "bilinear",
 ) -> Evaluation:
-    """Runs a classifier file on the test split: on embeddings, and on a few of the raw photos.
+    """Runs a classifier file on the split test: on embeddings, and on a few of the raw photos.
+
+    Where no photo is held out for testing, the file is compared with the float head on all others.
 
     Args:
         model: path of the .tflite file.
         head: the float head that the file was made with.
         manifest: of all photos.
         embeddings: those of all shards.
+        out_of_fold: predictions of the cross-validation.
+        test_dataset: a folder of one folder of photos per class.
         device: as `devices.resolve_device` takes it.
         resize: as `preprocessing.to_pixels` takes it.
 
     Raises:
-        UserError: the file gives other scores for a photo than its last layer for the embedding.
+        UserError: the file gives other scores for a photo than its last layer for the embedding,
+            or the test dataset has other classes.
     """
     undecodable = embeddings.why_undecodable()
     # By identity, so that the sample of raw photos is of all classes.
-    tested = sorted(
-        (p for p in manifest if p.split == "test" and p.sha256 not in undecodable),
+    listed = sorted(
+        (photo for photo in manifest if photo.sha256 not in undecodable),
         key=lambda photo: photo.sha256,
     )
-    vectors = embeddings.embeddings[embeddings.rows(photo.sha256 for photo in tested)]
+    tested = [photo for photo in listed if photo.split == "test"]
+    compared = tested or listed
+    vectors = embeddings.embeddings[embeddings.rows(photo.sha256 for photo in compared)]
     scores = scoring.score(model, vectors)
-    photos_per_second = scoring.check_on_photos(model, tested, scores, device, resize)
+    photos_per_second = scoring.check_on_photos(model, compared, scores, device, resize)
+    found = _predictions(compared, scores / _STEPS, head.classes)
     logits = head.logits(embeddings.quantization.dequantize(vectors))
+    agreement = float(np.mean(found.predicted == logits.argmax(axis=1))) if compared else None
+    parts = [out_of_fold]
+    if tested:
+        parts.append(found)
+    if test_dataset is not None:
+        interpreter = Interpreter(model, device)
+        parts.append(_classify_folder(interpreter, Path(test_dataset), head.classes, resize))
     return Evaluation(
         model=str(model),
         device=device,
-        classes=head.classes,
-        labels=np.array([head.classes.index(photo.label) for photo in tested], int),
-        predictions=scores.argmax(axis=1),
-        head_predictions=logits.argmax(axis=1),
-        photos_per_second=photos_per_second,
+        training=head.training,
+        predictions=Predictions.concatenate(parts),
+        agreement=agreement,
+        photos_per_second=photos_per_second and round(photos_per_second, 1),
     )
+
+
+def _predictions(
+    photos: Sequence[Photo], scores: Sequence[np.ndarray] | np.ndarray, classes: tuple[str, ...]
+) -> Predictions:
+    return Predictions(
+        tuple(photo.path for photo in photos),
+        np.array([photo.sha256 for photo in photos], "S64"),
+        classes,
+        np.array([classes.index(photo.label) for photo in photos], int),
+        np.array([photo.split for photo in photos], np.str_),
+        np.full(len(photos), -1),
+        np.array(scores, np.float32).reshape(len(photos), len(classes)),
+    )
+
+
+def _classify_folder(
+    interpreter: Interpreter, folder: Path, classes: tuple[str, ...], resize: str
+) -> Predictions:
+    """Runs the model on the photos of a folder that was not indexed; unreadable ones are left out.
+
+    Raises:
+        UserError: a folder in it is none of the classes.
+    """
+    found, scores = [], []
+    for class_folder in class_folders(folder, descend=False):
+        if class_folder.name not in classes:
+            raise UserError(
+                f"config: test_dataset has a folder {class_folder.name!r}, which is not one of "
+                f"the classes: {', '.join(classes)}."
+            )
+        paths = [path for path, _ in photos.find_photos(class_folder)]
+        for path in tqdm(paths, desc=f"Classifying {class_folder.name}", unit="photo"):
+            try:
+                picture = photos.read_photo(Path(path).read_bytes())
+            except photos.PhotoError as error:
+                log.warning("%s is left out: %s", path, error)
+                continue
+            pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
+            scores.append(interpreter.run(pixels) / _STEPS)
+            found.append(Photo(str(path), class_folder.name, TEST_DATASET, files.sha256(path)))
+    return _predictions(found, scores, classes)
 
 
 def save(evaluation: Evaluation, path: str | Path) -> None:
@@ -143,36 +210,37 @@ def save(evaluation: Evaluation, path: str | Path) -> None:
 
 
 def plot_confusion_matrix(evaluation: Evaluation, path: str | Path) -> None:
-    """Draws the confusion matrix: numbers of photos, coloured by the share of their class."""
+    """Draws the confusion matrix: numbers of photos, coloured by the share of their class.
+
+    It is that of the test photos, or, where there are none, that of the cross-validation.
+    """
     # Only this function draws; importing the library should not load matplotlib.
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    confusion = evaluation.confusion
+    shown, kind = evaluation.of_split("test"), "test photos"
+    if not len(shown.labels):
+        shown, kind = evaluation.predictions.out_of_fold, "photos, cross-validated,"
+    confusion = figures.confusion_matrix(shown.labels, shown.predicted, len(shown.classes))
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    count = len(evaluation.classes)
+    count = len(shown.classes)
     side = max(4.8, 0.55 * count + 2)
     figure, axes = plt.subplots(figsize=(side + 0.8, side), layout="constrained")
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the class")
     # Names are text, not formulas, whatever dollar signs they hold.
-    axes.set_xticks(range(count), evaluation.classes, rotation=45, ha="right", parse_math=False)
-    axes.set_yticks(range(count), evaluation.classes, parse_math=False)
+    axes.set_xticks(range(count), shown.classes, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(range(count), shown.classes, parse_math=False)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     for row, column in np.argwhere(confusion):
         colour = "white" if shares[row, column] > 0.5 else "black"
         text = str(confusion[row, column])
         axes.text(column, row, text, ha="center", va="center", color=colour)
-    accuracy = evaluation.accuracy
-    total = len(evaluation.labels)
-    axes.set_title(
-        "no photos in the test split"
-        if accuracy is None
-        else f"{accuracy:.1%} of {total} test photos correct"
-    )
+    accuracy = np.diag(confusion).sum() / max(confusion.sum(), 1)
+    axes.set_title(f"{accuracy:.1%} of {confusion.sum()} {kind} correct")
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
     plt.close(figure)

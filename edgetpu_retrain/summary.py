@@ -34,10 +34,12 @@ def summary(
         confusion_matrix: path of the picture.
     """
     content = json.loads(Path(evaluation).read_text("utf-8"))
-    result = content.get("test", content)
     models = [path for path in delivered if Path(path).suffix == ".tflite"] or [content["model"]]
     lines = [_file(path) for path in [*models, *(p for p in delivered if p not in models)]]
-    lines += accuracy(result, content["device"])
+    lines += accuracy(content["test"], f"test photos, on {content['device']}")[:1]
+    lines += accuracy(content["test_dataset"], "photos of the test dataset")[:1]
+    # There are more photos in the cross-validation, so its figures per class say more.
+    lines += accuracy(content["cross_validation"], "photos, cross-validated")
     lines.append(f"The confusion matrix as a picture: {confusion_matrix}")
     if count := len(manifest.read_skipped(skipped)):
         photos = "photo was" if count == 1 else "photos were"
@@ -66,18 +68,18 @@ def _command(models: Sequence[str | Path], label_map: Path, delivered: Sequence[
     )
 
 
-def accuracy(result: Mapping[str, Any] | None, device: str) -> list[str]:
-    """Says how many test photos were classified correctly, and of which classes few were.
+def accuracy(result: Mapping[str, Any] | None, what: str) -> list[str]:
+    """Says how many photos were classified correctly, and of which classes few were.
 
     Args:
-        result: what evaluation.json holds of the test photos; None where there are none.
-        device: what the model ran on.
+        result: what evaluation.json holds of these photos; None where there are none.
+        what: says in the plural what photos these are.
     """
-    if result is None or not result["photos"]:
-        return ["Accuracy: unknown, no photo is in the test split (split.test in config.yaml)."]
+    if result is None:
+        return []
     low, high = result["interval"]
     lines = [
-        f"Accuracy: {result['accuracy']:.1%} of {result['photos']} test photos, on {device} "
+        f"Accuracy: {result['accuracy']:.1%} of {result['photos']} {what} "
         f"(95 % interval {low:.1%} to {high:.1%})"
     ]
     classes = result["classes"]
@@ -95,9 +97,7 @@ def accuracy(result: Mapping[str, Any] | None, device: str) -> list[str]:
         if one["photos"] < _FEW_TEST_PHOTOS
     ]
     if few:
-        lines.append(
-            f"Fewer than {_FEW_TEST_PHOTOS} test photos, so not really measured: {_some(few)}"
-        )
+        lines.append(f"Fewer than {_FEW_TEST_PHOTOS} photos, so not really measured: {_some(few)}")
     return lines
 
 

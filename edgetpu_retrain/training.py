@@ -1,15 +1,25 @@
 """Join embeddings with the manifest's classes and splits, and train the head on them."""
 
-from collections.abc import Iterable
+import inspect
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from edgetpu_retrain import copies, cross_validation, folds
 from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.manifest import Photo
+from edgetpu_retrain.optimum import Data, Layers
+from edgetpu_retrain.predictions import Predictions
 from edgetpu_retrain.softmax_regression import SoftmaxRegression
+
+log = logging.getLogger(__name__)
+
+_PART = 8_192
 
 
 @dataclass(frozen=True)
@@ -18,6 +28,7 @@ class LabelledEmbeddings:
 
     Attributes:
         embeddings: vectors by identity.
+        paths: where the photos are.
         rows: [N] int, which vector is the photo's.
         classes: names of the C classes, sorted.
         labels: [N] int, positions among the classes.
@@ -25,6 +36,7 @@ class LabelledEmbeddings:
     """
 
     embeddings: Embeddings
+    paths: tuple[str, ...]
     rows: np.ndarray
     classes: tuple[str, ...]
     labels: np.ndarray
@@ -39,69 +51,218 @@ class LabelledEmbeddings:
         """
         undecodable = set(embeddings.undecodable.astype(str).tolist())
         photos = sorted(
-            (photo.sha256, photo.label, photo.split)
+            (photo.sha256, photo.label, photo.split, photo.path)
             for photo in manifest
             if photo.sha256 not in undecodable
         )
-        classes = tuple(sorted({label for _, label, _ in photos}))
+        classes = tuple(sorted({label for _, label, _, _ in photos}))
         ids = {name: i for i, name in enumerate(classes)}
         return cls(
             embeddings,
-            embeddings.rows(sha256 for sha256, _, _ in photos),
+            tuple(path for *_, path in photos),
+            embeddings.rows(sha256 for sha256, *_ in photos),
             classes,
-            np.array([ids[label] for _, label, _ in photos], int),
-            np.array([split for _, _, split in photos], np.str_),
+            np.array([ids[label] for _, label, _, _ in photos], int),
+            np.array([split for _, _, split, _ in photos], np.str_),
         )
 
-    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the embeddings of a split as float32 [M, D], and their labels [M] int."""
-        chosen = self.splits == name
-        vectors = self.embeddings.embeddings[self.rows[chosen]]
-        return self.embeddings.quantization.dequantize(vectors), self.labels[chosen]
+    def take(self, chosen: np.ndarray) -> "LabelledEmbeddings":
+        """Returns the photos that a mask chooses."""
+        return LabelledEmbeddings(
+            self.embeddings,
+            tuple(self.paths[i] for i in np.flatnonzero(chosen)),
+            self.rows[chosen],
+            self.classes,
+            self.labels[chosen],
+            self.splits[chosen],
+        )
+
+    @property
+    def values(self) -> np.ndarray:
+        """The embeddings as float32 [N, D]."""
+        return self.embeddings.quantization.dequantize(self.embeddings.embeddings[self.rows])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A head, and scores for the photos it may have been trained on, from layers that were not.
+
+    Attributes:
+        head: to be written into a file.
+        predictions: of all photos that are not held out for testing, out of fold.
+    """
+
+    head: Head
+    predictions: Predictions
 
 
 def train(
-    labelled: LabelledEmbeddings,
-    num_iter: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_scale: float,
-    reg: float,
-    seed: int,
-) -> Head:
-    """Trains softmax regression by SGD on the training split, as Coral's guide does.
+    labelled: LabelledEmbeddings, recipe: str, seed: int, num_threads: int = 1, **settings: Any
+) -> Trained:
+    """Trains a head by one of the recipes, and cross-validates it.
 
-    Equal embeddings and arguments give equal bits, whatever the number of cores.
+    Near-copies of a photo share its fold. Equal embeddings and arguments give equal bits,
+    whatever the number of threads.
 
     Args:
         labelled: of all splits.
+        recipe: a name in `RECIPES`.
+        seed: of what is left to chance.
+        num_threads: how many run at once.
+        settings: of the recipe.
+
+    Raises:
+        UserError: the recipe has no such setting, or the weights grew beyond all bounds.
+    """
+    learn = RECIPES[recipe]
+    check_settings(recipe, settings)
+    kept = labelled.take(labelled.splits != "test")
+    vectors = labelled.embeddings
+    groups = np.unique(
+        copies.groups(vectors.embeddings, vectors.hashes)[kept.rows], return_inverse=True
+    )[1]
+    copied = len(groups) - len(np.unique(groups))
+    log.info("%d of %d photos are copies or near-copies of another", copied, len(groups))
+    divided = folds.assign_folds(kept.labels, groups, cross_validation.FOLDS)
+    head, logits = learn(kept, divided, seed, num_threads, **settings)
+    training = head.training | {
+        "recipe": recipe,
+        "extractor": vectors.extractor,
+        "preprocessing": vectors.preprocessing,
+    }
+    return Trained(
+        Head(head.weights, head.biases, head.logit_range, head.classes, training),
+        Predictions(
+            kept.paths,
+            vectors.photos[kept.rows],
+            kept.classes,
+            kept.labels,
+            kept.splits,
+            divided,
+            cross_validation.softmax(logits),
+        ),
+    )
+
+
+def check_settings(recipe: str, settings: Iterable[str]) -> None:
+    """Raises a UserError where settings of the configuration are another recipe's."""
+    for name in settings:
+        if name not in inspect.signature(RECIPES[recipe]).parameters:
+            owners = [r for r in RECIPES if name in inspect.signature(RECIPES[r]).parameters]
+            raise UserError(
+                f"config: training.{name} is a setting of the recipe {' or '.join(owners)}, and "
+                f"training.recipe is {recipe}. Leave it out, or change the recipe."
+            )
+
+
+def _train_optimum(
+    labelled: LabelledEmbeddings,
+    divided: np.ndarray,
+    seed: int,
+    num_threads: int,
+    class_weights: str = "auto",
+) -> tuple[Head, np.ndarray]:
+    """Trains softmax regression to its optimum; chance has no part in it."""
+    embeddings, classes = labelled.embeddings, labelled.classes
+    data = Data.of(embeddings.embeddings, labelled.rows, labelled.labels, divided, len(classes))
+    choice = cross_validation.choose(data, class_weights, num_threads)
+    temperature = cross_validation.fit_temperature(choice.logits, labelled.labels)
+    weights, biases = _fold_back(choice.layer, data, embeddings, temperature)
+    head = Head(
+        weights,
+        biases,
+        _logit_range(labelled, weights, biases),
+        classes,
+        training={
+            "photos": len(labelled.labels),
+            "strength": choice.strength,
+            "strengths": choice.strengths,
+            "class_weights": choice.class_weights,
+            "temperature": temperature,
+            "learning_curve": choice.learning_curve,
+        },
+    )
+    return head, choice.logits / np.float32(temperature)
+
+
+def _fold_back(
+    layers: Layers, data: Data, embeddings: Embeddings, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Makes a layer over centred and scaled embeddings one over those that the extractor gives."""
+    weights = layers.weights[:, 0].astype(np.float64) / (data.spread * temperature)
+    offset = data.mean.astype(np.float64) - embeddings.zero_point
+    biases = layers.biases[0] / temperature - offset @ weights
+    return (weights / embeddings.scale).astype(np.float32), biases.astype(np.float32)
+
+
+def _logit_range(
+    labelled: LabelledEmbeddings, weights: np.ndarray, biases: np.ndarray
+) -> tuple[float, float]:
+    ends = []
+    for start in range(0, len(labelled.rows), _PART):
+        part = labelled.embeddings.embeddings[labelled.rows[start : start + _PART]]
+        logits = labelled.embeddings.quantization.dequantize(part) @ weights + biases
+        ends.append((float(logits.min()), float(logits.max())))
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _train_coral(
+    labelled: LabelledEmbeddings,
+    divided: np.ndarray,
+    seed: int,
+    num_threads: int,
+    num_iter: int = 500,
+    batch_size: int = 100,
+    learning_rate: float = 0.01,
+    weight_scale: float = 0.05,
+    reg: float = 0.0,
+) -> tuple[Head, np.ndarray]:
+    """Trains softmax regression by SGD on the training split, as Coral's guide does.
+
+    Args:
+        labelled: of the splits train and validation.
+        divided: [N] int, folds.
+        seed: of initialization and batches.
+        num_threads: how many layers are trained at once.
         num_iter: how many batches.
         batch_size: how many embeddings per batch.
         learning_rate: the step along the negative gradient.
         weight_scale: the standard deviation of the initial weights.
         reg: the factor of the L2 penalty.
-        seed: of initialization and batches.
-
-    Raises:
-        UserError: the weights grew beyond all bounds.
     """
     # Importing the library should not need what only the workflow does.
     from threadpoolctl import threadpool_limits
 
-    data = {}
-    for name, key in (("train", "train"), ("validation", "val")):
-        data[f"data_{key}"], data[f"labels_{key}"] = labelled.split(name)
-    width = labelled.embeddings.embeddings.shape[1]
-    model = SoftmaxRegression(width, len(labelled.classes), weight_scale, reg, seed=seed)
+    values, labels = labelled.values, labelled.labels
+
+    def fit(trained: np.ndarray, watched: np.ndarray) -> SoftmaxRegression:
+        data = {
+            "data_train": values[trained],
+            "labels_train": labels[trained],
+            "data_val": values[watched],
+            "labels_val": labels[watched],
+        }
+        model = SoftmaxRegression(
+            values.shape[1], len(labelled.classes), weight_scale, reg, seed=seed
+        )
+        model.train_with_sgd(data, num_iter, learning_rate, batch_size)
+        if not (np.isfinite(model.weights).all() and np.isfinite(model.logit_range or ()).all()):
+            raise UserError(
+                f"Training diverged: lower training.learning_rate ({learning_rate}) or "
+                f"training.reg ({reg}) in the config."
+            )
+        return model
+
+    trained = labelled.splits == "train"
+    logits = np.empty((len(labels), len(labelled.classes)), np.float32)
     # The order of a sum, and so its last bits, depends on the number of threads.
     with threadpool_limits(1):
-        model.train_with_sgd(data, num_iter, learning_rate, batch_size)
-    if not (np.isfinite(model.weights).all() and np.isfinite(model.logit_range or ()).all()):
-        raise UserError(
-            f"Training diverged: lower training.learning_rate ({learning_rate}) or training.reg "
-            f"({reg}) in the config."
-        )
-    return Head(
+        model = fit(trained, labelled.splits == "validation")
+        for fold in range(cross_validation.FOLDS):
+            out = divided == fold
+            if out.any():
+                logits[out] = fit(~out, out).head.logits(values[out])
+    head = Head(
         model.weights,
         model.biases,
         model.logit_range,
@@ -113,8 +274,13 @@ def train(
             "weight_scale": weight_scale,
             "reg": reg,
             "seed": seed,
-            "photos": len(data["labels_train"]),
-            "extractor": labelled.embeddings.extractor,
-            "preprocessing": labelled.embeddings.preprocessing,
+            "photos": int(np.sum(trained)),
         },
     )
+    return head, logits
+
+
+_Recipe = Callable[..., tuple[Head, np.ndarray]]
+# Each takes photos that are not held out for testing, their folds, a seed, a number of threads and
+# settings, and returns a head and logits out of fold.
+RECIPES: dict[str, _Recipe] = {"optimum": _train_optimum, "coral": _train_coral}

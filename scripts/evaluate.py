@@ -1,18 +1,21 @@
-"""Classifier file, embeddings and a few raw test photos -> accuracy and confusion matrix."""
+"""Classifier file, photos and cross-validation -> predictions, figures and confusion matrix."""
 
 from edgetpu_retrain import evaluation, job, manifest
 from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.predictions import Predictions
 
 with job.run(snakemake.log[0]):
-    embeddings = Embeddings.concatenate([Embeddings.load(p) for p in snakemake.input.embeddings])
     result = evaluation.evaluate(
         snakemake.input.model,
         Head.load(snakemake.input.head),
         manifest.read(snakemake.input.manifest),
-        embeddings,
+        Embeddings.load_all(snakemake.input.embeddings),
+        Predictions.read(snakemake.input.out_of_fold),
+        test_dataset=snakemake.params.test_dataset,
         device=snakemake.params.device,
         resize=snakemake.params.resize,
     )
+    result.predictions.write(snakemake.output.predictions)
     evaluation.plot_confusion_matrix(result, snakemake.output.confusion_matrix)
     evaluation.save(result, snakemake.output.evaluation)

@@ -1,11 +1,11 @@
-"""Embeddings of all shards and manifest -> head."""
+"""Embeddings of all shards and manifest -> head, and predictions of its cross-validation."""
 
 from edgetpu_retrain import index, job, manifest, training
 from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.head import write_label_map
 
 with job.run(snakemake.log[0]):
-    embeddings = Embeddings.concatenate([Embeddings.load(p) for p in snakemake.input.embeddings])
+    embeddings = Embeddings.load_all(snakemake.input.embeddings)
     photos = manifest.read(snakemake.input.manifest)
     listed_in = snakemake.input.skipped
     skipped = manifest.read_skipped(listed_in)
@@ -15,10 +15,12 @@ with job.run(snakemake.log[0]):
     index.check_skipped(skipped, total, snakemake.params.max_skipped, listed_in)
     labels = sorted({photo.label for photo in photos})
     index.check_classes(labels, usable, len(photos) - len(usable), listed_in)
-    head = training.train(
+    trained = training.train(
         training.LabelledEmbeddings.join(embeddings, photos),
-        **snakemake.params.recipe,
+        **snakemake.params.training,
         seed=snakemake.params.seed,
+        num_threads=snakemake.threads,
     )
-    head.save(snakemake.output.head)
-    write_label_map(head.classes, snakemake.output.label_map)
+    trained.predictions.write(snakemake.output.out_of_fold)
+    trained.head.save(snakemake.output.head)
+    write_label_map(trained.head.classes, snakemake.output.label_map)

@@ -161,7 +161,8 @@ def test_a_shard_may_be_empty(embedded, extractor: Path, tmp_path: Path):
     loaded = Embeddings.load(tmp_path / "empty.npz")
     assert loaded.embeddings.shape == (0, 256)
     assert loaded.reasons.dtype.kind == "U"
-    joined = Embeddings.concatenate([loaded, embedded])
+    embedded.save(tmp_path / "whole.npz")
+    joined = Embeddings.load_all([tmp_path / "empty.npz", tmp_path / "whole.npz"])
     assert np.array_equal(joined.embeddings, embedded.embeddings)
     with pytest.raises(UserError, match="1 photos are not embedded"):
         loaded.rows(["0" * 64])
@@ -192,21 +193,24 @@ def test_those_of_another_extractor_are_made_again(embedded, flowers, made: Path
     assert "embedded again: the extractor is another one" in caplog.text
 
 
-def test_those_of_another_preprocessing_are_made_again(embedded, flowers, extractor, caplog):
+def test_those_of_another_preprocessing_are_made_again(
+    embedded, flowers, extractor, caplog, tmp_path: Path
+):
     caplog.set_level(logging.INFO)
     nearest = embed(part_of(flowers, slice(1)), extractor, "cpu", "nearest", earlier=[embedded])
     assert not np.array_equal(nearest.embeddings, embedded.embeddings[:1])
+    nearest.save(tmp_path / "1.npz")
+    embedded.save(tmp_path / "2.npz")
     with pytest.raises(UserError, match="different extractors"):
-        Embeddings.concatenate([nearest, embedded])
+        Embeddings.load_all([tmp_path / "1.npz", tmp_path / "2.npz"])
     assert "embedded again: the preprocessing was 'bilinear 2'" in caplog.text
 
 
-def test_the_number_of_shards_makes_no_difference(embedded, flowers, extractor: Path):
-    parts = [
-        embed(part_of(flowers, rows), extractor, "cpu")
-        for rows in (slice(5, 8), slice(2), slice(2, 5))
-    ]
-    joined = Embeddings.concatenate(parts)
+def test_the_number_of_shards_makes_no_difference(embedded, flowers, extractor, tmp_path: Path):
+    paths = [tmp_path / f"{i}.npz" for i in range(3)]
+    for path, rows in zip(paths, (slice(5, 8), slice(2), slice(2, 5)), strict=True):
+        embed(part_of(flowers, rows), extractor, "cpu").save(path)
+    joined = Embeddings.load_all(paths)
     for name in vars(embedded):
         assert np.array_equal(getattr(joined, name), getattr(embedded, name)), name
 

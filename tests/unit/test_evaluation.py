@@ -4,62 +4,63 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn import metrics
 
 from edgetpu_retrain import evaluation
+from edgetpu_retrain.predictions import Predictions
+
+CLASSES = ("a", "$5 to $10^", "ü")
 
 
-def make(labels: list[int], predictions: list[int], model: Path = Path("model.tflite")):
+def make(labels: list[int], predicted: list[int], split: str = "test") -> evaluation.Evaluation:
+    scores = np.eye(3, dtype=np.float32)[predicted].reshape(-1, 3) * 0.75
+    count = len(labels)
     return evaluation.Evaluation(
-        str(model),
+        "model.tflite",
         "cpu",
-        ("a", "b", "ü"),
-        np.array(labels, int),
-        np.array(predictions, int),
-        np.array(predictions[::-1], int),
-        25.04,
+        {"recipe": "optimum", "temperature": 2.0, "strength": 0.1},
+        Predictions(
+            tuple(f"{i}.jpg" for i in range(count)),
+            np.array([f"{i:064}" for i in range(count)], "S64"),
+            CLASSES,
+            np.array(labels, int),
+            np.array([split] * count, np.str_),
+            np.full(count, -1 if split == "test" else 0),
+            scores,
+        ),
+        0.5,
+        25.0,
     )
 
 
-def test_the_figures_are_scikit_learn_s(tmp_path: Path):
-    random = np.random.default_rng(0)
-    labels, predictions = random.integers(0, 3, (2, 50)).tolist()
-    evaluation.save(make(labels, predictions), tmp_path / "evaluation.json")
-    found = json.loads((tmp_path / "evaluation.json").read_text())
-    report = metrics.classification_report(labels, predictions, output_dict=True)
-    assert found["accuracy"] == pytest.approx(report["accuracy"])
-    for i, name in enumerate("abü"):
-        counts = found["classes"][name]
-        assert counts["photos"] == report[str(i)]["support"]
-        assert counts["correct"] / counts["photos"] == pytest.approx(report[str(i)]["recall"])
-        assert counts["correct"] / counts["predicted"] == pytest.approx(report[str(i)]["precision"])
-    assert found["confusion_matrix"][0][1] == sum(
-        (y, p) == (0, 1) for y, p in zip(labels, predictions, strict=True)
-    )
-    agreement = metrics.accuracy_score(predictions, predictions[::-1])
-    assert found["agreement_with_float_head"] == pytest.approx(agreement)
-    assert found["photos_per_second"] == 25.0
-
-
-def test_no_photo_in_the_test_split(tmp_path: Path):
-    nothing = make([], [], tmp_path / "model.tflite")
-    (tmp_path / "model.tflite").touch()
-    assert nothing.as_dict()["accuracy"] is None
-    evaluation.plot_confusion_matrix(nothing, tmp_path / "confusion.png")
-    assert (tmp_path / "confusion.png").is_file()
-
-
-def test_names_that_look_like_formulas_are_drawn(tmp_path: Path):
-    photos = np.zeros(0, int)
-    names = ("$5 to $10^", r"$\frac$")
-    result = evaluation.Evaluation("m", "cpu", names, photos, photos, photos, 0.0)
-    evaluation.plot_confusion_matrix(result, tmp_path / "x.png")
-    assert (tmp_path / "x.png").stat().st_size > 1000
+@pytest.mark.parametrize(
+    ("split", "name", "other"),
+    [("test", "test", "cross_validation"), ("train", "cross_validation", "test")],
+)
+def test_each_kind_of_photos_has_its_figures(tmp_path: Path, split: str, name: str, other: str):
+    evaluation.save(make([0, 0, 1, 2], [0, 1, 1, 2], split), tmp_path / "evaluation.json")
+    found = json.loads((tmp_path / "evaluation.json").read_text("utf-8"))
+    assert found[other] is None
+    assert found[name]["accuracy"] == 0.75
+    assert found[name]["confusion_matrix"] == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert found["agreement_with_float_head"] == 0.5
+    assert found["photos_per_second"] == 25
+    assert found["calibration"]["of"] == name
+    # Scores of 0.75 are right for 3 of 4 photos.
+    assert found["calibration"]["after"] == pytest.approx(0, abs=1e-6)
+    assert found["calibration"]["before"] == pytest.approx(0.25)
+    assert (found["temperature"], found["strength"], found["strengths"]) == (2.0, 0.1, [])
 
 
 def test_the_picture_shows_where_photos_went(tmp_path: Path):
-    evaluation.plot_confusion_matrix(make([0, 1, 2], [0, 1, 2]), tmp_path / "right.png")
-    evaluation.plot_confusion_matrix(make([0, 1, 2], [2, 2, 2]), tmp_path / "wrong.png")
-    with Image.open(tmp_path / "right.png") as right, Image.open(tmp_path / "wrong.png") as wrong:
-        assert min(right.size) > 400
-        assert right.size != wrong.size or right.tobytes() != wrong.tobytes()
+    for name, predicted, split in (
+        ("right", [0, 1, 2], "test"),
+        ("wrong", [2, 2, 2], "test"),
+        ("out_of_fold", [0, 1, 2], "train"),
+    ):
+        evaluation.plot_confusion_matrix(make([0, 1, 2], predicted, split), tmp_path / name)
+    pictures = [Image.open(tmp_path / name) for name in ("right", "wrong", "out_of_fold")]
+    assert min(pictures[0].size) > 400
+    assert pictures[0].tobytes() != pictures[1].tobytes()
+    # The diagonal is drawn from the cross-validation where no photo is held out.
+    half = (0, 100, *pictures[0].size)
+    assert np.mean(np.asarray(pictures[0].crop(half)) != np.asarray(pictures[2].crop(half))) < 0.05

@@ -2,7 +2,7 @@ import json
 import os
 from pathlib import Path
 
-from edgetpu_retrain import deliver, evaluation, manifest, summary
+from edgetpu_retrain import deliver, figures, manifest, summary
 
 
 def result(**classes: tuple[int, int]) -> dict:
@@ -11,40 +11,49 @@ def result(**classes: tuple[int, int]) -> dict:
     return {
         "photos": photos,
         "accuracy": correct / photos,
-        "interval": evaluation.wilson_interval(correct, photos),
+        "interval": figures.wilson_interval(correct, photos),
         "classes": {name: {"correct": c, "photos": n} for name, (c, n) in classes.items()},
     }
 
 
 def test_accuracy_comes_with_its_interval():
-    line = summary.accuracy(result(a=(45, 50), b=(36, 50)), "usb:0")[0]
+    line = summary.accuracy(result(a=(45, 50), b=(36, 50)), "test photos, on usb:0")[0]
     # Wilson's interval of 81 of 100: (0.8283 +- 0.0772 / 1.0384), by hand.
     assert line == ("Accuracy: 81.0% of 100 test photos, on usb:0 (95 % interval 72.2% to 87.5%)")
 
 
 def test_weak_and_hardly_tested_classes_are_named():
-    lines = summary.accuracy(result(a=(9, 9), b=(1, 4), c=(6, 8), d=(0, 0), e=(5, 5)), "cpu")
+    lines = summary.accuracy(result(a=(9, 9), b=(1, 4), c=(6, 8), d=(0, 0), e=(5, 5)), "photos")
     assert lines[1] == "Weakest classes: b (1 of 4), c (6 of 8)"
     assert "d (0), b (4)" in lines[2]
-    assert len(summary.accuracy(result(a=(9, 9), b=(8, 8)), "cpu")) == 1
+    assert len(summary.accuracy(result(a=(9, 9), b=(8, 8)), "photos")) == 1
     many = {f"c{i:02}": (1, 2) for i in range(40)}
-    assert all(len(line) < 200 for line in summary.accuracy(result(**many), "cpu"))
+    assert all(len(line) < 200 for line in summary.accuracy(result(**many), "photos"))
 
 
-def test_no_test_photos(tmp_path: Path):
-    assert "split.test" in summary.accuracy(None, "cpu")[0]
+def test_no_test_photos():
+    assert summary.accuracy(None, "test photos") == []
 
 
 def test_the_whole_summary(tmp_path: Path):
     model = tmp_path / "retrained_model.tflite"
     model.write_bytes(b"x" * 2048)
-    content = {"model": str(model), "device": "cpu", "test": result(a=(5, 6), b=(6, 6))}
+    content = {
+        "model": str(model),
+        "device": "cpu",
+        "test": result(a=(5, 6), b=(6, 6)),
+        "cross_validation": result(a=(50, 60), b=(60, 60)),
+        "test_dataset": None,
+    }
     (tmp_path / "evaluation.json").write_text(json.dumps(content))
     skipped = [manifest.Skipped("a/x.jpg", "broken"), manifest.Skipped("a/y.jpg", "broken")]
     manifest.write_skipped(skipped, tmp_path / "skipped.tsv")
     text = summary.summary(
         [model], tmp_path / "evaluation.json", tmp_path / "skipped.tsv", tmp_path / "c.png"
     )
+    assert "91.7% of 12 test photos, on cpu" in text
+    assert "91.7% of 120 photos, cross-validated" in text
+    assert "a (50 of 60)" in text
     for part in ("2,048 bytes", "for the CPU", "2 photos were skipped", "skipped.tsv", "c.png"):
         assert part in text
     assert f"--model {model} --label {tmp_path}/label_map.txt" in text

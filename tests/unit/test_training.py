@@ -9,6 +9,7 @@ from edgetpu_retrain.manifest import Photo
 from edgetpu_retrain.training import LabelledEmbeddings
 
 RECIPE = {
+    "recipe": "coral",
     "num_iter": 300, "batch_size": 20, "learning_rate": 0.1, "weight_scale": 0.05, "reg": 0.0,
     "seed": 0,
 }  # fmt: skip
@@ -22,7 +23,8 @@ def embeddings() -> Embeddings:
     vectors = random.integers(0, 50, (30, 4), np.uint8)
     vectors[:, :3] += 150 * np.eye(3, dtype=np.uint8)[np.arange(30) % 3]
     return Embeddings(
-        vectors, 0.02, 3, np.array(identities[:30], "S64"), "e" * 64, "bilinear 1",
+        vectors, 0.02, 3, np.array(identities[:30], "S64"),
+        random.integers(0, 256, (30, 32), np.uint8), "e" * 64, "bilinear 1",
         np.array(identities[30:], "S64"), np.array(["broken", "empty"]),
     )  # fmt: skip
 
@@ -56,7 +58,8 @@ def test_every_photo_gets_its_own_class_and_split(embeddings, manifest):
 
 def test_a_split_is_dequantized(embeddings, manifest):
     labelled = LabelledEmbeddings.join(embeddings, manifest)
-    x, labels = labelled.split("test")
+    tested = labelled.take(labelled.splits == "test")
+    x, labels = tested.values, tested.labels
     listed = sorted(
         (photo.sha256, photo.label)
         for photo in manifest
@@ -86,8 +89,9 @@ def test_a_photo_that_is_not_embedded_is_an_error(embeddings, manifest):
 
 def test_it_is_the_recipe_on_the_training_split(embeddings, manifest):
     labelled = LabelledEmbeddings.join(embeddings, manifest)
-    head = training.train(labelled, **RECIPE)
-    x, y = labelled.split("train")
+    head = training.train(labelled, **RECIPE).head
+    trained = labelled.take(labelled.splits == "train")
+    x, y = trained.values, trained.labels
     model = SoftmaxRegression(4, 3, 0.05, seed=0)
     model.train_with_sgd({"data_train": x, "labels_train": y}, 300, 0.1, batch_size=20)
     assert np.array_equal(head.weights, model.weights)
@@ -102,7 +106,7 @@ def test_it_is_the_recipe_on_the_training_split(embeddings, manifest):
 
 def test_the_order_of_the_manifest_makes_no_difference(embeddings, manifest):
     heads = [
-        training.train(LabelledEmbeddings.join(embeddings, photos), **RECIPE)
+        training.train(LabelledEmbeddings.join(embeddings, photos), **RECIPE).head
         for photos in (manifest, manifest[::-1])
     ]
     assert np.array_equal(heads[0].weights, heads[1].weights)

@@ -35,7 +35,9 @@ def flowers(project: Path, photos: Path) -> None:
 
 
 def accuracy(project: Path, name: str) -> float:
-    return json.loads((project / f"results/flowers/{name}/evaluation.json").read_text())["accuracy"]
+    return json.loads((project / f"results/flowers/{name}/evaluation.json").read_text())[
+        "cross_validation"
+    ]["accuracy"]
 
 
 def test_every_kind_in_one_folder(flowers, project: Path, snakemake: Snakemake):

@@ -24,8 +24,8 @@ def test_the_sample_is_learned_but_for_what_is_like_real_life(run):
     project, done = run
     assert "make_extractor" in jobs_run(done)
     evaluation = json.loads((project / RESULTS / "evaluation.json").read_text())
-    assert 0.88 <= evaluation["accuracy"] <= 0.98
-    assert evaluation["photos"] >= 30
+    assert 0.88 <= evaluation["cross_validation"]["accuracy"] <= 0.98
+    assert evaluation["test"]["photos"] >= 30
     skipped = (project / RESULTS / "skipped.tsv").read_text()
     assert skipped.count("\n") == 2
     assert "daisy/IMG_1122.jpg\tcannot be decoded" in skipped

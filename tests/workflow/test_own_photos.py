@@ -48,7 +48,7 @@ def skipped(project: Path) -> dict[str, str]:
 
 def embedded(project: Path) -> Embeddings:
     paths = sorted((project / f"results/photos/{MODEL}/embeddings").glob("*.npz"))
-    return Embeddings.concatenate([Embeddings.load(path) for path in paths])
+    return Embeddings.load_all(list(paths))
 
 
 def test_photos_of_every_sort(own: Path, project: Path, snakemake: Snakemake, photos: Path):

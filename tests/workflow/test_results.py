@@ -68,7 +68,7 @@ def test_every_run_ends_with_the_same_summary(project: Path):
     done = run(project, "garden", EDGETPU)
     assert jobs_run(done) == []
     evaluation = json.loads((project / "results/garden/v1/evaluation.json").read_text())
-    result = evaluation.get("test", evaluation)
+    result = evaluation["test"]
     accuracy = f"{result['accuracy']:.1%}"
     for text in (CPU, EDGETPU, "label_map.txt", accuracy, "95 % interval", "classify_image.py"):
         assert text in done.stdout

@@ -6,14 +6,15 @@ rule train:
     output:
         head=f"{RESULTS}/head.npz",
         label_map=f"{RESULTS}/label_map.txt",
+        out_of_fold=f"{RESULTS}/out_of_fold.tsv",
     log:
         f"{LOGS}/{BACKBONE.name}/train.log",
     conda:
         "../envs/retrain.yaml"
-    threads: 1
+    threads: 4
     params:
         max_skipped=config["max_skipped"],
-        recipe=config["training"],
+        training=config["training"],
         seed=config["seed"],
     script:
         "../../scripts/train.py"
@@ -37,9 +38,11 @@ rule evaluate:
     input:
         model=f"{RESULTS}/retrained_model{TWIN}.tflite",
         head=f"{RESULTS}/head.npz",
+        out_of_fold=f"{RESULTS}/out_of_fold.tsv",
         embeddings=EMBEDDINGS,
         manifest=manifest,
     output:
+        predictions=f"{RESULTS}/predictions.tsv",
         evaluation=f"{RESULTS}/evaluation.json",
         confusion_matrix=report(
             f"{RESULTS}/confusion_matrix.png",
@@ -56,6 +59,8 @@ rule evaluate:
     params:
         device=DEVICE,
         resize=config["resize"],
+        test_dataset=config.get("test_dataset"),
+        test_listing=TEST_LISTING,
     script:
         "../../scripts/evaluate.py"
 

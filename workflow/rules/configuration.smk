@@ -27,6 +27,13 @@ def check_config():
     except WorkflowError as error:
         raise UserError(configuration.describe(error.__context__)) from None
     configuration.check_split(**config["split"])
+    training.check_settings(
+        config["training"]["recipe"], set(config["training"]) - {"recipe"}
+    )
+    if "test_dataset" in config:
+        config["test_dataset"] = configuration.check_test_dataset(
+            config["test_dataset"]
+        )
 
 
 def find_dataset():

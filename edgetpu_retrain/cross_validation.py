@@ -1,0 +1,216 @@
+"""Choose how the layer is regularized, and say how good it will be: cross-validation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgetpu_retrain.figures import wilson_interval
+from edgetpu_retrain.optimum import Data, Layers, Plan, descend, finish
+
+FOLDS = 5
+STRENGTHS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
+CLASS_WEIGHTS = ("none", "balanced")
+# Parts of the photos for the learning curve, beside all of them.
+_SHARES = (0.25, 0.5)
+# Classes whose sizes differ less need no weights.
+_UNEVEN = 1.5
+# Fewer photos out of fold do not tell a temperature.
+_MIN_FOR_TEMPERATURE = 100
+_TEMPERATURES = (0.1, 10.0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A layer, and what the cross-validation said.
+
+    Attributes:
+        layer: trained on all photos, over centred and scaled embeddings.
+        logits: [N, C] float32, of the layer that was trained without the photo's fold.
+        strength: of the L2 penalty.
+        class_weights: none or balanced.
+        strengths: accuracy and loss of every strength, with these class weights.
+        learning_curve: accuracy and its interval by the number of photos trained on.
+    """
+
+    layer: Layers
+    logits: np.ndarray
+    strength: float
+    class_weights: str
+    strengths: list[dict[str, float]]
+    learning_curve: list[dict]
+
+
+@dataclass(frozen=True)
+class _Tally:
+    """Out-of-fold sums of V variants: [V, C] of correct photos and of losses; [C] of photos."""
+
+    correct: np.ndarray
+    losses: np.ndarray
+    photos: np.ndarray
+
+    @property
+    def balanced_accuracy(self) -> np.ndarray:
+        return _balanced(self.correct, self.photos)
+
+
+def choose(data: Data, class_weights: str = "auto", num_threads: int = 1) -> Choice:
+    """Trains layers of all folds and strengths in one pass, and one on all photos as they advise.
+
+    The strength is that of the lowest loss out of fold. Class weights are taken where they raise
+    the balanced accuracy out of fold by more than its standard error.
+
+    Args:
+        data: all photos that are not held out for testing, with folds 0 to 4.
+        class_weights: none, balanced, or auto, which chooses.
+        num_threads: how many run at once; the result does not depend on it.
+    """
+    sizes = np.bincount(data.labels, minlength=data.num_classes)
+    tried = [class_weights]
+    if class_weights == "auto":
+        uneven = sizes.max() > _UNEVEN * sizes.min()
+        tried = list(CLASS_WEIGHTS if uneven else CLASS_WEIGHTS[:1])
+    variants = [(strength, name == "balanced") for name in tried for strength in STRENGTHS]
+    plan = Plan.of([(fold, 1.0, *variant) for fold in range(FOLDS) for variant in variants])
+    layers = descend(data, plan, num_threads)
+    tally = _tally(data, layers)
+    best = [_best(tally, variants, name == "balanced") for name in tried]
+    chosen = best[0]
+    if len(best) > 1:
+        accuracy = tally.balanced_accuracy
+        gain = accuracy[best[1]] - accuracy[best[0]]
+        if gain > _standard_error(tally, best[0]):
+            chosen = best[1]
+    strength, balanced = variants[chosen]
+    logits = _out_of_fold(data, _select(layers, len(variants), chosen))
+    rest = [(-1, 1.0, strength, balanced)]
+    shares = [share for share in _SHARES if _is_enough(data, share)]
+    rest += [(fold, share, strength, balanced) for share in shares for fold in range(FOLDS)]
+    others = descend(data, Plan.of(rest), num_threads)
+    layer = finish(data, Plan.of(rest[:1]), _part(others, slice(1)), num_threads)
+    curve = []
+    for i, share in enumerate(shares):
+        found = _out_of_fold(data, _part(others, slice(1 + i * FOLDS, 1 + (i + 1) * FOLDS)))
+        trained = np.sum(data.ranks < share) * (1 - 1 / FOLDS)
+        curve.append(_point(data, found, round(trained)))
+    curve.append(_point(data, logits, round(len(data.rows) * (1 - 1 / FOLDS))))
+    return Choice(
+        layer,
+        logits,
+        strength,
+        "balanced" if balanced else "none",
+        [
+            {
+                "strength": variants[i][0],
+                "accuracy": float(tally.correct[i].sum() / sizes.sum()),
+                "loss": float(tally.losses[i].sum() / sizes.sum()),
+            }
+            for i in range(len(variants))
+            if variants[i][1] == balanced
+        ],
+        curve,
+    )
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns what to divide logits by, so that scores are probabilities (Guo et al., 2017).
+
+    It minimizes the loss out of fold; with fewer than 100 photos it is left at 1.
+
+    Args:
+        logits: [N, C], of photos that their layer was not trained on.
+        labels: [N] int, true classes.
+    """
+    # Importing the library should not need what only the workflow does.
+    from scipy.optimize import minimize_scalar
+
+    if len(labels) < _MIN_FOR_TEMPERATURE:
+        return 1.0
+    found = minimize_scalar(
+        lambda x: float(_losses(logits / np.exp(x), labels).mean()),
+        bounds=np.log(_TEMPERATURES),
+        method="bounded",
+    )
+    return float(np.exp(found.x))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the scores of logits [N, C]."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the cross-entropies [N, ...] of logits [N, ..., C]."""
+    highest = logits.max(axis=-1)
+    sums = np.log(np.exp(logits - highest[..., np.newaxis]).sum(axis=-1))
+    index = labels.reshape(-1, *[1] * (logits.ndim - 1))
+    return sums + highest - np.take_along_axis(logits, index, axis=-1)[..., 0]
+
+
+def _tally(data: Data, layers: Layers) -> _Tally:
+    variants = layers.biases.shape[0] // FOLDS
+    shape = (data.num_classes, variants)
+    correct, losses = np.zeros(shape), np.zeros(shape)
+    for part in data.parts():
+        labels, folds = data.labels[part], data.folds[part]
+        logits = layers.logits(data.embeddings(part))
+        logits = logits.reshape(len(labels), FOLDS, variants, -1)[np.arange(len(labels)), folds]
+        np.add.at(correct, labels, logits.argmax(axis=-1) == labels[:, np.newaxis])
+        np.add.at(losses, labels, _losses(logits, labels))
+    return _Tally(correct.T, losses.T, np.bincount(data.labels, minlength=data.num_classes))
+
+
+def _best(tally: _Tally, variants: list[tuple[float, bool]], balanced: bool) -> int:
+    """Returns the variant of the lowest loss, the mean of all photos or of all classes."""
+    losses = _balanced(tally.losses, tally.photos) if balanced else tally.losses.sum(axis=1)
+    wanted = [i for i, variant in enumerate(variants) if variant[1] == balanced]
+    return min(wanted, key=lambda i: losses[i])
+
+
+def _balanced(sums: np.ndarray, photos: np.ndarray) -> np.ndarray:
+    present = photos > 0
+    return (sums[:, present] / photos[present]).mean(axis=1)
+
+
+def _standard_error(tally: _Tally, variant: int) -> float:
+    """Returns that of the balanced accuracy, as the classes' photos are independent."""
+    present = tally.photos > 0
+    photos = tally.photos[present]
+    shares = tally.correct[variant][present] / photos
+    return float(np.sum(shares * (1 - shares) / photos) ** 0.5 / len(photos))
+
+
+def _out_of_fold(data: Data, layers: Layers) -> np.ndarray:
+    """Returns [N, C] logits of five layers, one per held-out fold."""
+    logits = np.empty((len(data.rows), data.num_classes), np.float32)
+    for part in data.parts():
+        found = layers.logits(data.embeddings(part))
+        logits[part] = found[np.arange(len(found)), data.folds[part]]
+    return logits
+
+
+def _select(layers: Layers, variants: int, chosen: int) -> Layers:
+    return _part(layers, slice(chosen, None, variants))
+
+
+def _part(layers: Layers, chosen: slice) -> Layers:
+    return Layers(np.ascontiguousarray(layers.weights[:, chosen]), layers.biases[chosen])
+
+
+def _is_enough(data: Data, share: float) -> bool:
+    """Whether every fold's layer would see photos of every class."""
+    drawn = data.ranks < share
+    return all(
+        np.bincount(data.labels[drawn & (data.folds != fold)], minlength=data.num_classes).all()
+        for fold in range(FOLDS)
+    )
+
+
+def _point(data: Data, logits: np.ndarray, photos: int) -> dict:
+    correct = int(np.sum(logits.argmax(axis=1) == data.labels))
+    total = len(data.labels)
+    return {
+        "photos": photos,
+        "accuracy": correct / total,
+        "interval": list(wilson_interval(correct, total)),
+    }

@@ -1,0 +1,144 @@
+"""Against scikit-learn, on its handwritten digits: 1,797 real pictures of 64 grey values."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from edgetpu_retrain import cross_validation, folds
+from edgetpu_retrain.embeddings import Embeddings
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.optimum import Data, Plan, descend, finish
+from edgetpu_retrain.training import LabelledEmbeddings, check_settings, train
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    pictures, labels = load_digits(return_X_y=True)
+    return (pictures * 15).astype(np.uint8), labels
+
+
+def data_of(pictures: np.ndarray, labels: np.ndarray) -> Data:
+    divided = folds.assign_folds(labels, np.arange(len(labels)), cross_validation.FOLDS)
+    return Data.of(pictures, np.arange(len(labels)), labels, divided, 10)
+
+
+def scikit_learn(data: Data, seen: np.ndarray, strength: float, **options) -> LogisticRegression:
+    """Its minimum of the same loss: C is 1 / (N strength)."""
+    values = data.embeddings(seen).astype(np.float64)
+    options = {"C": 1 / (len(values) * strength), "tol": 1e-6, "max_iter": 5000} | options
+    return LogisticRegression(**options).fit(values, data.labels[seen])
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_last_layer_is_scikit_learn_s(digits, balanced: bool):
+    pictures, labels = digits
+    # Of the digit 0 only every sixth.
+    kept = (labels > 0) | (np.arange(len(labels)) % 6 == 0)
+    data = data_of(pictures[kept], labels[kept])
+    plan = Plan.of([(-1, 1.0, 1e-3, balanced)])
+    layer = finish(data, plan, descend(data, plan))
+    everything = np.arange(len(data.labels))
+    expected = scikit_learn(data, everything, 1e-3, class_weight="balanced" if balanced else None)
+    np.testing.assert_allclose(layer.weights[:, 0], expected.coef_.T, atol=0.02)
+    logits = layer.logits(data.embeddings(everything))[:, 0]
+    assert np.array_equal(logits.argmax(axis=1), expected.predict(data.embeddings(everything)))
+
+
+def test_layers_without_a_fold_or_on_a_part_see_only_the_rest(digits):
+    data = data_of(*digits)
+    layers = descend(data, Plan.of([(2, 1.0, 1e-3, False), (2, 0.25, 1e-3, False)]))
+    held_out = np.flatnonzero(data.folds == 2)
+    found = layers.logits(data.embeddings(held_out)).argmax(axis=2)
+    for i, share in enumerate((1.0, 0.25)):
+        seen = np.flatnonzero((data.folds != 2) & (data.ranks < share))
+        assert abs(len(seen) - 0.8 * share * len(data.labels)) < 10
+        expected = scikit_learn(data, seen, 1e-3).predict(data.embeddings(held_out))
+        assert np.mean(found[:, i] == expected) > 0.99
+
+
+def test_the_strength_is_that_of_scikit_learn_s_lowest_loss(digits):
+    data = data_of(*(values[:500] for values in digits))
+    choice = cross_validation.choose(data)
+    losses = []
+    for strength in cross_validation.STRENGTHS:
+        logs = np.empty(len(data.labels))
+        for fold in range(cross_validation.FOLDS):
+            out = data.folds == fold
+            model = scikit_learn(data, np.flatnonzero(~out), strength)
+            found = model.predict_log_proba(data.embeddings(out))
+            logs[out] = found[np.arange(out.sum()), data.labels[out]]
+        losses.append(-logs.mean())
+    assert choice.strength == cross_validation.STRENGTHS[int(np.argmin(losses))]
+    strongest = [one["loss"] for one in choice.strengths][:4]
+    np.testing.assert_allclose(strongest, losses[:4], rtol=0.01)
+    # More photos, fewer mistakes; the last point is the cross-validation itself.
+    curve = [point["accuracy"] for point in choice.learning_curve]
+    assert curve == sorted(curve) and len(curve) == 3
+    assert curve[-1] == np.mean(choice.logits.argmax(axis=1) == data.labels)
+
+
+def test_a_temperature_makes_scores_probabilities():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (5000, 4))
+    powers = np.exp(logits)
+    chances = np.cumsum(powers / powers.sum(axis=1, keepdims=True), axis=1)
+    labels = (random.random((5000, 1)) > chances).sum(axis=1)
+    # Logits three times too large.
+    assert cross_validation.fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.06)
+    assert cross_validation.fit_temperature(3 * logits[:90], labels[:90]) == 1
+
+
+def labelled_of(pictures, labels, names="0123456789", count: int = 500) -> LabelledEmbeddings:
+    random = np.random.default_rng(0)
+    embeddings = Embeddings(
+        pictures[:count], 0.1, 7, np.array([f"{i:064}" for i in range(count)], "S64"),
+        random.integers(0, 256, (count, 32), dtype=np.uint8), "x", "y",
+        np.array([], "S64"), np.array([], np.str_),
+    )  # fmt: skip
+    order = np.argsort(list(names))
+    splits = np.array(["train", "validation", "test", "train", "train"] * (count // 5))
+    return LabelledEmbeddings(
+        embeddings, tuple(map(str, range(count))), np.arange(count),
+        tuple(names[i] for i in order), np.argsort(order)[labels[:count]], splits,
+    )  # fmt: skip
+
+
+def test_seed_and_threads_change_no_bit_and_names_no_prediction(digits):
+    first = train(labelled_of(*digits), "optimum", seed=0, num_threads=1)
+    second = train(labelled_of(*digits), "optimum", seed=1, num_threads=3)
+    assert np.array_equal(first.head.weights, second.head.weights)
+    assert first.head.training == second.head.training
+    assert np.array_equal(first.predictions.scores, second.predictions.scores)
+    renamed = train(labelled_of(*digits, names="5038217649"), "optimum", seed=0)
+    names = np.array(first.head.classes)[first.predictions.predicted]
+    others = np.array(renamed.head.classes)[renamed.predictions.predicted]
+    new_names = {str(i): name for i, name in enumerate("5038217649")}
+    assert [new_names[name] for name in names] == others.tolist()
+
+
+@pytest.mark.parametrize("recipe", ["optimum", "coral"])
+def test_a_head_takes_embeddings_as_they_come(digits, recipe: str):
+    labelled = labelled_of(*digits)
+    trained = train(labelled, recipe, seed=0)
+    assert set(labelled.splits[[int(path) for path in trained.predictions.paths]]) == {
+        "train", "validation"
+    }  # fmt: skip
+    tested = labelled.take(labelled.splits == "test")
+    logits = trained.head.logits(tested.values)
+    accuracy = np.mean(logits.argmax(axis=1) == tested.labels)
+    values = labelled.take(labelled.splits != "test")
+    expected = LogisticRegression(max_iter=5000).fit(values.values, values.labels)
+    assert accuracy >= expected.score(tested.values, tested.labels) - 0.03
+    low, high = trained.head.logit_range
+    logits = trained.head.logits(values.values)
+    if recipe == "optimum":
+        assert (low, high) == pytest.approx((logits.min(), logits.max()), rel=1e-4)
+    out_of_fold = np.mean(trained.predictions.predicted == trained.predictions.labels)
+    assert abs(out_of_fold - accuracy) < 0.07
+
+
+def test_a_setting_of_another_recipe_is_an_error():
+    check_settings("coral", ["num_iter", "reg"])
+    with pytest.raises(UserError, match=r"training.num_iter is a setting of the recipe coral"):
+        check_settings("optimum", ["num_iter"])
