@@ -71,13 +71,13 @@ def test_what_cannot_be_a_photo_is_left_out_with_its_reason(tmp_path: Path):
     root = make_photos(tmp_path, {"a": 15, "b": 15})
     (root / "a" / "empty.jpg").touch()
     (root / "b" / "text.jpg").write_text("no photo")
-    (root / "b" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (root / "b" / "camera.nef").write_bytes(b"a raw file of some kind")
     found = index(root)
     reasons = {Path(skipped.path).name: skipped.reason for skipped in found.skipped}
     assert len(found.photos) == 30
     assert reasons["empty.jpg"] == "the file is empty"
     assert "not an image" in reasons["text.jpg"]
-    assert "export it as JPEG" in reasons["phone.heic"]
+    assert "export it as JPEG" in reasons["camera.nef"]
 
 
 def test_no_photo_is_decoded(tmp_path: Path, monkeypatch):
