@@ -22,6 +22,10 @@ class Head:
             knows, at a loss of resolution in the file.
         classes: names of the classes, in the order of the columns.
         training: how it was trained.
+
+    >>> head = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), (0, 4), ("cat", "dog"))
+    >>> head.logits(np.array([[1, 4]], np.float32))
+    array([[1., 4.]], dtype=float32)
     """
 
     weights: np.ndarray
@@ -72,6 +76,12 @@ def read_label_map(path: str | Path) -> dict[int, str]:
 
     Raises:
         UserError: the file is not text.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_label_map(("daisy", "rose"), f"{folder}/label_map.txt")
+    ...     read_label_map(f"{folder}/label_map.txt")
+    {0: 'daisy', 1: 'rose'}
     """
     try:
         text = Path(path).read_text(encoding="utf-8")

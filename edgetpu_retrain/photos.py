@@ -53,6 +53,15 @@ def read_photo(content: bytes, at_least: int | None = None) -> Image.Image:
     Raises:
         PhotoError: the photo cannot be decoded whole, is of no supported format, or has more
             than `MAX_PIXELS` pixels.
+
+    >>> file = io.BytesIO()
+    >>> Image.new("LA", (4, 3), (0, 0)).save(file, "PNG")
+    >>> photo = read_photo(file.getvalue())
+    >>> photo.mode, photo.size, photo.getpixel((0, 0))
+    ('RGB', (4, 3), (255, 255, 255))
+    >>> read_photo(b"a note")
+    Traceback (most recent call last):
+    edgetpu_retrain.photos.PhotoError: not an image of a supported format
     """
     if not content:
         raise PhotoError("the file is empty")

@@ -49,6 +49,11 @@ def to_pixels(photo: Image.Image, size: tuple[int, int], resize: str = "bilinear
     Returns:
         [height, width, 3] uint8, raw RGB bytes. Mean and standard deviation of the network are
         the business of its file: an extractor takes raw bytes (`tflite.raw_input`).
+
+    >>> photo = Image.new("RGB", (640, 480), (250, 128, 0))
+    >>> pixels = to_pixels(photo, (224, 224))
+    >>> pixels.shape, pixels[0, 0].tolist()
+    ((224, 224, 3), [250, 128, 0])
     """
     return np.asarray(photo.resize(size, RESIZES[resize]))
 

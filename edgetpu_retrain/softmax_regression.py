@@ -20,6 +20,12 @@ class SoftmaxRegression:
         weights: [feature_dim, num_classes] float32.
         biases: [num_classes] float32.
         logit_range: (lowest, highest) logit over the training data after training; None before.
+
+    >>> data = {"data_train": [[0.0, 3.0], [0.5, 2.0], [4.0, 1.0]], "labels_train": [0, 0, 1]}
+    >>> layer = SoftmaxRegression(feature_dim=2, num_classes=2, seed=0)
+    >>> layer.train_with_sgd(data, num_iter=200, learning_rate=0.1, print_every=0)
+    >>> layer.predict([[0.2, 2.5], [3.0, 0.5]])
+    array([0, 1])
     """
 
     def __init__(
