@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from edgetpu_retrain import figures, files, photos, preprocessing, scoring
+from edgetpu_retrain import confusion_matrix, figures, files, photos, preprocessing, scoring
 from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
@@ -214,33 +214,8 @@ def plot_confusion_matrix(evaluation: Evaluation, path: str | Path) -> None:
 
     It is that of the test photos, or, where there are none, that of the cross-validation.
     """
-    # Only this function draws; importing the library should not load matplotlib.
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     shown, kind = evaluation.of_split("test"), "test photos"
     if not len(shown.labels):
         shown, kind = evaluation.predictions.out_of_fold, "photos, cross-validated,"
     confusion = figures.confusion_matrix(shown.labels, shown.predicted, len(shown.classes))
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    count = len(shown.classes)
-    side = max(4.8, 0.55 * count + 2)
-    figure, axes = plt.subplots(figsize=(side + 0.8, side), layout="constrained")
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the class")
-    # Names are text, not formulas, whatever dollar signs they hold.
-    axes.set_xticks(range(count), shown.classes, rotation=45, ha="right", parse_math=False)
-    axes.set_yticks(range(count), shown.classes, parse_math=False)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    for row, column in np.argwhere(confusion):
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        text = str(confusion[row, column])
-        axes.text(column, row, text, ha="center", va="center", color=colour)
-    accuracy = np.diag(confusion).sum() / max(confusion.sum(), 1)
-    axes.set_title(f"{accuracy:.1%} of {confusion.sum()} {kind} correct")
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
-    plt.close(figure)
+    confusion_matrix.draw(confusion, shown.classes, kind, path)

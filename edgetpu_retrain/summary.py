@@ -36,10 +36,12 @@ def summary(
     content = json.loads(Path(evaluation).read_text("utf-8"))
     models = [path for path in delivered if Path(path).suffix == ".tflite"] or [content["model"]]
     lines = [_file(path) for path in [*models, *(p for p in delivered if p not in models)]]
-    lines += accuracy(content["test"], f"test photos, on {content['device']}")[:1]
-    lines += accuracy(content["test_dataset"], "photos of the test dataset")[:1]
+    test, cross_validation = content["test"], content["cross_validation"]
+    lines += accuracy(test, f"test photos, on {content['device']}")
+    lines += accuracy(content["test_dataset"], "photos of the test dataset")
+    lines += accuracy(cross_validation, "photos, cross-validated")
     # There are more photos in the cross-validation, so its figures per class say more.
-    lines += accuracy(content["cross_validation"], "photos, cross-validated")
+    lines += weakest(cross_validation or test) + hardly_tested(test)
     lines.append(f"The confusion matrix as a picture: {confusion_matrix}")
     if count := len(manifest.read_skipped(skipped)):
         photos = "photo was" if count == 1 else "photos were"
@@ -69,36 +71,41 @@ def _command(models: Sequence[str | Path], label_map: Path, delivered: Sequence[
 
 
 def accuracy(result: Mapping[str, Any] | None, what: str) -> list[str]:
-    """Says how many photos were classified correctly, and of which classes few were.
+    """Says in a line how many photos were classified correctly.
 
     Args:
-        result: what evaluation.json holds of these photos; None where there are none.
+        result: what evaluation.json holds of these photos; without it there is no line.
         what: says in the plural what photos these are.
     """
     if result is None:
         return []
     low, high = result["interval"]
-    lines = [
+    return [
         f"Accuracy: {result['accuracy']:.1%} of {result['photos']} {what} "
         f"(95 % interval {low:.1%} to {high:.1%})"
     ]
-    classes = result["classes"]
+
+
+def weakest(result: Mapping[str, Any] | None) -> list[str]:
+    """Names in a line the classes of which the smallest share was classified correctly."""
+    classes = result["classes"] if result else {}
     wrong = [(one["correct"] / one["photos"], name) for name, one in classes.items()
              if one["correct"] < one["photos"]]  # fmt: skip
-    if wrong:
-        shown = [
-            f"{name} ({classes[name]['correct']} of {classes[name]['photos']})"
-            for _, name in sorted(wrong)[:_SHOWN]
-        ]
-        lines.append(f"Weakest classes: {', '.join(shown)}")
-    few = [
-        f"{name} ({one['photos']})"
-        for name, one in sorted(classes.items(), key=lambda item: (item[1]["photos"], item[0]))
-        if one["photos"] < _FEW_TEST_PHOTOS
+    shown = [
+        f"{name} ({classes[name]['correct']} of {classes[name]['photos']})"
+        for _, name in sorted(wrong)[:_SHOWN]
     ]
-    if few:
-        lines.append(f"Fewer than {_FEW_TEST_PHOTOS} photos, so not really measured: {_some(few)}")
-    return lines
+    return [f"Weakest classes: {', '.join(shown)}"] if wrong else []
+
+
+def hardly_tested(result: Mapping[str, Any] | None) -> list[str]:
+    """Names in a line the classes with few test photos, of which the accuracy says little."""
+    classes = result["classes"] if result else {}
+    few = sorted(
+        (one["photos"], name) for name, one in classes.items() if one["photos"] < _FEW_TEST_PHOTOS
+    )
+    named = _some([f"{name} ({photos})" for photos, name in few])
+    return [f"Classes with fewer than {_FEW_TEST_PHOTOS} test photos: {named}"] if few else []
 
 
 def _some(names: Sequence[str]) -> str:

@@ -17,22 +17,26 @@ def result(**classes: tuple[int, int]) -> dict:
 
 
 def test_accuracy_comes_with_its_interval():
-    line = summary.accuracy(result(a=(45, 50), b=(36, 50)), "test photos, on usb:0")[0]
+    (line,) = summary.accuracy(result(a=(45, 50), b=(36, 50)), "test photos, on usb:0")
     # Wilson's interval of 81 of 100: (0.8283 +- 0.0772 / 1.0384), by hand.
     assert line == ("Accuracy: 81.0% of 100 test photos, on usb:0 (95 % interval 72.2% to 87.5%)")
 
 
 def test_weak_and_hardly_tested_classes_are_named():
-    lines = summary.accuracy(result(a=(9, 9), b=(1, 4), c=(6, 8), d=(0, 0), e=(5, 5)), "photos")
-    assert lines[1] == "Weakest classes: b (1 of 4), c (6 of 8)"
-    assert "d (0), b (4)" in lines[2]
-    assert len(summary.accuracy(result(a=(9, 9), b=(8, 8)), "photos")) == 1
-    many = {f"c{i:02}": (1, 2) for i in range(40)}
-    assert all(len(line) < 200 for line in summary.accuracy(result(**many), "photos"))
+    found = result(a=(9, 9), b=(1, 4), c=(6, 8), d=(0, 0), e=(5, 5))
+    assert summary.weakest(found) == ["Weakest classes: b (1 of 4), c (6 of 8)"]
+    assert summary.hardly_tested(found) == ["Classes with fewer than 5 test photos: d (0), b (4)"]
+    good = result(a=(9, 9), b=(8, 8))
+    assert summary.weakest(good) == summary.hardly_tested(good) == []
+    many = result(**{f"c{i:02}": (1, 2) for i in range(40)})
+    for (line,) in (summary.weakest(many), summary.hardly_tested(many)):
+        assert len(line) < 200
+    assert "and 35 more" in summary.hardly_tested(many)[0]
 
 
 def test_no_test_photos():
     assert summary.accuracy(None, "test photos") == []
+    assert summary.weakest(None) == summary.hardly_tested(None) == []
 
 
 def test_the_whole_summary(tmp_path: Path):
@@ -54,6 +58,7 @@ def test_the_whole_summary(tmp_path: Path):
     assert "91.7% of 12 test photos, on cpu" in text
     assert "91.7% of 120 photos, cross-validated" in text
     assert "a (50 of 60)" in text
+    assert "fewer than 5" not in text
     for part in ("2,048 bytes", "for the CPU", "2 photos were skipped", "skipped.tsv", "c.png"):
         assert part in text
     assert f"--model {model} --label {tmp_path}/label_map.txt" in text
