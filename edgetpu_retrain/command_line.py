@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgetpu_retrain import yaml_syntax
+from edgetpu_retrain import interrupt, yaml_syntax
 from edgetpu_retrain.errors import UserError
 
 _SETTINGS = ("--config", "-C")
@@ -15,6 +15,7 @@ _FILE_SUFFIXES = {".yaml", ".yml", ".json"}
 
 def main() -> None:
     """Ends the program with a sentence where its arguments hold a mistake; profiles call it."""
+    interrupt.hide_traceback()
     try:
         check(sys.argv[1:])
     except UserError as error:

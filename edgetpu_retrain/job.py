@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgetpu_retrain import interrupt
 from edgetpu_retrain.errors import UserError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
@@ -32,6 +33,7 @@ def run(log_path: str | Path | None = None) -> Iterator[None]:
     logging.getLogger("edgetpu_retrain").setLevel(logging.DEBUG)
     log = logging.getLogger(__name__)
     try:
+        interrupt.raise_again()
         yield
     except UserError as error:
         log.error("Error: %s", error)
@@ -45,6 +47,8 @@ def run(log_path: str | Path | None = None) -> Iterator[None]:
     except Exception:
         log.error(traceback.format_exc())
         sys.exit(1)
+    finally:
+        interrupt.end_silently()
 
 
 def sentence(error: OSError) -> str:
