@@ -66,6 +66,24 @@ include: "workflow/rules/deploy.smk"
 include: "workflow/rules/ending.smk"
 
 
+# On a cluster, what takes moments runs where the command was given.
+localrules:
+    all,
+    fetch_dataset,
+    extract_dataset,
+    index,
+    fetch_backbone,
+    make_extractor,
+    fetch_compiler,
+    collect_skipped,
+    serialize,
+    evaluate,
+    deliver,
+    deliver_edgetpu,
+    bundle,
+    frigate,
+
+
 # What is made where no target is named.
 rule all:
     default_target: True

@@ -44,6 +44,9 @@ rule fetch_compiler:
 
 if BACKBONE.compiled:
 
+    localrules:
+        take_compiled,
+
     rule take_compiled:
         input:
             compiled=backbone_file(COMPILED_NAME),
@@ -63,6 +66,9 @@ if BACKBONE.compiled:
             "../../scripts/take_compiled.py"
 
 else:
+
+    localrules:
+        compile,
 
     rule compile:
         input:
