@@ -5,6 +5,7 @@ import glob
 import hashlib
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.is_dir():
+            # The files in it are too many to wait for one by one.
+            if hasattr(os, "sync"):
+                os.sync()
             remove(final)
         else:
             _flush(temporary)
@@ -49,6 +53,24 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def is_cut_short(path: str | os.PathLike[str]) -> bool:
+    """Whether a result lacks its end, as after a fault of the disk; looks at its last bytes alone.
+
+    Tables end in the end of a line, .npz files in the directory of a zip archive. Other files, and
+    such as are not there, are not judged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return False
+    if path.suffix == ".npz":
+        return not zipfile.is_zipfile(path)
+    if path.suffix == ".tsv":
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - 1, 0))
+            return file.read() != b"\n"
+    return False
 
 
 def write_if_changed(path: str | os.PathLike[str], content: bytes) -> bool:

@@ -36,6 +36,13 @@ _SOURCES = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slurm", action="store_true", help="start a Slurm here and run on it")
+    parser.addoption(
+        "--kills", type=int, default=30, help="how often a run is killed at a random moment"
+    )
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real photos and published models; without it the test is skipped."""

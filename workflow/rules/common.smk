@@ -16,6 +16,20 @@ wildcard_constraints:
     twin="|_edgetpu",
 
 
+def drop_damaged():
+    """Removes results that a fault cut short, so that they, and nothing else, are made again."""
+    for folder in (DATASET_RESULTS, RESULTS):
+        for pattern in ("*.tsv", "*.npz", "shards/*.tsv", "embeddings/*.npz"):
+            for path in sorted(Path(folder).glob(pattern)):
+                if files.is_cut_short(path):
+                    print(f"{path} is damaged; it is made again.", file=sys.stderr)
+                    path.unlink(missing_ok=True)
+
+
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    drop_damaged()
+
+
 def photos_made():
     """The folder of photos that a rule makes, or nothing where the user's own is read in place."""
     return [] if DATASET.folder else f"{DATASET_RESOURCES}/photos"
