@@ -227,7 +227,9 @@ def embed(
             vector = free.run(pixels)
         finally:
             idle.put(free)
-        return vector, copies.perceptual_hash(photo)
+        # What was averaged to the network's size needs no averaging from all pixels again.
+        picture = photo if resize == "nearest" else Image.fromarray(pixels)
+        return vector, copies.perceptual_hash(picture)
 
     # While one thread waits for the Edge TPU, the others decode.
     workers = num_threads + 1 if model.on_edge_tpu else num_threads
