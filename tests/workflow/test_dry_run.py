@@ -25,16 +25,18 @@ DATASETS = yaml.safe_load((ROOT / "workflow/datasets.yaml").read_text())
 FETCHED = can_run_here() and shutil.which(PROGRAM) is None
 
 ALWAYS = {
-    "index_photos": 1,
+    "index": 1,
     "embed": 8,
+    "collect_skipped": 1,
+    "make_extractor": 1,
     "train": 1,
     "serialize": 2,
     "evaluate": 1,
     "deliver": 1,
     "deliver_edgetpu": 1,
 }
-PUBLISHED = {"fetch_backbone": 2}
-COMPILED = {"truncate": 1, "compile": 1} | ({"fetch_compiler": 1} if FETCHED else {})
+PUBLISHED = {"fetch_backbone": 2, "take_compiled": 1}
+COMPILED = {"compile": 1} | ({"fetch_compiler": 1} if FETCHED else {})
 DOWNLOADED = {"fetch_dataset": 1, "extract_dataset": 1}
 
 
@@ -110,6 +112,9 @@ def test_the_number_of_shards(clone: Path):
         ("backbone={name: mine, extractor: none.tflite}", ["backbone.extractor", "none.tflite"]),
         ("backbone={name: m, frozen_graph: Snakefile}", ["config: backbone", "tensor"]),
         ("backbone={name: m, tflite: x, extractor: y}", ["give one of extractor, tflite"]),
+        ("backbone={name: m, extractor: Snakefile, tensor: x}", ["no key 'tensor'", "mean, name"]),
+        ("backbone={name: m, tflite: Snakefile, mean: 127}", ["mean and std go together"]),
+        ("resize=cubic", ["resize is 'cubic'; expected bilinear or nearest"]),
         ("backbone={name: m y, tflite: x}", ["config: backbone: name is 'm y'", "letters"]),
         ("compiler={timeout: 0}", ["compiler.timeout is 0"]),
         ("device=gpu", ["device is 'gpu'", "usb:N"]),
@@ -146,7 +151,8 @@ def test_the_command_line_replaces_a_backbone_and_adds_to_other_mappings(
     )
     assert done.returncode == 0, done.stderr
     assert "compile" in jobs_run(done)
-    assert "truncate" not in jobs_run(done)
+    assert "results/backbones/b/extractor" in done.stdout
+    assert "results/backbones/a/" not in done.stdout
 
 
 def test_auto_is_the_cpu_where_nothing_compiled_can_be_had(clone: Path, tmp_path: Path):
@@ -175,7 +181,7 @@ def test_a_second_configuration_file_overrides_the_first(snakemake: Snakemake, p
     (project / "mine.yaml").write_text("dataset: sample\nbackbone: sample\ndevice: cpu\n")
     done = snakemake("-n", "--configfile", "mine.yaml", "--", "retrained_model.tflite")
     assert "fetch_dataset" not in jobs_run(done)
-    assert "truncate" in jobs_run(done)
+    assert "results/backbones/sample/extractor.tflite" in done.stdout
 
 
 def test_a_backbone_on_the_command_line_replaces_that_of_a_file(
@@ -188,6 +194,5 @@ def test_a_backbone_on_the_command_line_replaces_that_of_a_file(
     arguments = ("--configfile", "mine.yaml", "--config", "device=cpu", backbone)
     done = snakemake("-n", *arguments, "--", "retrained_model.tflite")
     assert done.returncode == 0, done.stderr
-    assert "truncate" not in jobs_run(done)
     assert "line.tflite" in done.stdout + done.stderr
     assert "file.tflite" not in done.stdout + done.stderr

@@ -1,6 +1,5 @@
 """A folder of one's own photos: broken ones, more of them, and runs that are cut short."""
 
-import csv
 import functools
 import json
 import os
@@ -15,35 +14,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import dataset, files
+from edgetpu_retrain import files, manifest
 from edgetpu_retrain.embeddings import Embeddings
-from tests.conftest import Snakemake, assert_user_error, jobs_run
+from tests.conftest import (
+    Snakemake,
+    assert_user_error,
+    configure,
+    jobs_run,
+    lay_photos,
+    small_backbone,
+)
 
-MODEL = "mobilenet_v1_1.0_224"
+MODEL = "small"
 TARGET = "retrained_model_edgetpu.tflite"
-AFTER_A_SHARD = ["deliver", "deliver_edgetpu", "evaluate", "serialize", "serialize", "train"]
 
 
 @pytest.fixture
-def own(project: Path, photos: Path) -> Path:
+def own(project: Path, sample_photos: Path, made: Path) -> Path:
     """photos/: 25 daisies and 25 roses, and a configuration that names it."""
-    for label in ("daisy", "roses"):
-        (project / "photos" / label).mkdir(parents=True)
-        for path in sorted((photos / label).iterdir())[:25]:
-            shutil.copy(path, project / "photos" / label)
-    shutil.copy(project / "tests/config/flowers.yaml", project / "config.yaml")
-    settings = (project / "config.yaml").read_text()
-    (project / "config.yaml").write_text(
-        settings.replace("../shared/data/flower_photos_1000.tgz", "photos")
-    )
+    lay_photos(sample_photos, project / "photos", 25, ("daisy", "rose"))
+    configure(project, dataset="photos", backbone=small_backbone(made), device="cpu")
     return project / "photos"
 
 
 def skipped(project: Path) -> dict[str, str]:
-    with (project / "results/photos/skipped.tsv").open(newline="") as file:
-        return {
-            Path(row["path"]).name: row["reason"] for row in csv.DictReader(file, delimiter="\t")
-        }
+    listed = manifest.read_skipped(project / f"results/photos/{MODEL}/skipped.tsv")
+    return {Path(photo.path).name: photo.reason for photo in listed}
 
 
 def embedded(project: Path) -> Embeddings:
@@ -51,8 +47,8 @@ def embedded(project: Path) -> Embeddings:
     return Embeddings.load_all(list(paths))
 
 
-def test_photos_of_every_sort(own: Path, project: Path, snakemake: Snakemake, photos: Path):
-    real = sorted((photos / "daisy").iterdir())[30:40]
+def test_photos_of_every_sort(own: Path, project: Path, snakemake: Snakemake, sample_photos: Path):
+    real = sorted((sample_photos / "daisy").iterdir())[30:40]
     picture = Image.open(real[0])
     odd = own / "daisy" / "Garten im Süden"
     odd.mkdir()
@@ -62,59 +58,90 @@ def test_photos_of_every_sort(own: Path, project: Path, snakemake: Snakemake, ph
     exif[0x0112] = 6
     picture.transpose(Image.Transpose.ROTATE_90).save(odd / "phone.jpg", exif=exif, quality=95)
     picture.convert("P").save(odd / "palette.gif")
-    (own / "daisy" / "truncated.jpg").write_bytes(real[1].read_bytes()[:9000])
+    (own / "daisy" / "truncated.jpg").write_bytes(real[1].read_bytes()[:2000])
     (own / "daisy" / "empty.jpg").touch()
-    (own / "roses" / "text.jpg").write_text("these are not roses")
-    (own / "roses" / "Thumbs.db").write_bytes(b"\0" * 99)
-    (own / "roses" / "notes.txt").write_text("a note")
+    (own / "rose" / "text.jpg").write_text("these are not roses")
+    (own / "rose" / "Thumbs.db").write_bytes(b"\0" * 99)
+    (own / "rose" / "notes.txt").write_text("a note")
     done = snakemake(TARGET)
     assert done.returncode == 0, done.stderr
-    assert "54 photos in 2 classes, 3 skipped" in done.stdout + done.stderr
+    assert "3 photos skipped, listed in" in done.stdout + done.stderr
     reasons = skipped(project)
     assert sorted(reasons) == ["empty.jpg", "text.jpg", "truncated.jpg"]
     assert "empty" in reasons["empty.jpg"]
+    assert "not an image" in reasons["text.jpg"]
     assert "truncated" in reasons["truncated.jpg"]
     # The phone photo, stored turned, is the upright picture up to JPEG's losses.
     result = embedded(project)
+    assert len(result.photos) == 54
     rows = {
-        identity: row.astype(int)
-        for identity, row in zip(result.photos.tolist(), result.embeddings, strict=True)
+        identity.decode(): row.astype(int)
+        for identity, row in zip(result.photos, result.embeddings, strict=True)
     }
     turned = rows[files.sha256(odd / "phone.jpg")]
     same = rows[files.sha256(odd / "cmyk ä.jpg")]
-    other = rows[files.sha256(own / "roses" / sorted(p.name for p in (own / "roses").iterdir())[0])]
+    other = rows[files.sha256(min((own / "rose").glob("*.jpg")))]
     assert np.abs(turned - same).mean() < 0.5 * np.abs(turned - other).mean()
 
 
-def test_adding_and_removing_photos(own: Path, project: Path, snakemake: Snakemake, photos: Path):
+def test_adding_and_removing_photos(
+    own: Path, project: Path, snakemake: Snakemake, sample_photos: Path
+):
     snakemake(TARGET)
     assert jobs_run(snakemake(TARGET)) == []
     before = embedded(project)
-    new = shutil.copy(sorted((photos / "roses").iterdir())[50], own / "roses" / "new one.jpg")
+    new = shutil.copy(sorted((sample_photos / "rose").iterdir())[50], own / "rose" / "new one.jpg")
     done = snakemake(TARGET)
-    assert jobs_run(done) == sorted([*AFTER_A_SHARD, "embed", "index_photos"])
+    assert jobs_run(done).count("embed") == 1
+    assert {"index", "train", "evaluate", "deliver"} <= set(jobs_run(done))
     assert "1 photos embedded" in done.stdout + done.stderr
     after = embedded(project)
-    assert set(after.photos) == {*before.photos, files.sha256(new)}
+    assert set(after.photos.astype(str)) == {*before.photos.astype(str), files.sha256(new)}
     assert jobs_run(snakemake(TARGET)) == []
     Path(new).unlink()
-    assert "embed" in jobs_run(snakemake(TARGET))
+    assert "0 photos embedded" in (done := snakemake(TARGET)).stdout + done.stderr
     assert embedded(project).photos.tolist() == before.photos.tolist()
 
 
 def test_too_many_broken_photos(own: Path, project: Path, snakemake: Snakemake):
+    """What is not a photo by its first bytes is said before any is embedded."""
     for i in range(9):
-        (own / "roses" / f"broken{i}.jpg").write_bytes(b"\xff\xd8 broken")
+        (own / "rose" / f"broken{i}.jpg").write_bytes(b"\xff\xd8 broken")
     done = snakemake(TARGET)
-    assert_user_error(done, "9 of 59 photos", "roses/broken0.jpg", "max_skipped")
+    assert_user_error(done, "9 of 59 photos", "rose/broken0.jpg", "max_skipped")
+    assert "embed" not in jobs_run(done)
     assert snakemake("--config", "max_skipped=0.3", "--", TARGET).returncode == 0
     assert len(skipped(project)) == 9
 
 
-def test_a_class_that_is_too_small(own: Path, snakemake: Snakemake):
-    (own / "tulips").mkdir()
+def test_too_many_photos_that_cannot_be_decoded(own: Path, project: Path, snakemake: Snakemake):
+    """They are found where they are decoded, and counted before the layer is trained."""
+    paths = sorted((own / "rose").iterdir())
+    for i in range(9):
+        (own / "rose" / f"broken{i}.jpg").write_bytes(paths[i].read_bytes()[: 1000 + i])
+    (own / "daisy" / "empty.jpg").touch()
     done = snakemake(TARGET)
-    assert_user_error(done, "'tulips' has 0", "at least 3 photos")
+    assert_user_error(done, "10 of 60 photos", "daisy/empty.jpg", "broken", "max_skipped")
+    assert not (project / f"results/photos/{MODEL}/head.npz").exists()
+    assert len(skipped(project)) == 10
+    done = snakemake("--config", "max_skipped=0.3", "--", TARGET)
+    assert done.returncode == 0, done.stderr
+    assert not {"index", "embed"} & set(jobs_run(done))
+
+
+def test_a_class_that_is_too_small(own: Path, snakemake: Snakemake):
+    (own / "tulip").mkdir()
+    done = snakemake(TARGET)
+    assert_user_error(done, "'tulip' has 0", "at least 3 photos")
+
+
+def test_a_class_of_which_too_few_can_be_decoded(own: Path, snakemake: Snakemake):
+    (own / "tulip").mkdir()
+    for i, path in enumerate(sorted((own / "rose").iterdir())[:4]):
+        content = path.read_bytes()
+        (own / "tulip" / path.name).write_bytes(content[:1000] if i < 2 else content)
+    done = snakemake(TARGET)
+    assert_user_error(done, "'tulip' has 2 (2 photos could not be read)")
 
 
 def test_a_wrong_checksum(own: Path, project: Path, snakemake: Snakemake):
@@ -129,11 +156,6 @@ def test_a_wrong_checksum(own: Path, project: Path, snakemake: Snakemake):
     )
 
 
-def test_training_that_diverges(own: Path, snakemake: Snakemake):
-    done = snakemake("--config", "training={learning_rate: 1e38}", "--", TARGET)
-    assert_user_error(done, "Training diverged", "lower training.learning_rate")
-
-
 def test_names_with_braces(own: Path, project: Path, snakemake: Snakemake):
     own.rename(project / "we{i}rd")
     done = snakemake("--config", "dataset=we{i}rd", "--", TARGET)
@@ -141,32 +163,6 @@ def test_names_with_braces(own: Path, project: Path, snakemake: Snakemake):
     shutil.make_archive(str(project / "a{b}"), "zip", project / "we{i}rd")
     done = snakemake("--config", "dataset=a{b}.zip", "--", TARGET)
     assert_user_error(done, "dataset is 'a{b}.zip'", "Rename it")
-
-
-def test_another_number_of_shards_gives_the_same_model(
-    own: Path, project: Path, snakemake: Snakemake
-):
-    model = project / TARGET
-    assert snakemake(TARGET).returncode == 0
-    first = model.read_bytes()
-    # The third of these runs finds one manifest and all that was made of it missing.
-    for shards in (4, 6, "6.0", 2):
-        if shards == "6.0":
-            (project / "results/photos/shards/03.tsv").unlink()
-            shutil.rmtree(project / f"results/photos/{MODEL}")
-        model.unlink()
-        done = snakemake("--config", f"shards={shards}", "--", TARGET)
-        assert done.returncode == 0, done.stderr
-        head = np.load(project / f"results/photos/{MODEL}/head.npz")
-        assert json.loads(str(head["training"]))["photos"] == sum(
-            photo.split == "train"
-            for path in (project / "results/photos/shards").glob("*.tsv")
-            if int(path.stem) < float(shards)
-            for photo in dataset.read_shard(path)
-        )
-        assert model.read_bytes() == first
-        again = snakemake("--config", f"shards={shards}", "--", TARGET)
-        assert "Nothing to be done" in again.stdout + again.stderr
 
 
 def test_an_edge_tpu_that_is_not_there(own: Path, snakemake: Snakemake):
@@ -185,7 +181,7 @@ def test_a_run_that_is_killed_goes_on(own: Path, project: Path, snakemake: Snake
         preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     folder = project / f"results/photos/{MODEL}/embeddings"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     # Two jobs at a time: of four files, two or more are of jobs that had ended.
     while len(list(folder.glob("*.npz"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -193,8 +189,14 @@ def test_a_run_that_is_killed_goes_on(own: Path, project: Path, snakemake: Snake
     process.wait(timeout=60)
     assert len(list(folder.glob("*.npz"))) >= 4
     assert not (project / TARGET).exists()
+    # A dry run in between harms nothing, and needs no --unlock either.
+    look = snakemake("-n", "--", TARGET)
+    assert look.returncode == 0, look.stderr
+    assert "train" in jobs_run(look)
     again = snakemake(TARGET)
     assert again.returncode == 0, again.stderr
     assert jobs_run(again).count("embed") <= 8 - 2
-    assert len(dataset.read_shard(project / "results/photos/shards/00.tsv")) > 0
     assert len(embedded(project).photos) == 50
+    training = json.loads(str(np.load(folder.parent / "head.npz")["training"]))
+    photos = manifest.read(project / "results/photos/manifest.tsv")
+    assert training["photos"] == sum(photo.split == "train" for photo in photos)

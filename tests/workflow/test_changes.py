@@ -1,0 +1,181 @@
+"""Changes in one folder, one after the other: each gives what a fresh run gives.
+
+No photo that was embedded is decoded again: what is decoded is counted in Pillow itself.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from edgetpu_retrain import files, manifest
+from tests.conftest import configure, copy_project, jobs_run, lay_photos, run_in, small_backbone
+
+TARGETS = ("retrained_model_edgetpu.tflite", "retrained_model.tflite", "label_map.txt")
+# Loaded by every Python of the run, as `sitecustomize`.
+COUNTING = """\
+import hashlib
+import os
+
+from PIL import ImageFile
+
+load = ImageFile.ImageFile.load
+
+
+def load_and_tell(image):
+    if image.tile and not hasattr(image, "told"):
+        image.told = True
+        position = image.fp.tell()
+        image.fp.seek(0)
+        with open(os.environ["DECODED"], "a") as file:
+            file.write(hashlib.sha256(image.fp.read()).hexdigest() + "\\n")
+        image.fp.seek(position)
+    return load(image)
+
+
+ImageFile.ImageFile.load = load_and_tell
+"""
+
+
+class Folder:
+    """A project with photos, whose runs tell what they decode."""
+
+    def __init__(self, folder: Path, photos: Path, made: Path):
+        self.project = copy_project(folder)
+        self.photos = self.project / "photos"
+        shutil.copytree(photos, self.photos)
+        (folder / "counting").mkdir()
+        (folder / "counting" / "sitecustomize.py").write_text(COUNTING)
+        self.log = folder / "decoded"
+        configure(self.project, dataset="photos", backbone=small_backbone(made), device="cpu")
+
+    def run(self, *settings: str) -> tuple[list[str], Counter]:
+        """Runs the workflow; returns the jobs, and how often each photo was decoded."""
+        self.log.write_text("")
+        config = ["--config", *settings] if settings else []
+        done = run_in(
+            self.project,
+            *("env", f"PYTHONPATH={self.log.with_name('counting')}", f"DECODED={self.log}"),
+            *("snakemake", "--cores", "2", *config, "--", *TARGETS),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return jobs_run(done), Counter(self.log.read_text().split())
+
+    def results(self) -> dict[str, object]:
+        """What a run made: models, label map, what is listed, and the evaluation."""
+        results = self.project / "results/photos"
+        evaluation = json.loads((results / "small/evaluation.json").read_text())
+        del evaluation["photos_per_second"]
+        return {
+            **{name: (self.project / name).read_bytes() for name in TARGETS},
+            "manifest": manifest.read(results / "manifest.tsv"),
+            "skipped": manifest.read_skipped(results / "small/skipped.tsv"),
+            "evaluation": evaluation,
+        }
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory, sample_photos: Path, made: Path) -> Folder:
+    """Three classes of 20 photos; one photo is broken behind its first bytes."""
+    source = tmp_path_factory.mktemp("source") / "photos"
+    lay_photos(sample_photos, source, 20, ("daisy", "rose", "tulip"))
+    broken = source / "rose" / "broken.jpg"
+    broken.write_bytes(min((source / "rose").iterdir()).read_bytes()[:1500])
+    return Folder(tmp_path_factory.mktemp("changing"), source, made)
+
+
+@pytest.fixture
+def equals_a_fresh_run(changing: Folder, tmp_path: Path, made: Path):
+    """Runs in a new folder, with the photos as they are now, and compares what was made."""
+
+    def compare(*settings: str) -> None:
+        fresh = Folder(tmp_path / "fresh", changing.photos, made)
+        fresh.run(*settings, *([] if "shards" in str(settings) else ["shards=1"]))
+        assert changing.results() == fresh.results()
+
+    return compare
+
+
+def identities(changing: Folder) -> set[str]:
+    return {files.sha256(path) for path in changing.photos.glob("*/*.jpg")}
+
+
+def test_every_photo_is_decoded_once(changing: Folder):
+    _, decoded = changing.run()
+    assert decoded == Counter(identities(changing))
+    jobs, decoded = changing.run()
+    assert (jobs, decoded) == ([], Counter())
+
+
+def test_a_photo_sorted_into_another_class(changing: Folder, equals_a_fresh_run):
+    before = changing.results()
+    for path in sorted((changing.photos / "daisy").iterdir())[:3]:
+        path.rename(changing.photos / "tulip" / path.name)
+    jobs, decoded = changing.run()
+    assert "embed" not in jobs
+    assert "train" in jobs
+    assert not decoded
+    assert changing.results()["retrained_model.tflite"] != before["retrained_model.tflite"]
+    equals_a_fresh_run()
+
+
+def test_photos_that_are_moved_and_renamed(changing: Folder, equals_a_fresh_run):
+    before = changing.results()
+    (changing.photos / "rose").rename(changing.photos / "dog rose")
+    (changing.photos / "tulip" / "deeper").mkdir()
+    path = min((changing.photos / "tulip").glob("*.jpg"))
+    path.rename(changing.photos / "tulip" / "deeper" / "new name.jpg")
+    jobs, decoded = changing.run()
+    assert "embed" not in jobs
+    assert not decoded
+    assert "dog rose" in (changing.project / "label_map.txt").read_text()
+    # Sorted by name, the classes keep their order.
+    models = [r["retrained_model.tflite"] for r in (before, changing.results())]
+    assert len(models[0]) > 0
+    equals_a_fresh_run()
+
+
+def test_photos_that_are_deleted_and_added(changing: Folder, equals_a_fresh_run, sample_photos):
+    min((changing.photos / "daisy").iterdir()).unlink()
+    new = sorted((sample_photos / "daisy").iterdir())[40]
+    shutil.copy(new, changing.photos / "daisy")
+    _, decoded = changing.run()
+    assert decoded == Counter([files.sha256(new)])
+    equals_a_fresh_run()
+
+
+def test_another_split(changing: Folder, equals_a_fresh_run):
+    before = changing.results()
+    split = "split={test: 0.3, validation: 0.2}"
+    jobs, decoded = changing.run(split)
+    assert "embed" not in jobs
+    assert not decoded
+    assert changing.results()["manifest"] != before["manifest"]
+    equals_a_fresh_run(split)
+    _, decoded = changing.run()
+    assert not decoded
+    assert changing.results() == before
+
+
+def test_other_numbers_of_shards(changing: Folder, equals_a_fresh_run):
+    before = changing.results()
+    folder = changing.project / "results/photos/small/embeddings"
+    for count in (4, 12):
+        if count == 12:
+            # What is missing is made again, from what is left.
+            os.unlink(changing.project / "results/photos/shards/0002-of-0004.tsv")
+        jobs, decoded = changing.run(f"shards={count}")
+        assert not decoded
+        assert jobs.count("embed") == count
+        assert len(list(folder.iterdir())) == count
+        assert changing.results() == before
+        assert changing.run(f"shards={count}")[0] == []
+    equals_a_fresh_run("shards=3")
+    # A result that is missing is made again for the right number of shards.
+    shutil.rmtree(folder.parent)
+    _, decoded = changing.run("shards=12")
+    assert decoded == Counter(identities(changing))
+    assert changing.results() == before
