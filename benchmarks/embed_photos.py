@@ -2,8 +2,8 @@
 
 The guide's example script opens, resizes and embeds one photo after the other in one process. Its
 loop is written out here with the same runtime and model; the workflow does the same by sharded
-jobs, reads every photo once more to find broken ones, and trains the head; then it takes in
-twenty more photos.
+jobs, lists every photo with its identity before and trains the head after; then it takes in twenty
+more photos.
 
     python benchmarks/embed_photos.py --photos flower_photos --extractor extractor.tflite
 """

@@ -15,8 +15,6 @@ from edgetpu_retrain.tflite.last_layer import last_layer
 from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.truncate import truncate
 
-CLASSIFIERS = ("mobilenet_v1_0.25_128_quant", "tf2_mobilenet_v2_1.0_224_ptq")
-
 
 def run(model: Path, pixels: np.ndarray) -> np.ndarray:
     runtime = LiteRT(model_path=str(model))
@@ -31,11 +29,11 @@ def random_head(width: int) -> Head:
     return Head(weights, np.zeros(4, np.float32), (-12.0, 12.0), ("a", "b", "c", "d"))
 
 
-@pytest.fixture(scope="module", params=CLASSIFIERS)
-def written(request, models: Path, tmp_path_factory) -> tuple[Path, Path]:
+@pytest.fixture(scope="module", params=["classifier", "int8"])
+def written(request, made: Path, tmp_path_factory) -> tuple[Path, Path]:
     """An extractor of uint8 or int8 embeddings, and the same with a head."""
     folder = tmp_path_factory.mktemp("written")
-    extractor = truncate(Model.load(models / f"{request.param}.tflite"))
+    extractor = truncate(Model.load(made / f"{request.param}.tflite"))
     extractor.save(folder / "extractor.tflite")
     width = extractor.outputs[0].shape[-1]
     append_head(extractor, random_head(width)).save(folder / "classifier.tflite")
@@ -43,9 +41,9 @@ def written(request, models: Path, tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def flowers(photos: Path) -> list[Photo]:
-    paths = [path for folder in sorted(photos.iterdir()) for path in sorted(folder.glob("*"))[:4]]
-    return [Photo(str(p), p.parent.name, "test", files.sha256(p)) for p in paths if p.is_file()]
+def flowers(sample_photos: Path) -> list[Photo]:
+    paths = sorted(sample_photos.glob("*/*.jpg"))[::15]
+    return [Photo(str(p), p.parent.name, "test", files.sha256(p)) for p in paths]
 
 
 def pixels_of(photo: Photo, side: int) -> np.ndarray:
@@ -70,12 +68,11 @@ def test_the_last_layer_alone_gives_the_bytes_of_the_whole_file(written, flowers
     assert len(np.unique(found, axis=0)) > len(flowers) / 2
 
 
-def test_a_compiled_classifier_scores_embeddings_without_an_edge_tpu(models: Path, tmp_path: Path):
-    name = "mobilenet_v1_1.0_224_quant_embedding_extractor"
-    embeddings = np.random.default_rng(1).integers(0, 60, (3, 1024)).astype(np.uint8)
+def test_a_compiled_classifier_scores_embeddings_without_an_edge_tpu(made: Path, tmp_path: Path):
+    embeddings = np.random.default_rng(1).integers(0, 60, (3, 256)).astype(np.uint8)
     found = []
-    for path in (models / f"{name}.tflite", models / f"{name}_edgetpu.tflite"):
-        append_head(Model.load(path), random_head(1024)).save(tmp_path / path.name)
+    for path in (made / "extractor.tflite", made / "extractor_edgetpu.tflite"):
+        append_head(Model.load(path), random_head(256)).save(tmp_path / path.name)
         found.append(scoring.score(tmp_path / path.name, embeddings))
     assert np.array_equal(*found)
 

@@ -46,7 +46,7 @@ def flowers(project: Path, sample_photos: Path) -> None:
 
 def accuracy(project: Path, name: str) -> float:
     evaluation = json.loads((project / f"results/flowers/{name}/evaluation.json").read_text())
-    return evaluation.get("test", evaluation)["accuracy"]
+    return evaluation["cross_validation"]["accuracy"]
 
 
 def check_kinds(project: Path, snakemake: Snakemake, backbones: dict[str, str]) -> None:

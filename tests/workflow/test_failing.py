@@ -7,21 +7,17 @@ import pytest
 import yaml
 
 from edgetpu_retrain import manifest
-from tests.conftest import Snakemake, assert_user_error
+from tests.conftest import Snakemake, assert_user_error, lay_photos
 
 TARGET = "retrained_model.tflite"
-SMALL = "../shared/models/mobilenet_v1_0.25_128_quant.tflite"
 
 
 @pytest.fixture
-def own(project: Path, photos: Path) -> Path:
+def own(project: Path, sample_photos: Path, made: Path) -> Path:
     """photos/: 20 daisies and 20 roses, and a configuration that names it."""
-    for label in ("daisy", "roses"):
-        (project / "photos" / label).mkdir(parents=True)
-        for path in sorted((photos / label).iterdir())[:20]:
-            shutil.copy(path, project / "photos" / label)
-    config = {"dataset": "photos", "backbone": {"name": "small", "tflite": SMALL}}
-    config |= {"device": "cpu", "shards": 2}
+    lay_photos(sample_photos, project / "photos", 20, ("daisy", "rose"))
+    config = {"dataset": "photos", "device": "cpu", "shards": 2}
+    config["backbone"] = {"name": "small", "tflite": str(made / "classifier.tflite")}
     (project / "config.yaml").write_text(yaml.safe_dump(config))
     return project / "photos"
 
@@ -37,7 +33,7 @@ def test_files_that_a_run_failed_on_are_listed(own: Path, project: Path, snakema
 
     for i in range(9):
         (own / "daisy" / f"broken{i}.jpg").unlink()
-        half = sorted((own / "roses").iterdir())[i].read_bytes()[:3000]
+        half = sorted((own / "rose").iterdir())[i].read_bytes()[:2000]
         (own / "daisy" / f"half{i}.jpg").write_bytes(half)
     done = snakemake(TARGET)
     listed = project / "results/photos/small/skipped.tsv"
@@ -60,18 +56,14 @@ def test_a_good_run_prints_little_and_logs_the_rest(own: Path, project: Path, sn
 
 
 def test_another_network_s_compiled_file_is_found_before_anything_is_embedded(
-    own: Path, project: Path, snakemake: Snakemake, models: Path
+    own: Path, project: Path, snakemake: Snakemake, made: Path
 ):
-    for compiled in (
-        "mobilenet_v1_1.0_224_quant_embedding_extractor_edgetpu.tflite",
-        "mobilenet_v1_0.25_128_quant_edgetpu.tflite",
-    ):
-        backbone = f"{{name: s, tflite: {SMALL}, compiled: ../shared/models/{compiled}}}"
-        settings = (f"backbone={backbone}", "compiler={allow_cpu_operators: true}")
-        # Whether or not that file is asked for.
-        done = snakemake("--config", *settings, "--", TARGET)
-        assert_user_error(done, "takes or gives something else", compiled)
-        assert not list((project / "results").glob("photos/*/embeddings/*.npz"))
+    entry = f"tflite: {made}/classifier.tflite, compiled: {made}/scaled_edgetpu.tflite"
+    settings = (f"backbone={{name: s, {entry}}}", "compiler={allow_cpu_operators: true}")
+    # Whether or not that file is asked for.
+    done = snakemake("--config", *settings, "--", TARGET)
+    assert_user_error(done, "takes or gives something else", "scaled_edgetpu.tflite")
+    assert not list((project / "results").glob("photos/*/embeddings/*.npz"))
 
 
 def test_a_file_put_in_place_by_hand_is_compared_with_its_checksum(

@@ -33,7 +33,7 @@ TARGET = "retrained_model_edgetpu.tflite"
 def own(project: Path, sample_photos: Path, made: Path) -> Path:
     """photos/: 25 daisies and 25 roses, and a configuration that names it."""
     lay_photos(sample_photos, project / "photos", 25, ("daisy", "rose"))
-    configure(project, dataset="photos", backbone=small_backbone(made), device="cpu")
+    configure(project, dataset="photos", backbone=small_backbone(made), device="cpu", shards=2)
     return project / "photos"
 
 
@@ -172,6 +172,7 @@ def test_an_edge_tpu_that_is_not_there(own: Path, snakemake: Snakemake):
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])  # Ctrl-C, a power cut
 def test_a_run_that_is_killed_goes_on(own: Path, project: Path, snakemake: Snakemake, by):
+    configure(project, shards=8)
     command = [Path(sys.executable).with_name("snakemake"), "--cores", "2", TARGET]
     process = subprocess.Popen(
         command, cwd=project, start_new_session=True,

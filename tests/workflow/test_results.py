@@ -7,23 +7,25 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import assert_user_error, copy_project, jobs_run, run_snakemake
+from tests.conftest import (
+    assert_user_error,
+    copy_project,
+    jobs_run,
+    lay_photos,
+    run_snakemake,
+    small_backbone,
+)
 
-EXTRACTOR = "../shared/models/mobilenet_v1_1.0_224_quant_embedding_extractor"
 CPU, EDGETPU = "retrained_model.tflite", "retrained_model_edgetpu.tflite"
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, photos: Path) -> Path:
+def project(tmp_path_factory, sample_photos: Path, made: Path) -> Path:
     """Two folders of photos, garden/ and meadow/, of two classes each, and a configuration."""
     project = copy_project(tmp_path_factory.mktemp("results"))
-    for folder, labels in (("garden", ("roses", "tulips")), ("meadow", ("daisy", "dandelion"))):
-        for label in labels:
-            (project / folder / label).mkdir(parents=True)
-            for path in sorted((photos / label).iterdir())[:6]:
-                shutil.copy(path, project / folder / label)
-    backbone = {"name": "v1", "extractor": f"{EXTRACTOR}.tflite"}
-    backbone["compiled"] = f"{EXTRACTOR}_edgetpu.tflite"
+    lay_photos(sample_photos, project / "garden", 6, ("rose", "tulip"))
+    lay_photos(sample_photos, project / "meadow", 6, ("daisy", "dandelion"))
+    backbone = small_backbone(made) | {"name": "v1"}
     config = {"dataset": "garden", "backbone": backbone, "device": "cpu", "shards": 2}
     (project / "config.yaml").write_text(yaml.safe_dump(config))
     return project
@@ -41,7 +43,7 @@ def label_map(project: Path) -> str:
 
 def test_what_is_at_the_top_is_of_one_run(project: Path):
     run(project, "garden", EDGETPU)
-    assert label_map(project) == "0 roses\n1 tulips\n"
+    assert label_map(project) == "0 rose\n1 tulip\n"
     # The twin of this same run stays, also where only the CPU's file is made anew.
     (project / CPU).unlink()
     done = run(project, "garden", CPU)
@@ -57,7 +59,7 @@ def test_what_is_at_the_top_is_of_one_run(project: Path):
     assert not (project / "bundle").exists()
 
     run(project, "garden", EDGETPU)
-    assert label_map(project) == "0 roses\n1 tulips\n"
+    assert label_map(project) == "0 rose\n1 tulip\n"
     own = project / "results/garden/v1"
     assert (project / EDGETPU).read_bytes() == (own / EDGETPU).read_bytes()
     assert (project / CPU).read_bytes() == (own / CPU).read_bytes()
