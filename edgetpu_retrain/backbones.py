@@ -236,13 +236,11 @@ class FrozenGraph(Backbone):
             UserError: it cannot be cut, or what comes out is not what was expected.
         """
         from edgetpu_retrain import files, frozen_graph
-        from edgetpu_retrain.tflite.checks import check_versions
         from edgetpu_retrain.tflite.model import Model
 
         with files.replacing(output) as temporary:
             frozen_graph.truncate(network, temporary, input, tensor, mean, std)
             model = Model.parse(temporary.read_bytes(), f"the extractor made of {network}")
-            check_versions(model)
             _finish(model, temporary, width, mean, std)
 
 
@@ -254,9 +252,10 @@ def _finish(
 ) -> None:
     from edgetpu_retrain.tflite.checks import check_extractor
     from edgetpu_retrain.tflite.raw_input import take_raw_rgb
+    from edgetpu_retrain.tflite.versions import lower_versions
 
     check_extractor(model, width)
-    take_raw_rgb(model, mean, std).save(output)
+    lower_versions(take_raw_rgb(model, mean, std)).save(output)
 
 
 def take_compiled(

@@ -274,7 +274,7 @@ class Model:
             first: put it in front.
         """
         operator = schema.OperatorT()
-        operator.opcodeIndex = self._code_index(getattr(schema.BuiltinOperator, name), version)
+        operator.opcodeIndex = self.code_index(getattr(schema.BuiltinOperator, name), version)
         operator.inputs = list(inputs)
         operator.outputs = [output]
         kind = type(options).__name__.removesuffix("T")
@@ -282,7 +282,8 @@ class Model:
         operator.builtinOptions = options
         self.subgraph.operators.insert(0 if first else len(self.subgraph.operators), operator)
 
-    def _code_index(self, code: int, version: int) -> int:
+    def code_index(self, code: int, version: int) -> int:
+        """Returns the index of an operator code, which is added where the model has none such."""
         for i, known in enumerate(self.unpacked.operatorCodes):
             builtin = flatbuffer_utils.get_builtin_code_from_operator_code(known)
             if (builtin, known.version) == (code, version):

@@ -5,6 +5,7 @@ import difflib
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.tflite.model import Model, Operator, some
+from edgetpu_retrain.tflite.versions import lower_versions
 
 # What may stand between the last layer with weights and the output of a classifier.
 _TAIL = {"RESHAPE", "SQUEEZE", "SOFTMAX", "QUANTIZE", "DEQUANTIZE"}
@@ -16,7 +17,8 @@ def truncate(model: Model, tensor: str | None = None) -> Model:
     """Cuts the last layer off a quantized classifier.
 
     What only the operators behind the cut used is dropped: operators, tensors, buffers, operator
-    codes, and metadata on the outputs. The rest stays as it is, in its order.
+    codes, and metadata on the outputs. The rest stays as it is, in its order, but for versions of
+    operators, which are lowered to what these use (`versions.lower_versions`).
 
     Args:
         model: a classifier with one subgraph; it stays as it is.
@@ -31,7 +33,7 @@ def truncate(model: Model, tensor: str | None = None) -> Model:
             quantized vector; the text lists the last operators.
     """
     cut = find_cut(model) if tensor is None else _find_tensor(model, tensor)
-    extractor = model.copy()
+    extractor = lower_versions(model)
     subgraph = extractor.subgraph
     subgraph.operators = _needed_operators(subgraph, cut)
     subgraph.outputs = [cut]
