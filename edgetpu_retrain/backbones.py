@@ -10,7 +10,14 @@ from edgetpu_retrain import configuration
 from edgetpu_retrain.errors import UserError
 
 # What the catalogue says of a network beyond what is needed to use it.
-INFORMATION = ("description", "licence", "input_size", "parameters")
+INFORMATION = (
+    "description",
+    "licence",
+    "input_size",
+    "parameters",
+    "imagenet_top1",
+    "edgetpu_ms",
+)
 
 _FILE = {
     "description": "a path, or a mapping with url and its checksum (sha256 or git_blob)",

@@ -6,7 +6,20 @@ import yaml
 from tabulate import tabulate
 
 CATALOGUE = Path(__file__).parent.parent / "workflow" / "backbones.yaml"
-HEADERS = ["backbone", "image", "embedding", "parameters", "compiler", "when to choose it"]
+HEADERS = [
+    "backbone",
+    "image",
+    "embedding",
+    "parameters",
+    "compiler",
+    "ImageNet",
+    "Edge TPU",
+    "when to choose it",
+]
+NOTE = (
+    "ImageNet: the whole network's top-1 accuracy; Edge TPU: milliseconds an image with the USB "
+    "Accelerator on a PC.\nBoth as published (sources: workflow/backbones.yaml), not measured here."
+)
 
 
 def main() -> None:
@@ -17,11 +30,15 @@ def main() -> None:
             entry.get("width", "?"),
             f"{entry['parameters']:.1f} M",
             "no" if "compiled" in entry else "yes",
+            f"{entry['imagenet_top1']:.1f} %" if "imagenet_top1" in entry else "?",
+            f"{entry['edgetpu_ms']:.1f} ms" if "edgetpu_ms" in entry else "?",
             entry["description"],
         ]
         for name, entry in yaml.safe_load(CATALOGUE.read_text()).items()
     ]
-    print(tabulate(rows, HEADERS, tablefmt="simple", colalign=("left", *["right"] * 3)))
+    align = ("left", *["right"] * 3, "left", *["right"] * 2)
+    print(tabulate(rows, HEADERS, tablefmt="simple", colalign=align))
+    print(f"\n{NOTE}")
 
 
 if __name__ == "__main__":
