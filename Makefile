@@ -14,7 +14,7 @@ demo: $(INSTALLED)
 	@echo "Running the workflow on the sample (about a minute, the first time) ..."
 	@PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --quiet host reason \
 		--config dataset=sample backbone=sample device=cpu \
-		-- $(DEMO)/evaluation.json
+		-- $(DEMO)/report.html
 
 backbones: $(INSTALLED)
 	@$(BIN)/python scripts/show_backbones.py

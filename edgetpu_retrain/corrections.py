@@ -122,12 +122,14 @@ def apply(
         path; a photo that is there several times is listed each time.
 
     Raises:
-        UserError: a correction's class is not among the photos' classes.
+        UserError: the class that a photo is to have is not among the photos' classes.
     """
     photos = list(photos)
     classes = sorted({label for _, label, _ in photos})
+    there = {sha256 for _, _, sha256 in photos}
     for correction in corrections.values():
-        if correction.label and correction.label not in classes:
+        known = not correction.label or correction.label in classes
+        if correction.sha256 in there and not known:
             hint = did_you_mean(correction.label, classes)
             what = f"there is no class {correction.label!r}.{hint} The classes are the folders"
             raise _malformed(source, correction.line, what)
@@ -142,7 +144,6 @@ def apply(
             kept.append((path, label, sha256))
         outcome = (CONFIRMED if label == folder else RELABELLED) if label else LEFT_OUT
         applied.append(Applied(sha256, path, folder, label, outcome, decided.note))
-    there = {sha256 for _, _, sha256 in photos}
     applied += [
         Applied(one.sha256, one.path, "", one.label, MISSING, one.note)
         for one in corrections.values()

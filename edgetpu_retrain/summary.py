@@ -16,6 +16,7 @@ _KINDS = {
     "label_map.txt": "its classes",
     "bundle": "the folder for a device, with README.md",
     "bundle.zip": "the same, packed",
+    "report.html": "how good it is and what to do next; open it in a browser",
 }
 
 
@@ -24,6 +25,7 @@ def summary(
     evaluation: str | Path,
     skipped: str | Path,
     confusion_matrix: str | Path,
+    report: str | Path | None = None,
 ) -> str:
     """Says in a few lines what came of a run.
 
@@ -32,6 +34,7 @@ def summary(
         evaluation: path of evaluation.json.
         skipped: path of skipped.tsv.
         confusion_matrix: path of the picture.
+        report: path of the page; None where the run did not make it.
     """
     content = json.loads(Path(evaluation).read_text("utf-8"))
     models = [path for path in delivered if Path(path).suffix == ".tflite"] or [content["model"]]
@@ -43,6 +46,8 @@ def summary(
     # There are more photos in the cross-validation, so its figures per class say more.
     lines += weakest(cross_validation or test) + hardly_tested(test)
     lines.append(f"The confusion matrix as a picture: {confusion_matrix}")
+    if report is not None:
+        lines.append(f"What to do next, as a page to open in a browser: {report}")
     if count := len(manifest.read_skipped(skipped)):
         photos = "photo was" if count == 1 else "photos were"
         lines.append(f"{count} {photos} skipped; {skipped} lists them with the reasons.")

@@ -1,21 +1,39 @@
-"""The sample, from its archive of photos to the evaluated file, without anything from outside."""
+"""The sample, from its archive of photos to the report, without anything from outside."""
 
+import csv
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import copy_project, jobs_run, run_snakemake
+from tests.conftest import ROOT, assert_user_error, copy_project, jobs_run, run_snakemake
 
 SETTINGS = ("--config", "dataset=sample", "backbone=sample", "device=cpu")
 RESULTS = "results/sample/sample"
+REPORT = f"{RESULTS}/report.html"
+MANIFEST = "results/sample/manifest.tsv"
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, dialect="excel-tab"))
+
+
+def planted(what: str) -> dict[str, str]:
+    """What is like real life in the sample: the truth of every photo, by the end of its path."""
+    rows = read_table(ROOT / "sample" / "planted.tsv")
+    return {row["path"]: row["truth"] for row in rows if what in row["what"]}
+
+
+def in_class_folder(path: str) -> str:
+    return "/".join(Path(path).parts[-2:])
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     project = copy_project(tmp_path_factory.mktemp("demo"))
-    done = run_snakemake(project, *SETTINGS, "--", f"{RESULTS}/evaluation.json")
+    done = run_snakemake(project, *SETTINGS, "--", REPORT)
     assert done.returncode == 0, done.stdout + done.stderr
     return project, done
 
@@ -31,8 +49,29 @@ def test_the_sample_is_learned_but_for_what_is_like_real_life(run):
     assert "daisy/IMG_1122.jpg\tcannot be decoded" in skipped
 
 
+def test_the_report_finds_what_is_planted(run):
+    project, _ = run
+    suspects = read_table(project / RESULTS / "suspects.tsv")
+    suggested = {in_class_folder(row["path"]): row["suggested"] for row in suspects}
+    wrong = planted("wrong label")
+    assert len(wrong) == 4
+    assert {path: suggested.get(path) for path in wrong} == wrong
+    # The surest come first.
+    assert {in_class_folder(row["path"]) for row in suspects[:4]} == set(wrong)
+    copies = read_table(project / RESULTS / "copies.tsv")
+    groups = {in_class_folder(row["path"]): row["group"] for row in copies}
+    originals = planted("copy")
+    assert len(originals) == 3
+    for copy, original in originals.items():
+        assert groups[copy] == groups[original]
+    page = (project / REPORT).read_text(encoding="utf-8")
+    assert "daisy/IMG_1122.jpg" in page
+    for path in (*wrong, *originals):
+        assert path in page
+
+
 def test_a_second_run_does_nothing(run):
-    done = run_snakemake(run[0], *SETTINGS, "--", f"{RESULTS}/evaluation.json")
+    done = run_snakemake(run[0], *SETTINGS, "--", REPORT)
     assert jobs_run(done) == []
 
 
@@ -52,3 +91,42 @@ def test_switching_the_dataset_keeps_what_is_there(run, tmp_path: Path):
     assert (project / "label_map.txt").read_text().count("\n") == 5
     done = run_snakemake(project, *mine, "--", "retrained_model.tflite")
     assert jobs_run(done) == ["deliver"]
+
+
+def test_corrections_are_learned_without_embedding_anything(run):
+    project, _ = run
+    before = json.loads((project / RESULTS / "evaluation.json").read_text())
+    truth = planted("wrong label")
+    photos = {in_class_folder(row["path"]): row for row in read_table(project / MANIFEST)}
+    lines = ["sha256\tclass\tpath\tnote"]
+    lines += [f"{photos[path]['sha256']}\t{label}\t{path}\t" for path, label in truth.items()]
+    kept, left_out = "rose/IMG_0069.jpg", "tulip/IMG_0990-edited.jpg"
+    lines.append(f"{photos[kept]['sha256']}\trose\t{kept}\tconfirmed")
+    lines.append(f"{photos[left_out]['sha256']}\t\t{left_out}\t")
+    lines.append(f"{0:064}\trose\tgone.jpg\t")
+    corrections = project / "corrections.tsv"
+    corrections.write_text("\n".join(lines) + "\n")
+    corrected = (*SETTINGS, "corrections=corrections.tsv")
+    done = run_snakemake(project, *corrected, "--", REPORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = jobs_run(done)
+    assert "embed" not in jobs
+    assert {"index", "train", "serialize", "evaluate", "report"} <= set(jobs)
+    rows = {in_class_folder(row["path"]): row for row in read_table(project / MANIFEST)}
+    assert {path: rows[path]["class"] for path in truth} == truth
+    assert left_out not in rows
+    suspects = [in_class_folder(r["path"]) for r in read_table(project / RESULTS / "suspects.tsv")]
+    assert not {*truth, kept} & set(suspects)
+    after = json.loads((project / RESULTS / "evaluation.json").read_text())
+    assert after["cross_validation"]["accuracy"] > before["cross_validation"]["accuracy"]
+    page = (project / REPORT).read_text(encoding="utf-8")
+    assert "4 relabelled, 1 confirmed, 1 left out and 1 missing" in page
+    assert "7 corrections instead of 0" in page
+    assert jobs_run(run_snakemake(project, *corrected, "--", REPORT)) == []
+    corrections.write_text(corrections.read_text().replace(f"\trose\t{kept}", f"\troze\t{kept}"))
+    done = run_snakemake(project, *corrected, "--", REPORT)
+    assert_user_error(done, "corrections.tsv, line 6", "Did you mean rose?")
+    done = run_snakemake(project, *SETTINGS, "--", REPORT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_table(project / MANIFEST) == list(photos.values())
+    assert json.loads((project / RESULTS / "evaluation.json").read_text())["test"] == before["test"]

@@ -71,11 +71,13 @@ rule deliver:
         model=f"{RESULTS}/retrained_model.tflite",
         label_map=f"{RESULTS}/label_map.txt",
         evaluation=f"{RESULTS}/evaluation.json",
+        report=f"{RESULTS}/report.html",
         head=f"{RESULTS}/head.npz",
         behind=once_counted(functools.partial(behind, "")),
     output:
         model="retrained_model.tflite",
         label_map="label_map.txt",
+        report="report.html",
     log:
         f"{LOGS}/{BACKBONE.name}/deliver.log",
     conda:

@@ -46,6 +46,29 @@ def find_backbone():
     return backbones.parse(backbones.find(config["backbone"], read_yaml("backbones")))
 
 
+def compared():
+    """The backbones and recipes to compare, the configured ones first."""
+    catalogue = read_yaml("backbones")
+    entries = [{}]
+    for one in config.get("compare", []):
+        plain = isinstance(one, str) or "backbone" not in one and "training" not in one
+        entries.append({"backbone": one} if plain else one)
+    found = []
+    for one in entries:
+        wanted = one.get("backbone", config["backbone"])
+        name = backbones.parse(backbones.find(wanted, catalogue)).name
+        entry = {
+            "name": name,
+            "backbone": wanted,
+            "training": one.get("training", config["training"]),
+            "results": f"results/{DATASET.name}/{name}",
+            "edgetpu_ms": catalogue.get(name, {}).get("edgetpu_ms"),
+        }
+        if entry not in found:
+            found.append(entry)
+    return found
+
+
 def decide(backbone):
     """Chooses device and compiler, once a run: jobs on other machines are told by --config."""
     program = compiler.find(config["compiler"], COMPILER_FOLDER)

@@ -10,7 +10,7 @@ def behind(twin, num_shards):
     paths = sorted({*paths, *shards(num_shards)}) + embeddings(num_shards)
     paths += rules.collect_skipped.output + rules.train.output
     paths += rules.evaluate.output + expand(rules.serialize.output, twin=twins)
-    paths += rules.make_extractor.output
+    paths += rules.make_extractor.output + rules.report.output
     if "_edgetpu" in twins:
         paths += (rules.take_compiled if BACKBONE.compiled else rules.compile).output
     # Plain text, without the flags of outputs; their times are looked at where they are used.

@@ -18,7 +18,13 @@ def print_summary():
     delivered = sorted({str(path) for job in delivering for path in job.output})
     evaluated = rules.evaluate.output
     skipped = rules.collect_skipped.output.skipped
-    print(summary(delivered, evaluated.evaluation, skipped, evaluated.confusion_matrix))
+    reported = any(job.rule.name == "report" for job in jobs)
+    page = rules.report.output.page if reported else None
+    print(
+        summary(
+            delivered, evaluated.evaluation, skipped, evaluated.confusion_matrix, page
+        )
+    )
 
 
 def print_summary_of_nothing():

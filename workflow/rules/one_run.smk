@@ -43,6 +43,8 @@ def take_run_lock():
     return held
 
 
-looks = LOOKING.intersection(word.partition("=")[0] for word in sys.argv)
+# The rule compare makes runs inside of its own, with --nolock.
+takes_none = LOOKING | {"--nolock"}
+looks = takes_none.intersection(word.partition("=")[0] for word in sys.argv)
 if workflow.is_main_process and not workflow.output_settings.dryrun and not looks:
     RUN_LOCK = take_run_lock()

@@ -1,0 +1,214 @@
+"""Several backbones and recipes on the same photos: which does best, and what it costs."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetpu_retrain import files
+from edgetpu_retrain.figures import wilson_interval
+from edgetpu_retrain.predictions import Predictions
+from edgetpu_retrain.report import charts, words
+from edgetpu_retrain.report.page import render
+
+_RUNS, _WARM_UP_RUNS = 30, 3
+_QUANTILE_975 = 1.959964
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What one backbone and recipe reached.
+
+    Attributes:
+        name: of the backbone.
+        recipe: how the layer was trained.
+        correct: whether each photo was classified correctly by a layer that was trained without
+            it, by identity.
+        milliseconds: what the model takes for one image on this machine's CPU, one thread.
+        bytes: the size of the model's file for the CPU.
+        edgetpu_milliseconds: what is published of the network on an Edge TPU; None where nothing
+            is.
+    """
+
+    name: str
+    recipe: str
+    correct: Mapping[bytes, bool]
+    milliseconds: float
+    bytes: int
+    edgetpu_milliseconds: float | None
+
+
+def judge(folder: str | Path, name: str, edgetpu_milliseconds: float | None) -> Candidate:
+    """Reads what a run left in its folder below results/, and times its model.
+
+    Args:
+        folder: with predictions.tsv, evaluation.json and retrained_model.tflite.
+        name: of the backbone.
+        edgetpu_milliseconds: as `Candidate` has it.
+    """
+    folder = Path(folder)
+    model = folder / "retrained_model.tflite"
+    predictions = Predictions.read(folder / "predictions.tsv").out_of_fold
+    right = predictions.predicted == predictions.labels
+    return Candidate(
+        name,
+        json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["recipe"],
+        dict(zip(predictions.identities.tolist(), right.tolist(), strict=True)),
+        milliseconds_per_image(model),
+        model.stat().st_size,
+        edgetpu_milliseconds,
+    )
+
+
+def milliseconds_per_image(model: str | Path) -> float:
+    """Returns the median time that a model takes for one image on the CPU, in one thread."""
+    from edgetpu_retrain.interpreter import Interpreter
+
+    interpreter = Interpreter(model, "cpu", num_threads=1)
+    width, height = interpreter.input_size
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    times = []
+    for _ in range(_WARM_UP_RUNS + _RUNS):
+        start = time.perf_counter()
+        interpreter.run(pixels)
+        times.append(time.perf_counter() - start)
+    return 1000 * float(np.median(times[_WARM_UP_RUNS:]))
+
+
+def paired_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Returns the 95 % interval of a difference of accuracies on the same photos.
+
+    It is the adjusted Wald interval of Agresti and Min (2005, https://doi.org/10.1002/sim.1781):
+    half a photo is added to each cell of the table of the two.
+
+    Args:
+        first: [N] bool, what one got right.
+        second: [N] bool, what the other got right.
+
+    >>> low, high = paired_interval(np.array([True] * 10), np.array([True] * 9 + [False]))
+    >>> low < 0 < high
+    True
+    """
+    only_first = float((first & ~second).sum()) + 0.5
+    only_second = float((second & ~first).sum()) + 0.5
+    count = len(first) + 2
+    difference = (only_first - only_second) / count
+    variance = (only_first + only_second - (only_first - only_second) ** 2 / count) / count**2
+    half = _QUANTILE_975 * float(np.sqrt(variance))
+    return difference - half, difference + half
+
+
+def compare(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """Ranks candidates by their accuracy on the photos that all of them judged.
+
+    Returns:
+        Per candidate, the best first: backbone, recipe, photos, correct, accuracy, interval,
+        `behind` (how far behind the best), `behind_interval` (paired) and `differs` (whether that
+        interval leaves out 0), milliseconds, edgetpu_milliseconds and bytes.
+    """
+    shared = sorted(set.intersection(*(set(one.correct) for one in candidates)))
+    right = [np.array([one.correct[photo] for photo in shared], bool) for one in candidates]
+    order = sorted(
+        range(len(candidates)), key=lambda i: (-int(right[i].sum()), candidates[i].milliseconds)
+    )
+    best = right[order[0]]
+    rows = []
+    for i in order:
+        one, count = candidates[i], int(right[i].sum())
+        low, high = paired_interval(best, right[i]) if len(shared) else (0.0, 0.0)
+        rows.append(
+            {
+                "backbone": one.name,
+                "recipe": one.recipe,
+                "photos": len(shared),
+                "correct": count,
+                "accuracy": count / len(shared) if shared else None,
+                "interval": list(wilson_interval(count, len(shared))) if shared else None,
+                "behind": float((best.sum() - count) / len(shared)) if shared else None,
+                "behind_interval": [low, high],
+                "differs": i != order[0] and low > 0,
+                "milliseconds": round(one.milliseconds, 2),
+                "edgetpu_milliseconds": one.edgetpu_milliseconds,
+                "bytes": one.bytes,
+            }
+        )
+    return rows
+
+
+def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """Writes a comparison as JSON."""
+    with files.replacing(path) as temporary:
+        temporary.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
+
+
+def write_page(rows: Sequence[Mapping[str, Any]], dataset: str, path: str | Path) -> None:
+    """Writes a comparison as a self-contained page."""
+    context = {
+        "dataset": words.shown(dataset),
+        "said": said(rows),
+        "rows": [_texts(row) for row in rows],
+        "chart": charts.comparison(rows) if rows[0]["photos"] else "",
+    }
+    with files.replacing(path) as temporary:
+        temporary.write_text(render("comparison.html.j2", context), encoding="utf-8")
+
+
+def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a comparison as a table of text."""
+    from tabulate import tabulate
+
+    texts = [_texts(row) for row in rows]
+    keys = ("backbone", "recipe", "accuracy", "interval", "behind", "ms", "edgetpu_ms", "size")
+    heads = ("backbone", "recipe", "accuracy", "95% interval", "behind the best", "ms here",
+             "ms Edge TPU", "file")  # fmt: skip
+    return tabulate([[text[key] for key in keys] for text in texts], heads, disable_numparse=True)
+
+
+def said(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Says in a sentence or two which to take."""
+    best, photos = rows[0], rows[0]["photos"]
+    if not photos:
+        return "No photo was judged by all of them, so nothing can be compared."
+    near = [row for row in rows if not row["differs"]]
+    text = f"On {words.count(photos, 'photo')}, "
+    if len(near) == 1:
+        return f"{text}{_name(best)} is the most accurate, by more than chance."
+    fastest = min(near, key=lambda row: row["milliseconds"])
+    names = words.listed([_name(row) for row in near], most=6)
+    return (
+        f"{text}{names} do not differ by more than chance. Of these {_name(fastest)} is the "
+        "fastest on this machine."
+    )
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['backbone']} ({row['recipe']})"
+
+
+def _texts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row's figures as a person reads them."""
+    published = row["edgetpu_milliseconds"]
+    texts = {
+        "backbone": words.shown(row["backbone"]),
+        "recipe": row["recipe"],
+        "accuracy": "",
+        "interval": "",
+        "behind": "",
+        "ms": f"{row['milliseconds']:.1f}",
+        "edgetpu_ms": "" if published is None else f"{published:.1f}",
+        "size": words.size(row["bytes"]),
+        "values": row,
+    }
+    if row["photos"]:
+        low, high = row["interval"]
+        behind = f"{100 * row['behind']:.1f}"
+        texts["accuracy"] = words.percent(row["correct"], row["photos"])
+        texts["interval"] = f"{100 * low:.1f} to {100 * high:.1f}%"
+        texts["behind"] = f"{behind} points" if row["differs"] else f"{behind}, may be chance"
+        if row["behind"] == 0:
+            texts["behind"] = ""
+    return texts

@@ -1,0 +1,134 @@
+"""From the files of a run to its page and the tables beside it."""
+
+import importlib.metadata
+import json
+import logging
+import platform
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetpu_retrain import copies, corrections, files, manifest
+from edgetpu_retrain.embeddings import Embeddings
+from edgetpu_retrain.predictions import Predictions
+from edgetpu_retrain.report import findings, history, page
+from edgetpu_retrain.report.duplicates import write_copies
+from edgetpu_retrain.report.suspects import write_suspects
+
+log = logging.getLogger(__name__)
+
+_PROGRAMS = ("edgetpu-retrain", "ai-edge-litert", "numpy", "pillow", "scikit-learn", "snakemake")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where what a report is made of lies.
+
+    Attributes:
+        predictions: predictions.tsv.
+        evaluation: evaluation.json.
+        embeddings: the files of all shards.
+        manifest: manifest.tsv.
+        skipped: skipped.tsv.
+        corrections: what became of the corrections.
+        models: the model's files.
+        runs: what was reported before, of all backbones.
+    """
+
+    predictions: Path
+    evaluation: Path
+    embeddings: Sequence[Path]
+    manifest: Path
+    skipped: Path
+    corrections: Path
+    models: Sequence[Path]
+    runs: Sequence[Path]
+
+
+def make_report(
+    sources: Sources,
+    dataset: str,
+    backbone: str,
+    settings: Mapping[str, Any],
+    folder: str | Path,
+) -> None:
+    """Writes report.html, suspects.tsv, copies.tsv and runs.json to a folder.
+
+    Args:
+        sources: where what they are made of lies.
+        dataset: name of the photos.
+        backbone: name of the network.
+        settings: what the configuration says, by key.
+        folder: below results/, where the other files of this run are.
+    """
+    folder = Path(folder)
+    embeddings = Embeddings.load_all(sources.embeddings)
+    undecodable = embeddings.why_undecodable()
+    photos = [p for p in manifest.read(sources.manifest) if p.sha256 not in undecodable]
+    predictions = Predictions.read(sources.predictions)
+    # Labels of the test dataset are its owner's business: corrections do not reach it.
+    predictions = predictions.take(np.isin(predictions.splits, manifest.SPLITS))
+    groups = copies.groups(embeddings.embeddings, embeddings.hashes)
+    rows = embeddings.rows(predictions.identities.astype(str).tolist())
+    found = findings.find(
+        findings.Run(
+            dataset,
+            backbone,
+            dict(sorted(Counter(photo.label for photo in photos).items())),
+            predictions,
+            json.loads(sources.evaluation.read_text(encoding="utf-8")),
+            groups[rows],
+            embeddings.hashes[rows],
+            skipped=manifest.read_skipped(sources.skipped),
+            corrections=corrections.read_applied(sources.corrections),
+            models=sources.models,
+            settings=settings,
+            command=command(settings),
+            versions=versions(),
+            checksums={
+                "manifest.tsv": files.sha256(sources.manifest),
+                "the extractor": embeddings.extractor,
+                **{path.name: files.sha256(path) for path in sources.models},
+            },
+        )
+    )
+    own = folder / "runs.json"
+    others = history.read([path for path in sources.runs if path != own])
+    older = history.append(history.read([own] if own.is_file() else []), found, own)
+    earlier = sorted([*others, *older], key=lambda run: run["time"])
+    write_suspects(found.suspects, folder / "suspects.tsv")
+    write_copies(found.groups, predictions, folder / "copies.tsv")
+    html = page.report_page(found, earlier, str(folder))
+    with files.replacing(folder / "report.html") as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    log.info("Report: %s", folder / "report.html")
+
+
+def command(settings: Mapping[str, Any]) -> str:
+    """Returns the command that makes the same model again.
+
+    >>> command({"dataset": "photos/my birds", "seed": 0})
+    "snakemake --cores all --config 'dataset=photos/my birds' seed=0 -- retrained_model.tflite"
+    """
+    words = [
+        shlex.quote(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+        for key, value in settings.items()
+        if value is not None
+    ]
+    return f"snakemake --cores all --config {' '.join(words)} -- retrained_model.tflite"
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that take part."""
+    found = {"Python": platform.python_version(), "system": platform.platform()}
+    for program in _PROGRAMS:
+        try:
+            found[program] = importlib.metadata.version(program)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

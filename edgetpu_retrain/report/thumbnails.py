@@ -1,0 +1,39 @@
+"""Small pictures of photos, as text that a page can hold."""
+
+import base64
+import io
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from edgetpu_retrain import photos
+
+_QUALITY = 70
+
+
+def thumbnails(paths: Iterable[str], side: int) -> dict[str, str]:
+    """Returns a data: URI of a JPEG for every photo that can still be read.
+
+    Args:
+        paths: of the photos.
+        side: the longer side in pixels.
+    """
+    paths = list(dict.fromkeys(paths))
+    # Pillow decodes outside of the interpreter's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda path: _thumbnail(path, side), paths)
+        return {path: uri for path, uri in zip(paths, found, strict=True) if uri}
+
+
+def _thumbnail(path: str, side: int) -> str:
+    try:
+        photo = photos.read_photo(Path(path).read_bytes(), at_least=side)
+    except (OSError, photos.PhotoError):
+        return ""
+    photo.thumbnail((side, side), Image.Resampling.BILINEAR)
+    jpeg = io.BytesIO()
+    photo.save(jpeg, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()

@@ -1,0 +1,25 @@
+"""Predictions, evaluation and what they came from -> report.html and the tables beside it."""
+
+from pathlib import Path
+
+from edgetpu_retrain import job, report
+
+with job.run(snakemake.log[0]):
+    folder = Path(snakemake.output.page).parent
+    report.make_report(
+        report.Sources(
+            predictions=Path(snakemake.input.predictions),
+            evaluation=Path(snakemake.input.evaluation),
+            embeddings=[Path(path) for path in snakemake.input.embeddings],
+            manifest=Path(snakemake.input.manifest),
+            skipped=Path(snakemake.input.skipped),
+            corrections=Path(snakemake.input.corrections),
+            models=[Path(path) for path in snakemake.input.models],
+            # Other backbones may have been tried on the same photos.
+            runs=sorted(folder.parent.glob("*/runs.json")),
+        ),
+        snakemake.params.dataset,
+        snakemake.params.backbone,
+        snakemake.params.settings,
+        folder,
+    )

@@ -1,0 +1,317 @@
+"""The page and its tables, on real scores and on made-up ones of every size."""
+
+import csv
+import html
+import io
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn import datasets, metrics
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+
+from edgetpu_retrain.corrections import Applied
+from edgetpu_retrain.figures import wilson_interval
+from edgetpu_retrain.manifest import Skipped
+from edgetpu_retrain.predictions import Predictions
+from edgetpu_retrain.report import advice, findings, history, page
+from edgetpu_retrain.report.duplicates import copied_tests, find_groups, write_copies
+from edgetpu_retrain.report.suspects import find_suspects, write_suspects
+
+HOSTILE = ("<script>alert(1)</script>", '"quo\'te" & \u05d5\u05e8\u05d3', "\U0001f337</script><b>")
+
+
+def predictions_of(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    tested: np.ndarray | None = None,
+    paths: tuple[str, ...] | None = None,
+) -> Predictions:
+    number = len(labels)
+    splits = np.where(np.zeros(number, bool) if tested is None else tested, "test", "train")
+    return Predictions(
+        paths or tuple(f"photos/{classes[label]}/{i}.jpg" for i, label in enumerate(labels)),
+        np.array([f"{i:064x}" for i in range(number)], "S64"),
+        classes,
+        labels,
+        splits,
+        np.where(splits == "test", -1, 0),
+        scores.astype(np.float32),
+    )
+
+
+def result_of(predictions: Predictions) -> dict | None:
+    """A part of evaluation.json, by scikit-learn."""
+    labels, predicted = predictions.labels, predictions.scores.argmax(axis=1)
+    if not len(labels):
+        return None
+    order = range(len(predictions.classes))
+    matrix = metrics.confusion_matrix(labels, predicted, labels=order)
+    correct = int((labels == predicted).sum())
+    return {
+        "photos": len(labels),
+        "correct": correct,
+        "accuracy": metrics.accuracy_score(labels, predicted),
+        "interval": list(wilson_interval(correct, len(labels))),
+        "classes": {
+            name: {
+                "photos": int(matrix[i].sum()),
+                "correct": int(matrix[i, i]),
+                "predicted": int(matrix[:, i].sum()),
+            }
+            for i, name in enumerate(predictions.classes)
+        },
+        "confusion_matrix": matrix.tolist(),
+    }
+
+
+def run_of(predictions: Predictions, groups: np.ndarray | None = None, **changes) -> findings.Run:
+    tested = predictions.splits == "test"
+    evaluation = {
+        "test": result_of(predictions.take(tested)),
+        "cross_validation": result_of(predictions.take(~tested)),
+        "test_dataset": None,
+        "learning_curve": [],
+        "thresholds": [{"precision": 0.9, "score": None, "coverage": 0.0}],
+        "temperature": 1.0,
+        "calibration": None,
+    } | changes.pop("evaluation", {})
+    counts = np.bincount(predictions.labels, minlength=len(predictions.classes)).tolist()
+    return findings.Run(
+        "birds",
+        "net",
+        dict(zip(predictions.classes, counts, strict=True)),
+        predictions,
+        evaluation,
+        np.arange(len(predictions.labels)) if groups is None else groups,
+        np.zeros((len(predictions.labels), 32), np.uint8),
+        **changes,
+    )
+
+
+def made_up(classes: int, photos: int, accuracy: float, names=None, **options) -> Predictions:
+    """Scores of which a given share is right, in no order."""
+    draw = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), photos)
+    answers = labels.copy()
+    wrong = draw.permutation(len(labels))[: round((1 - accuracy) * len(labels))]
+    answers[wrong] = (labels[wrong] + draw.integers(1, classes, len(wrong))) % classes
+    scores = draw.dirichlet(np.ones(classes), len(labels)) * 0.5
+    scores[np.arange(len(labels)), answers] += 0.5
+    names = names or tuple(f"class {i}" for i in range(classes))
+    return predictions_of(scores, labels, names, **options)
+
+
+def text_of(document: str) -> str:
+    body = re.sub(r"<(script|style)\b.*?</\1>", " ", document, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", body)))
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Predictions, np.ndarray]:
+    """Out-of-fold scores of scikit-learn's handwritten digits; 5 % of labels were changed.
+
+    Returns the predictions and the rows that were changed.
+    """
+    data = datasets.load_digits()
+    draw = np.random.default_rng(0)
+    changed = np.sort(draw.choice(len(data.target), 90, replace=False))
+    labels = data.target.copy()
+    labels[changed] = (labels[changed] + draw.integers(1, 10, len(changed))) % 10
+    model = LogisticRegression(C=0.5)
+    scores = cross_val_predict(model, data.data / 16, labels, cv=5, method="predict_proba")
+    return predictions_of(scores, labels, tuple("0123456789")), changed
+
+
+def test_changed_labels_are_suspected(digits):
+    predictions, changed = digits
+    suspects = find_suspects(predictions)
+    rows = {suspect.row for suspect in suspects}
+    found = rows & set(changed.tolist())
+    assert len(found) >= 0.85 * len(changed)
+    assert len(found) >= 0.5 * len(rows)
+    truth = datasets.load_digits().target
+    assert sum(int(s.suggested) == truth[s.row] for s in suspects if s.row in found) >= 75
+    surest = [suspect.row for suspect in suspects[:20]]
+    assert len(set(surest) & set(changed.tolist())) >= 18
+
+
+def test_what_a_person_decided_is_not_suspected_again(digits):
+    predictions, _ = digits
+    suspects = find_suspects(predictions)
+    decided = {suspect.sha256 for suspect in suspects[::2]}
+    assert find_suspects(predictions, decided) == suspects[1::2]
+
+
+def test_suspects_are_written_with_both_scores(digits, tmp_path: Path):
+    predictions, _ = digits
+    suspects = find_suspects(predictions)
+    write_suspects(suspects, tmp_path / "suspects.tsv")
+    text = (tmp_path / "suspects.tsv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text), dialect="excel-tab"))
+    assert len(rows) == len(suspects)
+    for row in rows:
+        i = predictions.paths.index(row["path"])
+        assert row["class"] == predictions.classes[predictions.labels[i]]
+        given, best = (predictions.classes.index(row[c]) for c in ("class", "suggested"))
+        assert float(row["score"]) == pytest.approx(predictions.scores[i, given], abs=1e-4)
+        assert float(row["suggested_score"]) == pytest.approx(predictions.scores[i].max(), abs=1e-4)
+        assert best == predictions.scores[i].argmax()
+
+
+def test_groups_of_copies_and_what_the_test_owes_them(tmp_path: Path):
+    labels = np.array([0, 0, 0, 1, 1, 1, 1, 0])
+    numbers = np.array([7, 1, 7, 1, 2, 3, 3, 7])
+    scores = np.eye(2)[[0, 0, 0, 1, 1, 0, 1, 0]]
+    tested = np.array([1, 0, 0, 0, 1, 1, 0, 0], bool)
+    predictions = predictions_of(scores, labels, ("a", "b"), tested)
+    hashes = np.zeros((8, 32), np.uint8)
+    hashes[[1, 7], :6] = 255
+    hashes[6, 0] = 0b111
+    groups = find_groups(predictions, numbers, hashes)
+    assert [(g.rows, g.classes, g.kind, g.bits) for g in groups] == [
+        ((1, 3), ("a", "b"), "alike", 48),
+        ((0, 2, 7), ("a",), "alike", 0),
+        ((5, 6), ("b",), "copies", 3),
+    ]
+    tests = copied_tests(predictions, numbers)
+    assert (tests.photos, tests.correct) == (2, 1)
+    assert (tests.other_photos, tests.other_correct) == (1, 1)
+    write_copies(groups, predictions, tmp_path / "copies.tsv")
+    lines = (tmp_path / "copies.tsv").read_text().splitlines()
+    assert lines[0] == "group\tpath\tclass"
+    assert lines[1:3] == ["1\tphotos/a/1.jpg\ta", "1\tphotos/b/3.jpg\tb"]
+    assert len(lines) == 8
+
+
+@pytest.mark.parametrize("accuracy", [0.4, 0.8, 0.98, 1.0])
+@pytest.mark.parametrize(("classes", "photos"), [(2, 5), (5, 60), (40, 25)])
+def test_the_verdict_is_true_at_any_size(classes: int, photos: int, accuracy: float):
+    predictions = made_up(classes, photos, accuracy)
+    found = findings.find(run_of(predictions))
+    document = page.report_page(found, [], "results/birds/net")
+    text = text_of(document)
+    correct = int((predictions.scores.argmax(axis=1) == predictions.labels).sum())
+    assert f"That is {correct:,} of {classes * photos:,} photos" in text
+    low = found.result["interval"][0]
+    assert ("not clearly better than guessing" in text) == (low <= 1 / classes)
+    steps = advice.next_steps(found)
+    assert 1 <= len(steps) <= 5
+    for step in steps:
+        assert not step.section or f'id="{step.section}"' in document
+    assert any(step.what.startswith("Use the model") for step in steps) == (
+        accuracy == 1 and photos >= 20
+    )
+    wrong = len(predictions.labels) - correct - len(found.suspects)
+    pairs = re.findall(r"class \d+ taken for class \d+ : (\d+)", text)
+    assert sum(map(int, pairs)) == wrong or len(pairs) == 12
+
+
+def test_without_any_held_out_photo_nothing_is_claimed():
+    predictions = made_up(3, 30, 0.9).take(np.zeros(90, bool))
+    run = run_of(predictions, evaluation={"test": None, "cross_validation": None})
+    run.photos.update({"class 0": 30, "class 1": 30, "class 2": 30})
+    text = text_of(page.report_page(findings.find(run), [], "results"))
+    assert "nobody knows how accurate the model is" in text
+    assert "No photo was judged" in text
+    assert "90 photos in 3 classes" in text
+    assert "%" not in text
+
+
+def test_figures_are_those_of_scikit_learn(digits):
+    predictions, _ = digits
+    document = page.report_page(findings.find(run_of(predictions)), [], "results")
+    predicted = predictions.scores.argmax(axis=1)
+    matrix = metrics.confusion_matrix(predictions.labels, predicted)
+    body = re.search(r'<table class="confusion">.*?<tbody>(.*?)</tbody>', document, re.DOTALL)[1]
+    cells = [int(cell or 0) for cell in re.findall(r"<td[^>]*>(\d*)</td>", body)]
+    assert np.array_equal(np.reshape(cells, (10, 10)), matrix)
+    report = metrics.classification_report(predictions.labels, predicted, output_dict=True)
+    classes = document[document.index('id="classes"') :]
+    rows = re.findall(r"<tr><td class=\"name\"><bdi>(\d)</bdi></td>(.*?)</tr>", classes)
+    assert [name for name, _ in rows] == list("0123456789")
+    for name, row in rows:
+        cells = re.findall(r">([^<]*)</td>", row)
+        expected = report[name]
+        assert cells[0] == cells[1] == str(int(expected["support"]))
+        assert cells[3] == f"{expected['recall']:.0%}"
+        assert cells[5] == f"{expected['precision']:.0%}"
+        assert cells[6] == f"{expected['f1-score']:.2f}"
+
+
+def test_names_are_text_whatever_they_are(tmp_path: Path):
+    predictions = made_up(3, 12, 0.7, HOSTILE)
+    paths = [f"/x/</script><img src=x onerror=alert({i})>\u202e\"'&\udcff.jpg" for i in range(36)]
+    predictions = predictions_of(
+        predictions.scores, predictions.labels, HOSTILE, paths=tuple(paths)
+    )
+    run = run_of(
+        predictions,
+        np.repeat(np.arange(18), 2),
+        skipped=[Skipped("<b>&\udcfe.jpg", "<i>")],
+        corrections=[Applied("f" * 64, "</script>", HOSTILE[0], HOSTILE[1], "relabelled", "<u>")],
+        settings={"dataset": "</pre><script>"},
+    )
+    document = page.report_page(findings.find(run), [], "results/<s>")
+    document.encode("utf-8")
+    assert document.count("<script") == 2
+    assert document.count("</script>") == 2
+    for tag in ("<img src=x", "<b>", "<i>", "<u>", "<s>", "</pre><script>"):
+        assert tag not in document
+    data = re.search(r'id="data">(.*?)</script>', document, re.DOTALL)[1]
+    assert tuple(json.loads(data)["classes"]) == HOSTILE
+
+
+def test_the_page_asks_nobody_for_anything(digits):
+    document = page.report_page(findings.find(run_of(digits[0])), [], "results")
+    assert "default-src 'none'" in document
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", document)
+    assert "http" not in document.replace("http-equiv", "")
+
+
+def test_the_page_stays_small_however_many_photos(tmp_path: Path):
+    number, classes = 20_000, 50
+    photo = tmp_path / "noise.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(noise).save(photo, quality=90)
+    names = tuple(f"a class with a long name, number {i}" for i in range(classes))
+    predictions = made_up(classes, number // classes, 0.3, names)
+    predictions = predictions_of(
+        predictions.scores,
+        predictions.labels,
+        names,
+        # One file under many names.
+        paths=tuple(f"{tmp_path}/{'./' * (i % 50)}noise.jpg" for i in range(number)),
+    )
+    groups = np.arange(number) // 3
+    skipped = [Skipped(f"photos/{i}.jpg", "the file is empty") for i in range(5000)]
+    found = findings.find(run_of(predictions, groups, skipped=skipped))
+    assert len(found.suspects) > 1000
+    assert len(page.report_page(found, [], "results").encode()) < 15_000_000
+
+
+def test_it_says_what_was_changed_and_what_that_brought(tmp_path: Path):
+    predictions = made_up(4, 50, 0.8)
+    before = findings.find(run_of(predictions, settings={"dataset": "birds", "seed": 0}))
+    own = tmp_path / "runs.json"
+    assert history.append([], before, own) == []
+    assert history.append(history.read([own]), before, own) == []
+    assert len(history.read([own])) == 1
+    applied = [Applied(f"{i:064x}", "p", "class 0", "class 1", "relabelled", "") for i in range(3)]
+    after = findings.find(
+        run_of(made_up(4, 50, 0.9), corrections=applied, settings={"dataset": "birds", "seed": 1})
+    )
+    earlier = history.append(history.read([own]), after, own)
+    assert len(earlier) == 1
+    text = text_of(page.report_page(after, earlier, "results"))
+    assert "had 80.0%, now 90.0%" in text
+    assert "Changed since: 3 corrections instead of 0 and the settings seed." in text
+    assert "The corrections and the other changes brought 10.0 points" in text
+    assert "Your corrections were applied: 3 relabelled." in text
+    assert Counter(re.findall(r"this run", text)) == {"this run": 1}

@@ -1,0 +1,203 @@
+"""The page as a person meets it: in Chromium, light and dark, wide and narrow."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgetpu_retrain import corrections
+from edgetpu_retrain.corrections import Applied
+from edgetpu_retrain.report import findings, page
+from edgetpu_retrain.report.suspects import find_suspects
+from tests.unit.test_report import HOSTILE, made_up, predictions_of, run_of
+
+_WAIT_SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (program and driver):
+        pytest.skip("needs Debian's packages chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    folder = tmp_path_factory.mktemp("downloads")
+    opened.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)}
+    )
+    opened.downloads = folder
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> findings.Run:
+    """Photos of one colour in three classes of hostile names, some with a wrong label."""
+    folder = tmp_path_factory.mktemp("photos")
+    predictions = made_up(3, 30, 0.7, HOSTILE)
+    paths = []
+    for i in range(len(predictions.labels)):
+        path = folder / f"{i} <b>\"'\t&.png"
+        Image.new("RGB", (90, 60), (i * 2, 90, 200 - i)).save(path)
+        paths.append(str(path))
+    predictions = predictions_of(
+        predictions.scores, predictions.labels, HOSTILE, paths=tuple(paths)
+    )
+    groups = np.arange(len(paths))
+    groups[59] = 0
+    earlier = [
+        Applied("e" * 64, "gone.jpg", "", HOSTILE[1], "missing", 'said "so"'),
+        Applied(predictions.identities[1].decode(), paths[1], HOSTILE[0], "", "left out", ""),
+    ]
+    return run_of(predictions, groups, corrections=earlier)
+
+
+@pytest.fixture(scope="module")
+def address(run: findings.Run, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(page.report_page(findings.find(run), [], "results/birds/net"), "utf-8")
+    return path.as_uri()
+
+
+def open_page(browser, address: str, width: int = 1100, colours: str = "light") -> None:
+    features = [{"name": "prefers-color-scheme", "value": colours}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(address)
+
+
+def test_no_error_and_no_request(browser, address: str):
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)
+    open_page(browser, address)
+    pictures = "return [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+    wait_for(lambda: browser.execute_script(pictures))
+    assert browser.execute_script("return document.images.length") > 10
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    requested = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert [url for url in requested if not url.startswith("data:")] == [address]
+
+
+def test_names_are_shown_as_text(browser, address: str, run: findings.Run):
+    open_page(browser, address)
+    script = (
+        "return [...document.querySelectorAll('#classes ~ .scroll td.name')].map(c=>c.innerText)"
+    )
+    assert browser.execute_script(script)[:3] == list(HOSTILE)
+    short = browser.execute_script("return document.querySelector('.card .path').innerText")
+    assert any(short == Path(path).name.replace("\t", " ") for path in run.predictions.paths)
+
+
+def test_decisions_are_saved_and_read_back(browser, address: str, run: findings.Run):
+    open_page(browser, address)
+    browser.execute_script("localStorage.clear()")
+    open_page(browser, address)
+    suspects = find_suspects(run.predictions, {one.sha256 for one in run.corrections})
+    assert len(suspects) >= 4
+    suggested, kept, left_out, other = suspects[:4]
+    third = ({*HOSTILE} - {other.label, other.suggested}).pop()
+    press(browser, suggested.sha256, suggested.suggested)
+    press(browser, kept.sha256, kept.label)
+    press(browser, left_out.sha256, "")
+    # Pressed twice is not decided.
+    press(browser, suspects[4].sha256, "")
+    press(browser, suspects[4].sha256, "")
+    choose = (
+        "const s = document.querySelector(`.decide[data-sha256='${arguments[0]}'] select`);"
+        "s.value = arguments[1]; s.dispatchEvent(new Event('change'));"
+    )
+    browser.execute_script(choose, other.sha256, third)
+    assert browser.find_element("id", "number").text == "4 photos decided."
+    # What was decided outlives the tab.
+    open_page(browser, address)
+    assert browser.find_element("id", "number").text == "4 photos decided."
+    browser.find_element("id", "save").click()
+    saved = browser.downloads / "corrections.tsv"
+    wait_for(saved.is_file)
+    found = {sha256: one.label for sha256, one in corrections.read(saved).items()}
+    assert found == {
+        "e" * 64: HOSTILE[1],
+        run.predictions.identities[1].decode(): "",
+        suggested.sha256: suggested.suggested,
+        kept.sha256: kept.label,
+        left_out.sha256: "",
+        other.sha256: third,
+    }
+    read = corrections.read(saved)
+    assert read["e" * 64].note == 'said "so"'
+    assert read[kept.sha256].path == kept.path
+    assert read[kept.sha256].note == "confirmed"
+
+
+def test_a_table_sorts_on_a_click(browser, address: str, run: findings.Run):
+    open_page(browser, address)
+    column = (
+        "const t = document.querySelector('#classes ~ .scroll table');"
+        "return [...t.tBodies[0].rows].map(r => Number(r.cells[3].innerText))"
+    )
+    click = "document.querySelectorAll('#classes ~ .scroll th button')[3].click()"
+    before = browser.execute_script(column)
+    browser.execute_script(click)
+    assert browser.execute_script(column) == sorted(before)
+    browser.execute_script(click)
+    assert browser.execute_script(column) == sorted(before, reverse=True)
+    assert len(set(before)) > 1
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1100])
+def test_it_is_readable_on_a_phone_and_in_the_dark(browser, address: str, width: int, colours: str):
+    open_page(browser, address, width, colours)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    style = "getComputedStyle(document.querySelector('.verdict p'))"
+    panel = "getComputedStyle(document.querySelector('.verdict')).backgroundColor"
+    text, back = browser.execute_script(f"return [{style}.color, {panel}]")
+    assert contrast(text, back) >= 7
+    assert (luminance(back) < 0.5) == (colours == "dark")
+    font = browser.execute_script(f"return parseFloat({style}.fontSize)")
+    assert font >= 16
+
+
+def press(browser, sha256: str, label: str) -> None:
+    script = (
+        "[...document.querySelector(`.decide[data-sha256='${arguments[0]}']`)"
+        ".querySelectorAll('button')].find(b => b.value === arguments[1]).click()"
+    )
+    browser.execute_script(script, sha256, label)
+
+
+def wait_for(condition) -> None:
+    end = time.monotonic() + _WAIT_SECONDS
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("it did not come true")
+        time.sleep(0.1)
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of rgb(r, g, b) (WCAG 2.1)."""
+    parts = [int(p) / 255 for p in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(first: str, second: str) -> float:
+    bright, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
