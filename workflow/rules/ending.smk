@@ -16,10 +16,13 @@ def print_summary():
     last = ("deliver", "deliver_edgetpu", "bundle", "frigate")
     delivering = (job for job in jobs if job.rule.name in last)
     delivered = sorted({str(path) for job in delivering for path in job.output})
+    # A file that a newer version delivers may not be there yet.
+    delivered = list(filter(os.path.exists, delivered))
     evaluated = rules.evaluate.output
     skipped = rules.collect_skipped.output.skipped
     reported = any(job.rule.name == "report" for job in jobs)
     page = rules.report.output.page if reported else None
+    page = page if page and os.path.exists(page) else None
     print(
         summary(
             delivered, evaluated.evaluation, skipped, evaluated.confusion_matrix, page

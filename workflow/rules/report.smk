@@ -62,7 +62,7 @@ rule compare:
         f"{LOGS}/compare.log",
     conda:
         "../envs/retrain.yaml"
-    threads: workflow.cores
+    threads: 8
     params:
         dataset=DATASET.name,
         entries=lambda wildcards: compared(),
