@@ -10,6 +10,8 @@ import logging
 import numpy as np
 from PIL import Image
 
+from edgetpu_retrain.head import unit
+
 log = logging.getLogger(__name__)
 
 HASH_BYTES = 32
@@ -72,8 +74,8 @@ def near_copies(embeddings: np.ndarray, hashes: np.ndarray) -> tuple[np.ndarray,
         pairs = candidates[start : start + _BLOCK]
         score = np.zeros(len(pairs))
         for weight, side in (
-            (_COSINE_WEIGHT, lambda i: _unit(embeddings[i] - mean)),
-            (_HASH_WEIGHT, lambda i: _unit(np.unpackbits(hashes[i], axis=1) - bit_mean)),
+            (_COSINE_WEIGHT, lambda i: unit(embeddings[i] - mean)),
+            (_HASH_WEIGHT, lambda i: unit(np.unpackbits(hashes[i], axis=1) - bit_mean)),
         ):
             score += weight * np.sum(side(pairs[:, 0]) * side(pairs[:, 1]), axis=1)
         likeness[start : start + _BLOCK] = score
@@ -127,18 +129,18 @@ def _bounds(
     width = embeddings.shape[1]
     components = min(_COMPONENTS, width)
     step = -(-len(embeddings) // _SAMPLE)
-    sample = _unit(embeddings[::step] - mean).astype(np.float32)
+    sample = unit(embeddings[::step] - mean).astype(np.float32)
     basis = np.linalg.eigh(sample.T @ sample)[1][:, width - components :]
     rows = np.empty((len(embeddings), components + 1 + 8 * HASH_BYTES), np.float32)
     for start in range(0, len(rows), _BLOCK):
         block = slice(start, start + _BLOCK)
-        unit = _unit(embeddings[block] - mean).astype(np.float32)
-        main = unit @ basis
-        rest = np.linalg.norm(unit - main @ basis.T, axis=1)
+        directions = unit(embeddings[block] - mean).astype(np.float32)
+        main = directions @ basis
+        rest = np.linalg.norm(directions - main @ basis.T, axis=1)
         rows[block, :components] = main
         rows[block, components] = rest
         rows[block, : components + 1] *= _COSINE_WEIGHT**0.5
-        bits = _unit(np.unpackbits(hashes[block], axis=1) - bit_mean)
+        bits = unit(np.unpackbits(hashes[block], axis=1) - bit_mean)
         rows[block, components + 1 :] = bits * _HASH_WEIGHT**0.5
     return rows
 
@@ -154,9 +156,3 @@ def _candidates(bounds: np.ndarray) -> np.ndarray:
             pairs = np.argwhere(scores >= threshold) + np.array([i, j])
             found.append(pairs[pairs[:, 0] < pairs[:, 1]])
     return np.concatenate(found)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Scales each row to length 1; a row of zeros stays."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths, lengths, 1)

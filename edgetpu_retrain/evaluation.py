@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 TEST_DATASET = "test_dataset"
 # A file writes scores in steps of 1/256.
 _STEPS = 256
+_PART = 8_192
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Evaluation:
     device: str
     training: Mapping[str, Any]
     predictions: Predictions
-    agreement: float | None
+    agreement: float
     photos_per_second: float | None
 
     def of_split(self, name: str) -> Predictions:
@@ -67,6 +68,7 @@ class Evaluation:
             "strengths": self.training.get("strengths", []),
             "strength": self.training.get("strength"),
             "class_weights": self.training.get("class_weights"),
+            "softmax_regression": self.training.get("softmax_regression"),
             "temperature": temperature,
             "calibration": _calibration(tested, out_of_fold, temperature),
             "thresholds": figures.thresholds(out_of_fold.labels, out_of_fold.scores),
@@ -115,7 +117,7 @@ def evaluate(
 ) -> Evaluation:
     """Runs a classifier file on the split test: on embeddings, and on a few of the raw photos.
 
-    Where no photo is held out for testing, the file is compared with the float head on all others.
+    The file is compared with the float head on the embeddings of all photos.
 
     Args:
         model: path of the .tflite file.
@@ -138,16 +140,15 @@ def evaluate(
         key=lambda photo: photo.sha256,
     )
     tested = [photo for photo in listed if photo.split == "test"]
+    # The last layer takes so little that the file is compared with the float head on all photos.
+    scores = scoring.score(model, embeddings.embeddings)
+    agreement = _agreement(head, embeddings, scores)
     compared = tested or listed
-    vectors = embeddings.embeddings[embeddings.rows(photo.sha256 for photo in compared)]
-    scores = scoring.score(model, vectors)
+    scores = scores[embeddings.rows(photo.sha256 for photo in compared)]
     photos_per_second = scoring.check_on_photos(model, compared, scores, device, resize)
-    found = _predictions(compared, scores / _STEPS, head.classes)
-    logits = head.logits(embeddings.quantization.dequantize(vectors))
-    agreement = float(np.mean(found.predicted == logits.argmax(axis=1))) if compared else None
     parts = [out_of_fold]
     if tested:
-        parts.append(found)
+        parts.append(_predictions(tested, scores / _STEPS, head.classes))
     if test_dataset is not None:
         interpreter = Interpreter(model, device)
         parts.append(_classify_folder(interpreter, Path(test_dataset), head.classes, resize))
@@ -159,6 +160,16 @@ def evaluate(
         agreement=agreement,
         photos_per_second=photos_per_second and round(photos_per_second, 1),
     )
+
+
+def _agreement(head: Head, embeddings: Embeddings, scores: np.ndarray) -> float:
+    """Returns the fraction of photos whose highest score in the file is the float head's too."""
+    same = 0
+    for start in range(0, len(scores), _PART):
+        part = slice(start, start + _PART)
+        values = embeddings.quantization.dequantize(embeddings.embeddings[part])
+        same += int(np.sum(head.logits(values).argmax(axis=1) == scores[part].argmax(axis=1)))
+    return same / len(scores)
 
 
 def _predictions(

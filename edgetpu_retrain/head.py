@@ -22,6 +22,7 @@ class Head:
             knows, at a loss of resolution in the file.
         classes: names of the classes, in the order of the columns.
         training: how it was trained.
+        normalized: whether it takes embeddings scaled to length 1.
 
     >>> head = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), (0, 4), ("cat", "dog"))
     >>> head.logits(np.array([[1, 4]], np.float32))
@@ -33,9 +34,12 @@ class Head:
     logit_range: tuple[float, float] | None
     classes: tuple[str, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
+    normalized: bool = False
 
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
         """Returns the logits, float32 [N, C], of dequantized embeddings, float32 [N, D]."""
+        if self.normalized:
+            embeddings = unit(embeddings)
         return embeddings @ self.weights + self.biases
 
     def save(self, path: str | Path) -> None:
@@ -48,6 +52,7 @@ class Head:
                 logit_range=np.array(self.logit_range, np.float64),
                 classes=np.array(self.classes, np.str_),
                 training=np.array(json.dumps(self.training, sort_keys=True)),
+                normalized=np.array(self.normalized),
             )
 
     @classmethod
@@ -61,7 +66,14 @@ class Head:
                 logit_range=(low, high),
                 classes=tuple(arrays["classes"].tolist()),
                 training=json.loads(str(arrays["training"])),
+                normalized=bool(arrays["normalized"]),
             )
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Scales each row [N, D] to length 1; a row of zeros stays."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths, lengths, 1)
 
 
 def write_label_map(classes: tuple[str, ...], path: str | Path) -> None:

@@ -2,16 +2,16 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain import copies, cross_validation, folds
+from edgetpu_retrain import copies, cross_validation, folds, imprinting
 from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import Head
+from edgetpu_retrain.head import Head, unit
 from edgetpu_retrain.manifest import Photo
 from edgetpu_retrain.optimum import Data, Layers
 from edgetpu_retrain.predictions import Predictions
@@ -77,6 +77,13 @@ class LabelledEmbeddings:
             self.splits[chosen],
         )
 
+    def unit_parts(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yields slices of the photos with their embeddings scaled to length 1, float32 [n, D]."""
+        for start in range(0, len(self.rows), _PART):
+            part = slice(start, start + _PART)
+            values = self.embeddings.embeddings[self.rows[part]]
+            yield part, unit(self.embeddings.quantization.dequantize(values))
+
     @property
     def values(self) -> np.ndarray:
         """The embeddings as float32 [N, D]."""
@@ -131,7 +138,7 @@ def train(
         "preprocessing": vectors.preprocessing,
     }
     return Trained(
-        Head(head.weights, head.biases, head.logit_range, head.classes, training),
+        replace(head, training=training),
         Predictions(
             kept.paths,
             vectors.photos[kept.rows],
@@ -280,7 +287,62 @@ def _train_coral(
     return head, logits
 
 
+def _train_imprinting(
+    labelled: LabelledEmbeddings, divided: np.ndarray, seed: int, num_threads: int
+) -> tuple[Head, np.ndarray]:
+    """Takes the mean direction of each class's embeddings for its weights.
+
+    Softmax regression is cross-validated too, to say what it would have reached.
+    """
+    num_classes, width = len(labelled.classes), labelled.embeddings.embeddings.shape[1]
+    # By fold: a layer without a fold is that of the other sums.
+    sums = np.zeros((cross_validation.FOLDS, num_classes, width))
+    for rows, values in labelled.unit_parts():
+        np.add.at(sums, (divided[rows], labelled.labels[rows]), values)
+    total = sums.sum(axis=0)
+    layers = [imprinting.directions(total - part) for part in sums]
+    logits = np.empty((len(labelled.labels), num_classes), np.float32)
+    cosines = []
+    for rows, values in labelled.unit_parts():
+        for fold, layer in enumerate(layers):
+            out = divided[rows] == fold
+            logits[rows][out] = imprinting.SCALE * (values[out] @ layer)
+        found = values @ imprinting.directions(total)
+        cosines.append((found.min(), found.max(), found.mean()))
+    temperature = cross_validation.fit_temperature(logits, labelled.labels)
+    scale = imprinting.SCALE / temperature
+    # Softmax is blind to what all logits have in common; without it they need a smaller range.
+    low, high, middle = (
+        float(np.min([part[0] for part in cosines])),
+        float(np.max([part[1] for part in cosines])),
+        float(np.mean([part[2] for part in cosines])),
+    )
+    choice = cross_validation.choose(
+        Data.of(
+            labelled.embeddings.embeddings, labelled.rows, labelled.labels, divided, num_classes
+        ),
+        num_threads=num_threads,
+    )
+    head = Head(
+        (scale * imprinting.directions(total)).astype(np.float32),
+        np.full(num_classes, -scale * middle, np.float32),
+        (scale * (low - middle), scale * (high - middle)),
+        labelled.classes,
+        training={
+            "photos": len(labelled.labels),
+            "temperature": temperature,
+            "softmax_regression": choice.learning_curve[-1],
+        },
+        normalized=True,
+    )
+    return head, logits / np.float32(temperature)
+
+
 _Recipe = Callable[..., tuple[Head, np.ndarray]]
 # Each takes photos that are not held out for testing, their folds, a seed, a number of threads and
 # settings, and returns a head and logits out of fold.
-RECIPES: dict[str, _Recipe] = {"optimum": _train_optimum, "coral": _train_coral}
+RECIPES: dict[str, _Recipe] = {
+    "optimum": _train_optimum,
+    "coral": _train_coral,
+    "imprinting": _train_imprinting,
+}

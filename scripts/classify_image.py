@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import json
 import os
 import statistics
 import sys
@@ -39,6 +40,16 @@ def parse_arguments() -> argparse.Namespace:
         "--threshold", type=float, default=0.0, help="leave out classes with a lower score (0 to 1)"
     )
     parser.add_argument(
+        "--precision",
+        type=float,
+        help="say nothing of photos of which fewer would be classified correctly: 0.9, 0.95 or 0.99",
+    )
+    parser.add_argument(
+        "--evaluation",
+        type=Path,
+        help="where the thresholds for --precision are (default: evaluation.json beside the model)",
+    )
+    parser.add_argument(
         "--csv",
         nargs="?",
         const="-",
@@ -54,6 +65,29 @@ def parse_arguments() -> argparse.Namespace:
     if not 0 <= arguments.threshold <= 1:
         parser.error("--threshold must be between 0 and 1")
     return arguments
+
+
+def find_threshold(arguments: argparse.Namespace) -> float:
+    """Returns the score below which nothing is said of a photo."""
+    if arguments.precision is None:
+        return arguments.threshold
+    path = arguments.evaluation or Path(arguments.model).with_name("evaluation.json")
+    try:
+        thresholds = json.loads(path.read_text("utf-8"))["thresholds"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path}: --precision needs the evaluation.json of the model. Give its path with "
+            "--evaluation."
+        ) from None
+    scores = {one["precision"]: one["score"] for one in thresholds}
+    if arguments.precision not in scores:
+        known = ", ".join(map(str, scores))
+        raise UserError(f"--precision {arguments.precision}: {path} has thresholds for {known}.")
+    if scores[arguments.precision] is None:
+        raise UserError(
+            f"--precision {arguments.precision}: no score is high enough for it, says {path}."
+        )
+    return max(arguments.threshold, scores[arguments.precision])
 
 
 def find_inputs(inputs: list[Path]) -> list[Path]:

@@ -7,6 +7,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.tflite.l2_normalization import append_l2_normalization
 from edgetpu_retrain.tflite.model import Model, TensorSpec
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ class _Quantized:
 def append_head(extractor: Model, head: Head) -> Model:
     """Appends FULLY_CONNECTED, RESHAPE (to an embedding of 4 dimensions) and SOFTMAX.
 
+    In front of them stands L2_NORMALIZATION where the head takes embeddings of length 1.
+
     Everything in front stays as it is, compiled operators included. A uint8 embedding gets a
     uint8 layer with asymmetric weights, as in PyCoral's files; an int8 embedding gets a layer by
     TFLite's int8 specification (https://ai.google.dev/edge/litert/models/quantization_spec) and a
@@ -45,6 +48,9 @@ def append_head(extractor: Model, head: Head) -> Model:
     Raises:
         UserError: the extractor is not of this kind, or its width is not the head's.
     """
+    _check(extractor, head)
+    if head.normalized:
+        extractor = append_l2_normalization(extractor)
     embedding, scale, zero_point = _check(extractor, head)
     num_classes = head.weights.shape[1]
     is_uint8 = embedding.dtype == "uint8"

@@ -117,8 +117,10 @@ def test_seed_and_threads_change_no_bit_and_names_no_prediction(digits):
     assert [new_names[name] for name in names] == others.tolist()
 
 
-@pytest.mark.parametrize("recipe", ["optimum", "coral"])
-def test_a_head_takes_embeddings_as_they_come(digits, recipe: str):
+@pytest.mark.parametrize(
+    ("recipe", "worse"), [("optimum", 0.03), ("coral", 0.03), ("imprinting", 0.12)]
+)
+def test_a_head_takes_embeddings_as_they_come(digits, recipe: str, worse: float):
     labelled = labelled_of(*digits)
     trained = train(labelled, recipe, seed=0)
     assert set(labelled.splits[[int(path) for path in trained.predictions.paths]]) == {
@@ -129,13 +131,21 @@ def test_a_head_takes_embeddings_as_they_come(digits, recipe: str):
     accuracy = np.mean(logits.argmax(axis=1) == tested.labels)
     values = labelled.take(labelled.splits != "test")
     expected = LogisticRegression(max_iter=5000).fit(values.values, values.labels)
-    assert accuracy >= expected.score(tested.values, tested.labels) - 0.03
+    assert accuracy >= expected.score(tested.values, tested.labels) - worse
     low, high = trained.head.logit_range
     logits = trained.head.logits(values.values)
     if recipe == "optimum":
         assert (low, high) == pytest.approx((logits.min(), logits.max()), rel=1e-4)
     out_of_fold = np.mean(trained.predictions.predicted == trained.predictions.labels)
     assert abs(out_of_fold - accuracy) < 0.07
+
+
+def test_imprinting_says_what_softmax_regression_reaches(digits):
+    trained = [train(labelled_of(*digits), recipe, seed=0) for recipe in ("imprinting", "optimum")]
+    predictions = trained[1].predictions
+    assert trained[0].head.training["softmax_regression"]["accuracy"] == np.mean(
+        predictions.predicted == predictions.labels
+    )
 
 
 def test_a_setting_of_another_recipe_is_an_error():

@@ -1,0 +1,97 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from edgetpu_retrain import copies, preprocessing
+from edgetpu_retrain.interpreter import Interpreter
+from edgetpu_retrain.photos import read_photo
+
+PHOTOS = 30
+
+
+def changed(photo: Image.Image) -> dict[str, Image.Image]:
+    """A photo as people copy it."""
+    width, height = photo.size
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=50)
+    return {
+        "as it is": photo,
+        "re-encoded": Image.open(file).convert("RGB"),
+        "resized": photo.resize((width * 2 // 3, height * 2 // 3), Image.Resampling.LANCZOS),
+        "brightened": ImageEnhance.Brightness(photo).enhance(1.2),
+        "cropped": photo.crop(
+            (width // 20, height // 20, width - width // 20, height - height // 20)
+        ),
+    }
+
+
+def test_copies_of_real_photos_are_found_and_no_others(photos: Path, models: Path):
+    extractor = Interpreter(models / "mobilenet_v1_1.0_224_quant_embedding_extractor.tflite", "cpu")
+    embeddings, hashes, kinds = [], [], []
+    for path in sorted(photos.glob("*/*.jpg"))[:: 1000 // PHOTOS][:PHOTOS]:
+        for kind, picture in changed(read_photo(path.read_bytes())).items():
+            embeddings.append(extractor.run(preprocessing.to_pixels(picture, extractor.input_size)))
+            hashes.append(copies.perceptual_hash(picture))
+            kinds.append(kind)
+    embeddings, hashes = np.array(embeddings), np.array(hashes)
+    # Photos of a few groups of five are not what a mean is taken of; half of them are not copied.
+    single = np.arange(len(kinds)) < 5 * PHOTOS // 2
+    chosen = np.flatnonzero(single | (np.array(kinds) == "as it is"))
+    pairs, likeness = copies.near_copies(embeddings[chosen], hashes[chosen])
+    originals = chosen[pairs] // 5
+    assert np.all(originals[:, 0] == originals[:, 1])
+    assert np.all((likeness >= 0) & (likeness <= 1 + 1e-9))
+    found = {tuple(pair) for pair in chosen[pairs].tolist()}
+    for i, kind in enumerate(list(changed(Image.new("RGB", (40, 40))))[1:], start=1):
+        share = np.mean([(5 * k, 5 * k + i) in found for k in range(PHOTOS // 2)])
+        assert share >= (0.9 if kind == "cropped" else 1), kind
+    numbers = copies.groups(embeddings[chosen], hashes[chosen])
+    assert len(set(numbers.tolist())) == PHOTOS
+
+
+def test_no_pair_is_lost_on_the_way():
+    """Against all pairs, one by one; the first principal components are not all there is."""
+    random = np.random.default_rng(0)
+    embeddings = random.integers(0, 200, (300, 400))
+    hashes = random.integers(0, 256, (300, 32))
+    # Copies of every degree.
+    for i in range(100):
+        embeddings[200 + i] = embeddings[i] + random.normal(0, i, 400)
+        flipped = random.random((32, 8)) < i / 250
+        hashes[200 + i] = hashes[i] ^ np.packbits(flipped, axis=1)[:, 0]
+    embeddings, hashes = embeddings.clip(0, 255).astype(np.uint8), hashes.astype(np.uint8)
+    x = embeddings - embeddings.mean(axis=0)
+    bits = np.unpackbits(hashes, axis=1)
+    score = 100 * _cosines(x) + 128 * _cosines(bits - bits.mean(axis=0))
+    expected = {(i, j) for i, j in np.argwhere(score >= 108).tolist() if i < j}
+    pairs, _ = copies.near_copies(embeddings, hashes)
+    assert {tuple(pair) for pair in pairs.tolist()} == expected
+    assert 30 < len(expected) < 100
+
+
+def _cosines(rows: np.ndarray) -> np.ndarray:
+    lengths = np.sqrt((rows**2).sum(axis=1))
+    return rows @ rows.T / np.outer(lengths, lengths)
+
+
+def test_where_all_photos_look_alike_only_the_same_picture_is_a_copy():
+    random = np.random.default_rng(0)
+    # Two scenes, of which the photos differ by noise.
+    scenes = random.integers(50, 200, (2, 64))[np.arange(60) % 2]
+    embeddings = (scenes + random.integers(0, 9, (60, 64))).astype(np.uint8)
+    bits = random.random((2, 256))[np.arange(60) % 2] > 0.5
+    bits ^= random.random((60, 256)) < 0.02
+    hashes = np.packbits(bits, axis=1)
+    hashes[7] = hashes[3]
+    numbers = copies.groups(embeddings, hashes)
+    assert len(set(numbers.tolist())) == 59
+    assert numbers[7] == numbers[3]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_photos(count: int):
+    nothing = np.zeros((count, 4), np.uint8)
+    assert copies.groups(nothing, np.zeros((count, 32), np.uint8)).tolist() == [0] * count
