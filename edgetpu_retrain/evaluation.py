@@ -71,10 +71,15 @@ class Evaluation:
             "softmax_regression": self.training.get("softmax_regression"),
             "temperature": temperature,
             "calibration": _calibration(tested, out_of_fold, temperature),
-            "thresholds": figures.thresholds(out_of_fold.labels, out_of_fold.scores),
+            "thresholds": figures.thresholds(out_of_fold.labels, _as_written(out_of_fold.scores)),
             "agreement_with_float_head": self.agreement,
             "photos_per_second": self.photos_per_second,
         }
+
+
+def _as_written(scores: np.ndarray) -> np.ndarray:
+    """Rounds scores as a file does."""
+    return np.round(scores * _STEPS).clip(0, _STEPS - 1) / _STEPS
 
 
 def _result(predictions: Predictions) -> dict[str, Any] | None:
@@ -92,7 +97,7 @@ def _calibration(
     of, scores = "test", tested.scores
     if not len(tested.labels):
         of, tested = "cross_validation", out_of_fold
-        scores = np.round(out_of_fold.scores * _STEPS).clip(0, _STEPS - 1) / _STEPS
+        scores = _as_written(out_of_fold.scores)
     # softmax(logits / t) ** t is softmax(logits), but for the sum.
     before = scores.astype(np.float64) ** temperature
     before /= before.sum(axis=1, keepdims=True)

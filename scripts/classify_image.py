@@ -178,11 +178,12 @@ def write_csv(answers: Iterable[Answer], top_k: int, target: str) -> Iterator[An
 def run(arguments: argparse.Namespace) -> bool:
     """Prints the classes of each photo; returns whether all photos could be read."""
     paths = find_inputs(arguments.input)
+    threshold = find_threshold(arguments)
     model = Interpreter(arguments.model, arguments.device)
     labels = find_labels(arguments, model.output_size)
     start = time.perf_counter()
     answers: Iterable[Answer] = classify(
-        with_progress(paths, arguments), model, labels, arguments.top_k, arguments.threshold
+        with_progress(paths, arguments), model, labels, arguments.top_k, threshold
     )
     if arguments.csv:
         answers = write_csv(answers, arguments.top_k, arguments.csv)

@@ -1,6 +1,7 @@
 """Classifying from the command line."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -173,3 +174,25 @@ def test_a_reader_that_goes_away(classifier, sample_photos: Path):
         printed = process.stderr.read().decode()
     assert "Traceback" not in printed
     assert "Error" not in printed
+
+
+def test_a_wished_precision(classifier, sample_photos: Path, tmp_path: Path):
+    photo = next(sample_photos.glob("*/*.jpg"))
+    evaluation = tmp_path / "evaluation.json"
+    command = [*classifier, "--input", photo, "--evaluation", evaluation, "--precision"]
+    said = float(classify(*classifier, "--input", photo).stdout.splitlines()[1].split(": ")[1])
+    thresholds = [
+        {"precision": precision, "score": score, "coverage": 0.5}
+        for precision, score in ((0.9, said - 0.01), (0.95, said + 0.01), (0.99, None))
+    ]
+    evaluation.write_text(json.dumps({"thresholds": thresholds}))
+    assert f": {said:.3f}" in classify(*command, "0.9").stdout
+    assert "no class reaches the threshold" in classify(*command, "0.95").stdout
+    for precision, message in (("0.99", "no score is high enough"), ("0.5", "thresholds for 0.9")):
+        done = classify(*command, precision)
+        assert done.returncode != 0
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    # By default it is beside the model, and here there is none.
+    done = classify(*classifier, "--input", photo, "--precision", "0.9")
+    assert "--evaluation" in done.stderr and "Traceback" not in done.stderr

@@ -64,3 +64,12 @@ def test_the_picture_shows_where_photos_went(tmp_path: Path):
     # The diagonal is drawn from the cross-validation where no photo is held out.
     half = (0, 100, *pictures[0].size)
     assert np.mean(np.asarray(pictures[0].crop(half)) != np.asarray(pictures[2].crop(half))) < 0.05
+
+
+def test_thresholds_can_be_reached_by_a_file():
+    evaluated = make([0, 1, 1, 2], [0, 1, 0, 2], "train")
+    evaluated.predictions.scores[:2] *= 0.9999 / 0.75
+    found = evaluated.as_dict()["thresholds"]
+    # The two that are surest are right; a file's highest score is 255/256.
+    assert [one["score"] for one in found] == [255 / 256] * 3
+    assert [one["coverage"] for one in found] == [0.5] * 3
