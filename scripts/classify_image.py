@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--precision",
         type=float,
-        help="say nothing of photos of which fewer would be classified correctly: 0.9, 0.95 or 0.99",
+        help="say nothing where fewer photos would be classified correctly: 0.9, 0.95 or 0.99",
     )
     parser.add_argument(
         "--evaluation",
