@@ -46,10 +46,16 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-# The last tflite-runtime, in an environment of its own: it needs Python 3.11 and numpy 1.
-test-tflite-runtime: $(RUNTIME_VENV)/.installed
-	$(RUNTIME_VENV)/bin/python -m pytest tests/unit/test_interpreter.py tests/unit/test_embeddings.py \
-		tests/unit/test_classify_image.py
+# The last tflite-runtime, in an environment of its own: it needs Python 3.11 and numpy 1. TensorFlow
+# makes the models for it in the other one.
+test-tflite-runtime: $(INSTALLED) $(RUNTIME_VENV)/.installed
+	rm -rf $(RUNTIME_VENV)/photos $(RUNTIME_VENV)/made
+	mkdir $(RUNTIME_VENV)/made
+	$(BIN)/python -m zipfile -e sample/photos.zip $(RUNTIME_VENV)/photos
+	rm $(RUNTIME_VENV)/photos/daisy/IMG_1122.jpg # broken
+	$(BIN)/python -m tests.make_models sample/*.pb $(RUNTIME_VENV)/photos $(RUNTIME_VENV)/made
+	EDGETPU_RETRAIN_MADE="$(abspath $(RUNTIME_VENV))/made" $(RUNTIME_VENV)/bin/python -m pytest \
+		tests/unit/test_interpreter.py tests/unit/test_embeddings.py
 
 benchmark: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/embed_photos.py $(BENCHMARK)
@@ -81,6 +87,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 $(RUNTIME_VENV)/.installed: Makefile
 	python3.11 -m venv $(RUNTIME_VENV)
 	$(RUNTIME_VENV)/bin/pip install --quiet --disable-pip-version-check \
-		"tflite-runtime==2.14.0" "numpy<2" "pillow>=11" pillow-heif pytest threadpoolctl tqdm
+		"tflite-runtime==2.14.0" "numpy<2" "pillow>=11" imagehash pillow-heif pytest pyyaml \
+		threadpoolctl tqdm
 	$(RUNTIME_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Interpreter as LiteRT
 from PIL import Image
 
 from edgetpu_retrain import UserError, embeddings, files, photos, preprocessing
 from edgetpu_retrain.embeddings import Embeddings, embed
 from edgetpu_retrain.interpreter import Interpreter
+
+try:
+    from ai_edge_litert.interpreter import Interpreter as Runtime
+except ModuleNotFoundError:
+    from tflite_runtime.interpreter import Interpreter as Runtime
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def embedded(flowers, extractor: Path) -> Embeddings:
 
 
 def run(model: Path, image: Image.Image, method: Image.Resampling) -> np.ndarray:
-    runtime = LiteRT(model_path=str(model))
+    runtime = Runtime(model_path=str(model))
     runtime.allocate_tensors()
     pixels = np.asarray(image.resize((96, 96), method))
     runtime.set_tensor(runtime.get_input_details()[0]["index"], pixels[np.newaxis])
