@@ -108,7 +108,8 @@ def extract_program(package: Path, folder: str | Path, program: str) -> None:
         program: where the program should then be below the folder.
 
     Raises:
-        UserError: the package is damaged, of another kind, or does not hold the program.
+        UserError: the package is damaged, of another kind, does not hold the program, or would
+            write outside of the folder, through links of its own as well.
     """
     with files.replacing(folder) as temporary:
         temporary.mkdir()
@@ -116,17 +117,19 @@ def extract_program(package: Path, folder: str | Path, program: str) -> None:
             with _program_files(package) as content, tarfile.open(fileobj=content) as tar:
                 for member in tar:
                     target = _target(package, temporary, member.name)
+                    _check_inside(package, temporary, target.parent if member.issym() else target)
                     if member.issym():
-                        _target(
-                            package,
-                            temporary,
-                            str(PurePosixPath(member.name).parent / member.linkname),
-                        )
+                        link = str(PurePosixPath(member.name).parent / member.linkname)
+                        _target(package, temporary, link)
                         target.parent.mkdir(parents=True, exist_ok=True)
                         target.symlink_to(member.linkname)
                     elif _extract_member(tar, member, target):
                         target.chmod(0o755 if member.mode & 0o100 else 0o644)
-        except (*_DAMAGES, ValueError) as error:
+            # What a link leads to may have come after it.
+            for path in temporary.rglob("*"):
+                _check_inside(package, temporary, path)
+        # A loop of links is a RuntimeError before Python 3.13.
+        except (*_DAMAGES, ValueError, RuntimeError) as error:
             raise UserError(f"the package is damaged: {_first_line(error)}") from error
         if not (temporary / program).is_file():
             raise UserError(f"the package holds no {program}")
@@ -219,11 +222,21 @@ def _name(info: zipfile.ZipInfo) -> str:
 def _target(archive: Path, folder: Path, name: str) -> Path:
     path = PurePosixPath(posixpath.normpath(name.replace("\\", "/")))
     if path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive:
-        raise UserError(
-            f"{archive} holds the path {name!r}, which leads outside of the folder it is "
-            "unpacked to. Nothing was unpacked; do not trust this archive."
-        )
+        raise _leads_outside(archive, name)
     return folder / path
+
+
+def _check_inside(archive: Path, folder: Path, path: Path) -> None:
+    """Raises a UserError where a path leads outside of a folder, through links on disk as well."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise _leads_outside(archive, str(path.relative_to(folder)))
+
+
+def _leads_outside(archive: Path, name: str) -> UserError:
+    return UserError(
+        f"{archive} holds the path {name!r}, which leads outside of the folder it is "
+        "unpacked to. Nothing was unpacked; do not trust this archive."
+    )
 
 
 def _write(source: IO[bytes], target: Path) -> None:

@@ -209,7 +209,7 @@ def _classify_folder(
         paths = [path for path, _ in photos.find_photos(class_folder)]
         for path in tqdm(paths, desc=f"Classifying {class_folder.name}", unit="photo"):
             try:
-                picture = photos.read_photo(Path(path).read_bytes())
+                picture = photos.read_file(path)
             except photos.PhotoError as error:
                 log.warning("%s is left out: %s", path, error)
                 continue

@@ -49,7 +49,8 @@ class Head:
                 file,
                 weights=self.weights,
                 biases=self.biases,
-                logit_range=np.array(self.logit_range, np.float64),
+                # Empty where it is not known.
+                logit_range=np.array(self.logit_range or (), np.float64),
                 classes=np.array(self.classes, np.str_),
                 training=np.array(json.dumps(self.training, sort_keys=True)),
                 normalized=np.array(self.normalized),
@@ -59,11 +60,11 @@ class Head:
     def load(cls, path: str | Path) -> "Head":
         """Reads what `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
-            low, high = arrays["logit_range"].tolist()
+            limits = arrays["logit_range"].tolist()
             return cls(
                 weights=arrays["weights"],
                 biases=arrays["biases"],
-                logit_range=(low, high),
+                logit_range=(limits[0], limits[1]) if limits else None,
                 classes=tuple(arrays["classes"].tolist()),
                 training=json.loads(str(arrays["training"])),
                 normalized=bool(arrays["normalized"]),

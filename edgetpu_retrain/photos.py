@@ -90,6 +90,18 @@ def read_photo(content: bytes, at_least: int | None = None) -> Image.Image:
         raise PhotoError(f"cannot be decoded: {error}") from error
 
 
+def read_file(path: str | Path, at_least: int | None = None) -> Image.Image:
+    """Decodes a photo file, as `read_photo` does.
+
+    Raises:
+        PhotoError: it cannot be decoded; or it is a pipe, say, which would be waited for.
+        OSError: there is no such file.
+    """
+    if reason := reason_against(str(path), os.stat(path)):
+        raise PhotoError(reason)
+    return read_photo(Path(path).read_bytes(), at_least)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image

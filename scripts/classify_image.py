@@ -127,7 +127,7 @@ def classify(
     at_least = preprocessing.decoded_at_least(model.input_size)
     for path in paths:
         try:
-            photo = photos.read_photo(path.read_bytes(), at_least)
+            photo = photos.read_file(path, at_least)
         except photos.PhotoError as error:
             yield Answer(path, [], 0, photos.advice(path, str(error)))
             continue
