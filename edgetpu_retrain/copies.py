@@ -126,11 +126,16 @@ def _bounds(
     The embedding stands there with its first principal components and the length of the rest:
     by Cauchy and Schwarz, the rests' product is at most that of their lengths.
     """
+    # Importing the library should not need what only the workflow does.
+    from threadpoolctl import threadpool_limits
+
     width = embeddings.shape[1]
     components = min(_COMPONENTS, width)
     step = -(-len(embeddings) // _SAMPLE)
     sample = unit(embeddings[::step] - mean).astype(np.float32)
-    basis = np.linalg.eigh(sample.T @ sample)[1][:, width - components :]
+    # More threads than one wait for one another here, longer than they work.
+    with threadpool_limits(1):
+        basis = np.linalg.eigh(sample.T @ sample)[1][:, width - components :]
     rows = np.empty((len(embeddings), components + 1 + 8 * HASH_BYTES), np.float32)
     for start in range(0, len(rows), _BLOCK):
         block = slice(start, start + _BLOCK)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics
 
 from edgetpu_retrain import figures
@@ -73,3 +74,9 @@ def test_a_precision_out_of_reach_has_no_threshold():
     assert [one["coverage"] for one in figures.thresholds(np.zeros(0, int), scores[:0])] == [
         None
     ] * 3
+
+
+@pytest.mark.parametrize(("correct", "photos"), [(0, 1), (0, 40), (7, 7), (9, 10), (880, 1000)])
+def test_the_interval_is_scipys(correct: int, photos: int):
+    expected = binomtest(correct, photos).proportion_ci(0.95, "wilson")
+    assert figures.wilson_interval(correct, photos) == pytest.approx(tuple(expected), abs=1e-12)
