@@ -49,13 +49,9 @@ format: $(INSTALLED)
 # The last tflite-runtime, in an environment of its own: it needs Python 3.11 and numpy 1. TensorFlow
 # makes the models for it in the other one.
 test-tflite-runtime: $(INSTALLED) $(RUNTIME_VENV)/.installed
-	rm -rf $(RUNTIME_VENV)/photos $(RUNTIME_VENV)/made
-	mkdir $(RUNTIME_VENV)/made
-	$(BIN)/python -m zipfile -e sample/photos.zip $(RUNTIME_VENV)/photos
-	rm $(RUNTIME_VENV)/photos/daisy/IMG_1122.jpg # broken
-	$(BIN)/python -m tests.make_models sample/*.pb $(RUNTIME_VENV)/photos $(RUNTIME_VENV)/made
+	$(BIN)/python -m tests.make_models $(RUNTIME_VENV)/made
 	EDGETPU_RETRAIN_MADE="$(abspath $(RUNTIME_VENV))/made" $(RUNTIME_VENV)/bin/python -m pytest \
-		tests/unit/test_interpreter.py tests/unit/test_embeddings.py
+		tests/unit/test_interpreter.py tests/unit/test_embeddings.py tests/unit/test_classify_image.py
 
 benchmark: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/embed_photos.py $(BENCHMARK)

@@ -1,6 +1,7 @@
 """The layer that is trained here: weights, biases, and what the classes are called."""
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,24 @@ def read_label_map(path: str | Path) -> dict[int, str]:
     if all(len(pair) == 2 and pair[0].isdecimal() for pair in pairs):
         return {int(identifier): name for identifier, name in pairs}
     return dict(enumerate(lines))
+
+
+def read_class_names(path: str | Path, count: int) -> tuple[str, ...] | None:
+    """Returns the names of the classes that a model carries.
+
+    Args:
+        path: of a .tflite file, this project's or another's.
+        count: how many scores the model gives.
+
+    Returns:
+        The lines of the first file attached to the model that has as many lines; None where
+        there is none.
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            lines = archive.read(name).decode(errors="replace").splitlines()
+            if len(lines) == count:
+                return tuple(lines)
+    return None

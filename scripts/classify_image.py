@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 from edgetpu_retrain import job, photos, preprocessing
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import read_label_map
+from edgetpu_retrain.head import read_class_names, read_label_map
 from edgetpu_retrain.interpreter import Interpreter
-from edgetpu_retrain.tflite.metadata import read_class_names
 
 
 class Answer(NamedTuple):

@@ -19,11 +19,10 @@ import pytest
 import yaml
 
 from edgetpu_retrain import devices
+from tests.make_models import SAMPLE
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("EDGETPU_RETRAIN_SHARED", ROOT.parent / "shared")).resolve()
-SAMPLE = ROOT / "sample"
-FROZEN_GRAPH = SAMPLE / "mobilenet_v1_0.25_96_quant_frozen.pb"
 _SOURCES = (
     "Snakefile",
     "config.yaml",
@@ -77,13 +76,13 @@ def sample_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(sample_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small models made of the sample's network: see `tests.make_models`."""
     if folder := os.environ.get("EDGETPU_RETRAIN_MADE"):
         # Where there is no TensorFlow, made beforehand.
         return Path(folder)
     made = tmp_path_factory.mktemp("made")
-    command = [sys.executable, "-m", "tests.make_models", FROZEN_GRAPH, sample_photos, made]
+    command = [sys.executable, "-m", "tests.make_models", made]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return made

@@ -1,8 +1,8 @@
 """Makes small real models of the sample's frozen graph, with TensorFlow, in one process.
 
-    python -m tests.make_models FROZEN_GRAPH PHOTOS OUT
+    python -m tests.make_models OUT
 
-PHOTOS is a folder with a folder per class. OUT gets:
+OUT, a new folder, gets:
 
     classifier.tflite  the whole network, quantization-aware: uint8, one scale per tensor
     extractor.tflite   the same as far as its embedding, as Coral's guide converts it
@@ -14,35 +14,52 @@ PHOTOS is a folder with a folder per class. OUT gets:
     NAME_edgetpu.tflite  of extractor and scaled: stand-ins for what the compiler makes of them
 """
 
+import contextlib
+import io
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from tests import stand_ins
 from tests.pictures import resized
 
+SAMPLE = Path(__file__).parents[1] / "sample"
+FROZEN_GRAPH = SAMPLE / "mobilenet_v1_0.25_96_quant_frozen.pb"
 INPUT = "input"
 EMBEDDING = "MobilenetV1/Logits/AvgPool_1a/AvgPool"
 SCORES = "MobilenetV1/Predictions/Reshape_1"
 
 
-def main(frozen_graph: Path, photos: Path, out: Path) -> None:
+def calibration() -> np.ndarray:
+    """Every tenth photo of the sample that can be decoded, float32 [N, 96, 96, 3] in -1..1."""
+    pictures = []
+    with zipfile.ZipFile(SAMPLE / "photos.zip") as archive:
+        for name in sorted(archive.namelist())[::10]:
+            with contextlib.suppress(OSError):
+                pictures.append(resized(io.BytesIO(archive.read(name)), 96))
+    return (np.array(pictures, np.float32) - 128) / 128
+
+
+def main(out: Path) -> None:
     import tensorflow as tf
 
+    from tests import stand_ins
+
+    out.mkdir(parents=True, exist_ok=True)
     for name, output, zero_point, values_per_unit in (
         ("classifier", SCORES, 128, 128),
         ("extractor", EMBEDDING, 128, 128),
         ("scaled", EMBEDDING, 131, 80),
     ):
         converter = tf.compat.v1.lite.TFLiteConverter.from_frozen_graph(
-            str(frozen_graph), [INPUT], [output]
+            str(FROZEN_GRAPH), [INPUT], [output]
         )
         converter.inference_type = tf.uint8
         converter.quantized_input_stats = {INPUT: (zero_point, values_per_unit)}
         (out / f"{name}.tflite").write_bytes(converter.convert())
 
-    graph = tf.compat.v1.GraphDef.FromString(frozen_graph.read_bytes())
+    graph = tf.compat.v1.GraphDef.FromString(FROZEN_GRAPH.read_bytes())
     for node in graph.node:
         if node.op.startswith("FakeQuant"):
             node.op = "Identity"
@@ -55,8 +72,7 @@ def main(frozen_graph: Path, photos: Path, out: Path) -> None:
     function = imported.prune(f"{INPUT}:0", f"{SCORES}:0")
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     (out / "float.tflite").write_bytes(converter.convert())
-    paths = sorted(photos.glob("*/*.jpg"))[::10]
-    pixels = (np.array([resized(path, 96) for path in paths], np.float32) - 128) / 128
+    pixels = calibration()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([photo[np.newaxis]] for photo in pixels)
@@ -69,4 +85,4 @@ def main(frozen_graph: Path, photos: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]))

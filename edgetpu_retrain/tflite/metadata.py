@@ -58,27 +58,6 @@ def save_with_class_names(model: Model, classes: Sequence[str], path: str | Path
         temporary.write_bytes(with_class_names(model, classes))
 
 
-def read_class_names(path: str | Path, count: int) -> tuple[str, ...] | None:
-    """Returns the names of the classes that a model carries.
-
-    Args:
-        path: of a .tflite file, this project's or another's.
-        count: how many scores the model gives.
-
-    Returns:
-        The lines of the first file attached to the model that has as many lines; None where
-        there is none.
-    """
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            lines = archive.read(name).decode(errors="replace").splitlines()
-            if len(lines) == count:
-                return tuple(lines)
-    return None
-
-
 def _describe(model: Model, classes: Sequence[str]) -> _Table:
     """Returns the ModelMetadata of a classifier."""
     (image,) = model.inputs

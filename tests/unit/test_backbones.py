@@ -10,7 +10,7 @@ from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.truncate import truncate
 from tests import models as look
 from tests import stand_ins
-from tests.conftest import FROZEN_GRAPH
+from tests.make_models import FROZEN_GRAPH
 from tests.pictures import resized
 
 FILE = object()

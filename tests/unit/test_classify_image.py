@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from edgetpu_retrain import devices
-from tests import models as look
+from edgetpu_retrain.interpreter import Interpreter
 from tests.pictures import resized
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "classify_image.py"
@@ -39,14 +39,14 @@ def bitmap(sample_photos: Path, tmp_path: Path) -> Path:
 
 
 def test_the_classes_are_those_of_the_highest_scores(classifier, made: Path, sample_photos: Path):
-    """By the runtime alone, on photos that are resized as everywhere else."""
+    """On photos that are resized as everywhere else."""
     paths = sorted(sample_photos.glob("*/*.jpg"))[::60]
     done = classify(*classifier, "--input", *paths, "--top_k", "3")
     assert done.returncode == 0, done.stderr
-    runtime = look.runtime((made / "classifier.tflite").read_bytes())
+    model = Interpreter(made / "classifier.tflite", "cpu")
     lines = done.stdout.splitlines()
     for i, path in enumerate(paths):
-        scores = look.invoke(runtime, resized(path, 96, "bilinear"))[0] / 256
+        scores = model.run(resized(path, 96, "bilinear")) / 256
         assert lines[4 * i] == str(path)
         for line, score in zip(lines[4 * i + 1 : 4 * i + 4], sorted(scores)[::-1], strict=False):
             name, _, shown = line.rpartition(": ")

@@ -10,7 +10,7 @@ from edgetpu_retrain import UserError, frozen_graph
 from edgetpu_retrain.tflite import truncate as tflite
 from edgetpu_retrain.tflite.model import Model
 from tests import models as look
-from tests.conftest import FROZEN_GRAPH as SAMPLE
+from tests.make_models import FROZEN_GRAPH as SAMPLE
 from tests.pictures import resized
 
 POOL = "MobilenetV1/Logits/AvgPool_1a/AvgPool"

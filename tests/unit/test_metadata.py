@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter as Runtime
 from ai_edge_litert.tools import flatbuffer_utils
 from flatbuffers import encode, number_types, table
 
-from edgetpu_retrain.head import Head
+from edgetpu_retrain.head import Head, read_class_names
 from edgetpu_retrain.tflite import metadata
 from edgetpu_retrain.tflite.append_head import append_head
 from edgetpu_retrain.tflite.model import Model
@@ -177,14 +177,14 @@ def test_earlier_names_are_replaced(made: Path):
 
 
 def test_names_are_read_back(file: Path):
-    assert metadata.read_class_names(file, 3) == CLASSES
-    assert metadata.read_class_names(file, 4) is None
+    assert read_class_names(file, 3) == CLASSES
+    assert read_class_names(file, 4) is None
 
 
 def test_other_programs_files(made: Path, tmp_path: Path):
     other = Path(shutil.copy(made / "extractor.tflite", tmp_path / "other.tflite"))
-    assert metadata.read_class_names(other, 3) is None
+    assert read_class_names(other, 3) is None
     with zipfile.ZipFile(other, "a") as archive:
         archive.writestr("readme.txt", "a line\n")
         archive.writestr("names.txt", "a\nb\nc")
-    assert metadata.read_class_names(other, 3) == ("a", "b", "c")
+    assert read_class_names(other, 3) == ("a", "b", "c")

@@ -12,7 +12,6 @@ import yaml
 from edgetpu_retrain.tflite.model import Model
 from tests import stand_ins
 from tests.conftest import (
-    FROZEN_GRAPH,
     ROOT,
     Snakemake,
     assert_user_error,
@@ -21,6 +20,7 @@ from tests.conftest import (
     lay_photos,
     run_in,
 )
+from tests.make_models import FROZEN_GRAPH
 
 BACKBONES = yaml.safe_load((ROOT / "workflow/backbones.yaml").read_text())
 MODEL = "retrained_model.tflite"
