@@ -97,7 +97,10 @@ class Interpreter:
         Returns:
             [output_size], of the model's output dtype.
         """
-        values = preprocessing.as_dtype(pixels, np.dtype(self._input["dtype"]))
+        return self.run_values(preprocessing.as_dtype(pixels, np.dtype(self._input["dtype"])))
+
+    def run_values(self, values: np.ndarray) -> np.ndarray:
+        """Runs the model on what its input takes, [height, width, 3] of its dtype."""
         self._interpreter.set_tensor(self._input["index"], values[np.newaxis])
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output["index"]).reshape(-1).copy()

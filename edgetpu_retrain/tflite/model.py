@@ -205,6 +205,15 @@ class Model:
         data = self.unpacked.buffers[self.subgraph.tensors[index].buffer].data
         return None if data is None or not len(data) else np.asarray(data, np.uint8)
 
+    def set_constant(self, index: int, values: np.ndarray) -> None:
+        """Replaces the values that the file holds for a tensor, and for no other tensor."""
+        tensor = self.subgraph.tensors[index]
+        if sum(other.buffer == tensor.buffer for other in self.subgraph.tensors) > 1:
+            self.unpacked.buffers.append(schema.BufferT())
+            tensor.buffer = len(self.unpacked.buffers) - 1
+        data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+        self.unpacked.buffers[tensor.buffer].data = data
+
     def writer(self, index: int) -> Operator | None:
         """Returns the operator that writes a tensor; None for inputs and constants."""
         return next((op for op in self.operators if index in op.outputs), None)

@@ -1,4 +1,4 @@
-"""Cut the last layer off a quantized classifier."""
+"""Cut the last layer off a classifier."""
 
 import difflib
 
@@ -8,55 +8,69 @@ from edgetpu_retrain.tflite.model import Model, Operator, some
 from edgetpu_retrain.tflite.versions import lower_versions
 
 # What may stand between the last layer with weights and the output of a classifier.
-_TAIL = {"RESHAPE", "SQUEEZE", "SOFTMAX", "QUANTIZE", "DEQUANTIZE"}
+_TAIL = {"RESHAPE", "SQUEEZE", "SOFTMAX", "LOGISTIC", "QUANTIZE", "DEQUANTIZE"}
+_QUANTIZED = ("uint8", "int8")
 _REFERENCES = ("inputs", "outputs", "intermediates")
 _MAX_SUGGESTIONS = 5
 
 
-def truncate(model: Model, tensor: str | None = None) -> Model:
-    """Cuts the last layer off a quantized classifier.
-
-    What only the operators behind the cut used is dropped: operators, tensors, buffers, operator
-    codes, and metadata on the outputs. The rest stays as it is, in its order, but for versions of
-    operators, which are lowered to what these use (`versions.lower_versions`).
+def truncate(
+    model: Model, tensor: str | None = None, dtypes: tuple[str, ...] = _QUANTIZED
+) -> Model:
+    """Cuts the last layer off a classifier, as `cut_at` does.
 
     Args:
         model: a classifier with one subgraph; it stays as it is.
-        tensor: name of the tensor to cut at, which becomes the output; by default the one that
-            `find_cut` finds.
+        tensor: name of the tensor to cut at; by default the one that `find_cut` finds.
+        dtypes: of what there may be cut.
 
     Returns:
         The embedding extractor.
 
     Raises:
         UserError: there is no such tensor or no such place, or the values there are not a
-            quantized vector; the text lists the last operators.
+            vector of these dtypes; the text lists the last operators.
     """
-    cut = find_cut(model) if tensor is None else _find_tensor(model, tensor)
+    return cut_at(
+        model, find_cut(model, dtypes) if tensor is None else _find_tensor(model, tensor, dtypes)
+    )
+
+
+def cut_at(model: Model, tensor: int) -> Model:
+    """Makes a tensor the output.
+
+    What only the operators behind the cut used is dropped: operators, tensors, buffers, operator
+    codes, and metadata on the outputs. The rest stays as it is, in its order, but for versions of
+    operators, which are lowered to what these use (`versions.lower_versions`).
+
+    Args:
+        model: has one subgraph; it stays as it is.
+        tensor: index of the tensor.
+    """
     extractor = lower_versions(model)
     subgraph = extractor.subgraph
-    subgraph.operators = _needed_operators(subgraph, cut)
-    subgraph.outputs = [cut]
+    subgraph.operators = _needed_operators(subgraph, tensor)
+    subgraph.outputs = [tensor]
     for signature in some(extractor.unpacked.signatureDefs):
         signature.outputs = some(signature.outputs)[:1]
         for entry in signature.outputs:
-            entry.tensorIndex = cut
+            entry.tensorIndex = tensor
     drop_unused(extractor)
     return extractor
 
 
-def find_cut(model: Model) -> int:
+def find_cut(model: Model, dtypes: tuple[str, ...] = _QUANTIZED) -> int:
     """Finds where a classifier's last layer takes its input.
 
     That is the activation input of the last FULLY_CONNECTED, or of the 1x1 CONV_2D, that only
-    RESHAPE, SQUEEZE, SOFTMAX, QUANTIZE and DEQUANTIZE follow.
+    RESHAPE, SQUEEZE, SOFTMAX, LOGISTIC, QUANTIZE and DEQUANTIZE follow.
 
     Returns:
         The tensor's index.
 
     Raises:
-        UserError: there is no such place, or the values there are not a quantized vector; the
-            text lists the last operators.
+        UserError: there is no such place, or the values there are not a vector of these dtypes;
+            the text lists the last operators.
     """
     _check_uncompiled(model)
     if len(model.outputs) != 1:
@@ -69,7 +83,7 @@ def find_cut(model: Model) -> int:
         # An operator is met once, so one that feeds itself ends the search.
         operator = writers.pop(tensor)
         if operator.name == "FULLY_CONNECTED" or _is_1x1(model, operator):
-            return _check_embedding(model, operator.inputs[0])
+            return _check_embedding(model, operator.inputs[0], dtypes)
         tensor = operator.inputs[0] if operator.name in _TAIL and operator.inputs else None
     raise model.error(
         "does not end in a fully connected layer or a 1x1 convolution (and at most a softmax), "
@@ -85,13 +99,14 @@ def _is_1x1(model: Model, operator: Operator) -> bool:
     return weights[1:3] == (1, 1) and image[1:3] == (1, 1)
 
 
-def _check_embedding(model: Model, index: int) -> int:
+def _check_embedding(model: Model, index: int, dtypes: tuple[str, ...]) -> int:
     """Returns the index of a tensor that can be an extractor's output; others are refused."""
     tensor = model.tensor(index)
-    if tensor.dtype not in ("uint8", "int8"):
+    if tensor.dtype not in dtypes:
         raise model.error(
-            f"has the tensor {tensor.name!r} as {tensor.dtype}: a model for the Edge TPU must be "
-            f"quantized to uint8 or int8 first.\n{model.tail()}"
+            f"has the tensor {tensor.name!r} as {tensor.dtype}, not {' or '.join(dtypes)}"
+            + (": a model for the Edge TPU must be quantized first." if dtypes == _QUANTIZED else ".")
+            + f"\n{model.tail()}"
         )
     if tensor.shape[:-1] not in ((1,), (1, 1, 1)):
         raise model.error(
@@ -111,7 +126,7 @@ def _check_uncompiled(model: Model) -> None:
         raise model.error(f"has {len(model.unpacked.subgraphs)} subgraphs; a classifier has one.")
 
 
-def _find_tensor(model: Model, name: str) -> int:
+def _find_tensor(model: Model, name: str, dtypes: tuple[str, ...]) -> int:
     """Finds a tensor by its name, or by the first of the names that the converter joined."""
     _check_uncompiled(model)
     written = sorted({output for operator in model.operators for output in operator.outputs})
@@ -128,7 +143,7 @@ def _find_tensor(model: Model, name: str) -> int:
             f"has several tensors whose name begins with {name!r}; name one of them whole, where "
             f"their names differ:\n{names}"
         )
-    return _check_embedding(model, found[0])
+    return _check_embedding(model, found[0], dtypes)
 
 
 def _needed_operators(subgraph: schema.SubGraphT, output: int) -> list[schema.OperatorT]:

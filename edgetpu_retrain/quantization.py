@@ -1,0 +1,200 @@
+"""Quantize a float extractor, calibrated on photos."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetpu_retrain.tflite.checks import check_extractor, check_versions
+from edgetpu_retrain.tflite.edgetpu_operators import check_operators
+from edgetpu_retrain.tflite.float_network import IMAGE, SIGNATURE
+from edgetpu_retrain.tflite.model import Model
+from edgetpu_retrain.tflite.quantized import restore_biases, set_versions
+from edgetpu_retrain.tflite.raw_input import take_raw_rgb
+
+log = logging.getLogger(__name__)
+
+# Operators with weights; what is in front of the first one only scales and pads the image.
+_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+# Networks are trained on -1..1, on 0..1, or on a few standard deviations around 0.
+_USUAL_VALUE = 4.0
+_MAX_SATURATED = 0.01
+_MIN_RANGE = 0.2
+
+Ranges = dict[str, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What a float network takes: (pixel - mean) / std."""
+
+    mean: float
+    std: float
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns float32 values of uint8 pixels."""
+        return (pixels.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
+
+    def whole(self) -> "Normalization":
+        """Returns the nearest one with a whole mean, which uint8 needs for its zero point."""
+        return Normalization(float(round(self.mean)), self.std)
+
+
+def quantize(
+    extractor: str | Path,
+    output: str | Path,
+    pixels: np.ndarray,
+    normalization: Normalization,
+    allow_cpu_operators: bool = False,
+    num_threads: int = 1,
+) -> "FirstLayer":
+    """Quantizes a float extractor to int8 throughout, by ai-edge-quantizer.
+
+    Weights are symmetric, per channel in convolutions and per tensor in fully connected layers,
+    which is what the Edge TPU compiler knows. Activations are asymmetric, over the range that the
+    photos reach; the input's is that of all pixels, so that no pixel is clipped.
+
+    Args:
+        extractor: as `float_extractor` makes it.
+        output: where the quantized one goes, which takes raw RGB bytes.
+        pixels: [N, height, width, 3] uint8, photos to calibrate on.
+        normalization: of the network.
+        allow_cpu_operators: let it hold operators that the Edge TPU has not.
+        num_threads: how many threads the CPU may use.
+
+    Returns:
+        What the photos look like to the network's first layer.
+
+    Raises:
+        UserError: it holds operators that cannot be quantized or that the Edge TPU has not.
+    """
+    network = Model.load(extractor)
+    check_operators(network, allow_cpu_operators)
+    whole = normalization.whole()
+    ranges = _calibrate(extractor, (whole(photo) for photo in pixels), num_threads)
+    first = FirstLayer.of(network, ranges, pixels)
+    image = network.full_name(int(network.subgraph.inputs[0]))
+    for key, pixel in (("min", 0), ("max", 255)):
+        ranges[image][key] = np.full_like(ranges[image][key], whole(np.array(pixel, np.uint8)))
+    with quietly():
+        quantized = _quantizer(extractor).quantize(
+            ranges, enable_progress_bar=False, enable_progress_report=False
+        )
+    model = Model.parse(bytes(quantized.quantized_model), f"{extractor}, quantized,")
+    repaired = restore_biases(model, network)
+    log.debug("%d channels have a scale that was raised to fit their bias", repaired)
+    set_versions(model)
+    check_extractor(model)
+    check_versions(model)
+    take_raw_rgb(model, whole.mean, whole.std).save(output)
+    return first
+
+
+def _quantizer(extractor: str | Path) -> Any:
+    from ai_edge_quantizer import qtyping, quantizer, recipe
+
+    made = quantizer.Quantizer(str(extractor))
+    made.load_quantization_recipe(recipe.static_wi8_ai8())
+    made.add_static_config(
+        regex=".*",
+        operation_name=qtyping.TFLOperationName.FULLY_CONNECTED,
+        activation_num_bits=8,
+        weight_num_bits=8,
+        weight_granularity=qtyping.QuantGranularity.TENSORWISE,
+    )
+    return made
+
+
+def _calibrate(extractor: str | Path, photos: Iterable[np.ndarray], num_threads: int) -> Ranges:
+    """Returns the lowest and the highest value of every tensor over all photos, by name.
+
+    The quantizer's own default, a moving average, forgets all but the last dozens of photos.
+    """
+    from ai_edge_quantizer import calibrator, recipe_manager
+    from ai_edge_quantizer.utils import qsv_utils
+
+    recipes = recipe_manager.RecipeManager()
+    recipes.load_quantization_recipe(_quantizer(extractor).get_quantization_recipe())
+    with quietly():
+        runner = calibrator.Calibrator(
+            str(extractor), num_threads=num_threads, qsv_update_func=qsv_utils.min_max_update
+        )
+    for photo in photos:
+        with quietly():
+            runner.calibrate({SIGNATURE: [{IMAGE: photo[np.newaxis]}]}, recipes)
+    return runner.get_model_qsvs()
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps progress bars and warnings of the quantizer off the screen."""
+    off = io.StringIO()
+    streams = contextlib.redirect_stdout(off), contextlib.redirect_stderr(off)
+    with streams[0], streams[1], warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """What the photos look like to the first layer with weights.
+
+    Attributes:
+        lowest: value that it takes.
+        highest: value that it takes.
+        saturated: the share of values that are larger than any that networks are usually trained
+            on, so that they saturate what follows.
+    """
+
+    lowest: float
+    highest: float
+    saturated: float
+
+    @classmethod
+    def of(cls, network: Model, ranges: Ranges, pixels: np.ndarray) -> "FirstLayer":
+        """Looks at a float network after calibration.
+
+        Args:
+            network: the float extractor.
+            ranges: of its tensors, by name, on the photos.
+            pixels: [N, height, width, 3] uint8, the photos.
+        """
+        taken = next(
+            (op.inputs[0] for op in network.operators if op.name in _WEIGHTED),
+            int(network.subgraph.inputs[0]),
+        )
+        found = ranges[network.full_name(taken)]
+        lowest, highest = float(found["min"].min()), float(found["max"].max())
+        counts = np.bincount(pixels.ravel(), minlength=256)
+        # A network scales its image by the same factor everywhere, if at all.
+        seen = np.flatnonzero(counts)
+        values = np.interp(np.arange(256), [seen[0], seen[-1]], [lowest, highest])
+        saturated = counts[np.abs(values) > _USUAL_VALUE].sum() / counts.sum()
+        return cls(lowest, highest, float(saturated))
+
+    @property
+    def warning(self) -> str | None:
+        """What is odd about it, and what to do; None where nothing is."""
+        advice = (
+            "Check the backbone's mean and std: 127.5 and 127.5 for a network that takes -1..1, "
+            "0 and 255 for 0..1, 0 and 1 for one that takes raw pixels or scales them itself."
+        )
+        found = f"from {self.lowest:.3g} to {self.highest:.3g}"
+        if self.saturated > _MAX_SATURATED:
+            return (
+                f"The photos look wrong to the network: its first layer takes values {found}, and "
+                f"{self.saturated:.0%} of them are beyond {_USUAL_VALUE:g}, where what follows "
+                f"saturates. {advice}"
+            )
+        if self.highest - self.lowest < _MIN_RANGE:
+            return (
+                f"The photos look wrong to the network: its first layer takes values {found} only, "
+                f"as if they were all grey. {advice}"
+            )
+        return None

@@ -1,0 +1,112 @@
+"""From a float network to a float extractor that can be quantized for the Edge TPU."""
+
+from pathlib import Path
+
+from ai_edge_litert import schema_py_generated as schema
+
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.tflite.edgetpu_operators import replace_operators
+from edgetpu_retrain.tflite.model import Model, some
+from edgetpu_retrain.tflite.truncate import cut_at, find_cut, truncate
+
+# What its one input and its one output are called in the signature of a float extractor.
+SIGNATURE, IMAGE, EMBEDDING = "serving_default", "image", "embedding"
+_FLOAT = ("float32",)
+# What makes a vector of a picture at the end of a network without a last layer.
+_POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "REDUCE_MAX"}
+_RESHAPES = {"RESHAPE", "SQUEEZE"}
+_VECTOR = ((1,), (1, 1, 1))
+
+
+def is_float(path: str | Path) -> bool:
+    """Whether a .tflite file takes float values; False where it is not a TFLite model."""
+    try:
+        inputs = Model.load(path).inputs
+    except UserError:
+        return False
+    return bool(inputs) and inputs[0].dtype == "float32"
+
+
+def float_extractor(network: Model, tensor: str | None = None) -> Model:
+    """Cuts the last layer off a float network, and prepares the rest for quantization.
+
+    A network that ends in a global pool has no last layer and is taken whole. Operators that the
+    Edge TPU has not are replaced where that is possible.
+
+    Args:
+        network: takes one RGB image of float values; it stays as it is.
+        tensor: name of the tensor to cut at, where it is not found by itself.
+
+    Returns:
+        The extractor; its signature is `SIGNATURE`, from `IMAGE` to `EMBEDDING`.
+
+    Raises:
+        UserError: it takes or gives something else, or has dynamic shapes.
+    """
+    _check_image(network)
+    fixed = replace_operators(_without_batch(network))
+    if tensor is not None:
+        extractor = truncate(fixed, tensor, _FLOAT)
+    elif _ends_in_pool(fixed):
+        extractor = cut_at(fixed, int(fixed.subgraph.outputs[0]))
+    else:
+        extractor = cut_at(fixed, _before_reshapes(fixed, find_cut(fixed, _FLOAT)))
+    _sign(extractor)
+    return extractor
+
+
+def _check_image(network: Model) -> None:
+    if len(network.inputs) != 1:
+        names = ", ".join(spec.name for spec in network.inputs)
+        raise network.error(
+            f"takes {len(network.inputs)} inputs ({names}); an image classifier takes one."
+        )
+    (image,) = network.inputs
+    if image.dtype != "float32":
+        raise network.error(f"takes {image.dtype} values; a float network takes float32.")
+    if len(image.shape) != 4 or image.shape[3] != 3:
+        raise network.error(
+            f"takes the shape {list(image.shape)}; expected one RGB image, [1, height, width, 3]."
+        )
+    signature = some(network.subgraph.tensors[network.subgraph.inputs[0]].shapeSignature)
+    if any(n < 1 for n in list(signature)[1:3]) or image.shape[0] != 1:
+        raise network.error(
+            "takes images of any size or number, and the Edge TPU needs fixed shapes. Build it for "
+            "one size, as in keras.Input((224, 224, 3)), and convert it again."
+        )
+
+
+def _without_batch(network: Model) -> Model:
+    """Fixes the batch to the one image that the shapes in the file are of."""
+    fixed = network.copy()
+    for tensor in fixed.subgraph.tensors:
+        tensor.shapeSignature = None
+    return fixed
+
+
+def _ends_in_pool(network: Model) -> bool:
+    if len(network.outputs) != 1 or network.outputs[0].shape[:-1] not in _VECTOR:
+        return False
+    writer = network.writer(_before_reshapes(network, int(network.subgraph.outputs[0])))
+    return writer is not None and writer.name in _POOLS
+
+
+def _before_reshapes(network: Model, index: int) -> int:
+    """Follows a vector back to where it is made, past what only writes its shape anew."""
+    while (writer := network.writer(index)) is not None and writer.name in _RESHAPES:
+        if network.tensor(writer.inputs[0]).shape[:-1] not in _VECTOR:
+            break
+        index = writer.inputs[0]
+    return index
+
+
+def _sign(extractor: Model) -> None:
+    """Writes the signature by which the quantizer finds input and output."""
+    signature = schema.SignatureDefT()
+    signature.signatureKey = SIGNATURE
+    for what, name in (("inputs", IMAGE), ("outputs", EMBEDDING)):
+        entry = schema.TensorMapT()
+        entry.name = name
+        (entry.tensorIndex,) = map(int, getattr(extractor.subgraph, what))
+        setattr(signature, what, [entry])
+    extractor.unpacked.signatureDefs = [signature]
