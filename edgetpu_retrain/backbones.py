@@ -79,11 +79,11 @@ class Source:
     member: str | None = None
 
     @classmethod
-    def parse(cls, entry: str | Mapping[str, Any], key: str) -> "Source":
-        """Reads a file's entry; `key` names it in messages.
+    def parse(cls, entry: str | Mapping[str, Any], key: str, is_folder: bool = False) -> "Source":
+        """Reads the entry of a file, or of a folder; `key` names it in messages.
 
         Raises:
-            UserError: it is a path where there is no file.
+            UserError: it is a path where there is no file, or no folder.
         """
         if not isinstance(entry, str):
             urls = entry["url"]
@@ -91,7 +91,9 @@ class Source:
             return cls(urls=(urls,) if isinstance(urls, str) else tuple(urls), **rest)
         path = os.path.expanduser(entry)
         configuration.check_braces(key, path)
-        if not Path(path).is_file():
+        if is_folder and not Path(path).is_dir():
+            raise UserError(f"config: {key}: there is no folder {path}.")
+        if not is_folder and not Path(path).is_file():
             hint = " For an address give {url: ..., sha256: ...}." if "://" in path else ""
             raise UserError(f"config: {key}: there is no file {path}.{hint}")
         return cls(path=path)
@@ -113,8 +115,11 @@ class Backbone:
         ENVIRONMENT: the conda environment in workflow/envs that `make_extractor` needs.
         KEYS: JSON schemas of the keys that no other kind has.
         REQUIRED: those of them that must be given.
+        CALIBRATED: whether the extractor is quantized with photos of the dataset, and so belongs
+            to it.
         make_extractor: makes an embedding extractor for the CPU that takes raw bytes, of the path
-            of the network, the path where it goes, and what `settings` gives.
+            of the network, the path where it goes, and what `settings` gives; where it is
+            calibrated, a float one.
         name: names its folder below results/DATASET/.
         source: the network's file.
         compiled: its extractor compiled for the Edge TPU, if there is one.
@@ -128,6 +133,7 @@ class Backbone:
     ENVIRONMENT: ClassVar[str] = "retrain"
     KEYS: ClassVar[dict[str, Any]] = {}
     REQUIRED: ClassVar[tuple[str, ...]] = ()
+    CALIBRATED: ClassVar[bool] = False
     make_extractor: ClassVar[Callable[..., None]]
 
     name: str
@@ -198,9 +204,16 @@ class Classifier(Backbone):
         Raises:
             UserError: it cannot be cut, or what comes out is not what was expected.
         """
+        from edgetpu_retrain.tflite.float_network import is_float
         from edgetpu_retrain.tflite.model import Model
         from edgetpu_retrain.tflite.truncate import truncate
 
+        if is_float(network):
+            # Known only now, where it was downloaded.
+            raise UserError(
+                f"{network} is a float network. Give it as {FloatClassifier.KIND} instead of "
+                f"{Classifier.KIND}, with its mean and std, and it is quantized with your photos."
+            )
         _finish(truncate(Model.load(network), tensor), output, width, mean, std)
 
 
@@ -251,7 +264,89 @@ class FrozenGraph(Backbone):
             _finish(model, temporary, width, mean, std)
 
 
-KINDS = {kind.KIND: kind for kind in (Extractor, Classifier, FrozenGraph)}
+@dataclass(frozen=True)
+class FloatClassifier(Backbone):
+    """A float classifier as a .tflite file, quantized with photos of the dataset.
+
+    Attributes:
+        tensor: name of the embedding, where it is not found by itself.
+    """
+
+    KIND = "float_tflite"
+    FILE_NAME = "float.tflite"
+    KEYS: ClassVar = {
+        "tensor": _TENSOR,
+        # The zero point of an image of bytes.
+        "mean": {
+            "description": "a number from 0 to 255",
+            "type": "number",
+            "minimum": 0,
+            "maximum": 255,
+        },
+    }
+    REQUIRED = ("mean", "std")
+    CALIBRATED = True
+
+    tensor: str | None = None
+
+    def settings(self) -> dict[str, Any]:  # noqa: D102
+        return {"width": self.width, "tensor": self.tensor}
+
+    @staticmethod
+    def make_extractor(
+        network: str | Path, output: str | Path, width: int | None, tensor: str | None
+    ) -> None:
+        """Cuts the last layer off, and prepares the rest for quantization.
+
+        Raises:
+            UserError: it cannot be cut, or what comes out is not what was expected.
+        """
+        from edgetpu_retrain.tflite.float_network import float_extractor
+        from edgetpu_retrain.tflite.model import Model
+
+        float_extractor(Model.load(network), tensor, width).save(output)
+
+
+@dataclass(frozen=True)
+class KerasModel(FloatClassifier):
+    """A float classifier as Keras saves it."""
+
+    KIND = "keras"
+    FILE_NAME = "network.keras"
+    ENVIRONMENT = "tensorflow"
+
+    @staticmethod
+    def make_extractor(
+        network: str | Path, output: str | Path, width: int | None, tensor: str | None
+    ) -> None:
+        """Converts the network to .tflite and goes on as for one.
+
+        Raises:
+            UserError: it cannot be converted or cut, or what comes out is not what was expected.
+        """
+        from edgetpu_retrain import files, keras_network
+        from edgetpu_retrain.tflite.float_network import float_extractor
+        from edgetpu_retrain.tflite.model import Model
+
+        with files.replacing(output) as temporary:
+            keras_network.convert(network, temporary)
+            model = Model.parse(temporary.read_bytes(), str(network))
+            float_extractor(model, tensor, width).save(temporary)
+
+
+@dataclass(frozen=True)
+class SavedModel(KerasModel):
+    """A float classifier as a folder in TensorFlow's format SavedModel."""
+
+    KIND = "saved_model"
+    FILE_NAME = "saved_model"
+    KEYS: ClassVar = FloatClassifier.KEYS | {
+        "saved_model": {"description": "the path of a folder", "type": "string"}
+    }
+
+
+_ALL = (Extractor, Classifier, FrozenGraph, FloatClassifier, KerasModel, SavedModel)
+KINDS = {kind.KIND: kind for kind in _ALL}
 
 
 def _finish(
@@ -332,6 +427,8 @@ def parse(entry: dict[str, Any]) -> Backbone:
         UserError: a key is missing, unknown, not used by this kind of backbone, or of a wrong
             value; or a file on disk is not there.
     """
+    if isinstance(path := entry.get(Classifier.KIND), str) and _is_float(path):
+        entry = {**entry, FloatClassifier.KIND: entry.pop(Classifier.KIND)}
     given = [name for name in KINDS if name in entry]
     if len(given) != 1:
         raise UserError(
@@ -339,13 +436,26 @@ def parse(entry: dict[str, Any]) -> Backbone:
             f"workflow/backbones.yaml; given is {' and '.join(given) or 'none'}."
         )
     kind = KINDS[given[0]]
+    if kind.CALIBRATED and not {"mean", "std"} <= entry.keys():
+        raise UserError(
+            "config: backbone: a float network does not say how its pixels were scaled in "
+            "training, which is (pixel - mean) / std: give mean and std. They are 127.5 and 127.5 "
+            "for -1..1, 0 and 255 for 0..1, 0 and 1 where it takes 0..255 or scales by itself."
+        )
     properties = _COMMON | {kind.KIND: _FILE} | kind.KEYS
     required = ["name", kind.KIND, *kind.REQUIRED]
     configuration.check(entry, properties, required, f"config: backbone (of kind {kind.KIND})")
     if kind.mean is None and ("mean" in entry) != ("std" in entry):
         raise UserError("config: backbone: mean and std go together; one of them is missing.")
     fields: dict[str, Any] = {key: value for key, value in entry.items() if key != kind.KIND}
-    fields["source"] = Source.parse(entry[kind.KIND], f"backbone.{kind.KIND}")
+    key = f"backbone.{kind.KIND}"
+    fields["source"] = Source.parse(entry[kind.KIND], key, is_folder=kind is SavedModel)
     if "compiled" in entry:
         fields["compiled"] = Source.parse(entry["compiled"], "backbone.compiled")
     return kind(**fields)
+
+
+def _is_float(path: str) -> bool:
+    from edgetpu_retrain.tflite.float_network import is_float
+
+    return is_float(os.path.expanduser(path))

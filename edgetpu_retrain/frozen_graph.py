@@ -3,20 +3,13 @@
 import difflib
 import json
 import os
-import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from edgetpu_retrain import files
+from edgetpu_retrain import files, tensorflow_process
 from edgetpu_retrain.errors import UserError
 
-_SHOWN_LINES = 5
-_SHOWN_COLUMNS = 300
-_LOG_LINE = re.compile(r"WARNING: All log messages before|[IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] ")
-# "... error: 'tf.X' op is neither a custom op nor a flex op", and the exception that ends it all.
-_ERROR_LINE = re.compile(r"(^|\s)error: |^(\w+\.)*\w*(Error|Exception): ")
 _MAX_SUGGESTIONS = 5
 _POOLS = ("AvgPool", "Mean")
 
@@ -61,11 +54,11 @@ def truncate(
             f"--input_arrays={input_array}",
             f"--output_arrays={output_array}",
         ]
-        done = _run(command)
+        done = tensorflow_process.run(command)
         if done.returncode or not temporary.is_file():
             raise UserError(
                 f"tflite_convert could not cut {graph} at {output_array!r}:\n"
-                f"{_last_words(done.stderr)}\n"
+                f"{tensorflow_process.last_words(done.stderr)}\n"
                 "Check the backbone's input and tensor."
             )
 
@@ -78,10 +71,11 @@ def nodes(graph: str | Path) -> dict[str, str]:
     Raises:
         UserError: the file is no GraphDef.
     """
-    done = _run([sys.executable, "-m", __name__, str(graph)])
+    done = tensorflow_process.run([sys.executable, "-m", __name__, str(graph)])
     if done.returncode:
         raise UserError(
-            f"{graph} cannot be read as a frozen TensorFlow graph:\n{_last_words(done.stderr)}"
+            f"{graph} cannot be read as a frozen TensorFlow graph:\n"
+            f"{tensorflow_process.last_words(done.stderr)}"
         )
     return json.loads(done.stdout)
 
@@ -108,11 +102,6 @@ def _of_kind(found: dict[str, str], *operations: str) -> str:
     return ", ".join(name for name, op in found.items() if op in operations) or "none"
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
-    return subprocess.run(command, env=os.environ | quiet, capture_output=True, text=True)
-
-
 def _converter() -> str:
     """Finds the converter of this environment first."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -123,15 +112,6 @@ def _converter() -> str:
             "pip install -r requirements.txt"
         )
     return found
-
-
-def _last_words(output: str) -> str:
-    """Returns what a tool gives as its error, else its last lines; without TensorFlow's log."""
-    lines = [line.rstrip() for line in output.splitlines() if line.strip()]
-    lines = [line for line in lines if not _LOG_LINE.match(line)]
-    errors = [line for line in lines if _ERROR_LINE.search(line)]
-    shown = list(dict.fromkeys(errors or lines))[-_SHOWN_LINES:]
-    return "\n".join(f"  {line[:_SHOWN_COLUMNS]}" for line in shown)
 
 
 def _print_nodes(graph: str) -> None:

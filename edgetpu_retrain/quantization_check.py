@@ -59,6 +59,15 @@ class Check:
     float_accuracy: float | None
     layers: tuple[Layer, ...]
 
+    def __str__(self) -> str:
+        text = f"On {self.photos} others its embeddings have a cosine of {self.cosine:.4f} to float"
+        if self.accuracy is None or self.float_accuracy is None:
+            return f"{text}."
+        return (
+            f"{text} ones; a linear layer is correct on {self.accuracy:.1%} of them, on "
+            f"{self.float_accuracy:.1%} with float ones."
+        )
+
     @property
     def warning(self) -> str | None:
         """What to do where quantizing costs too much accuracy; None where it does not."""
@@ -131,7 +140,7 @@ def linear_accuracy(embeddings: np.ndarray, labels: Sequence[str]) -> float | No
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    names, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     kept = counts[classes] >= 2
     if np.sum(counts >= 2) < 2:
         return None

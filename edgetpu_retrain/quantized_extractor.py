@@ -69,20 +69,11 @@ def make(
         others = calibration.choose_for_check(manifest, _CHECK_PHOTOS, set(wanted))
         pixels, labels = _read(others, listed, size, resize)
         checked = check(extractor, temporary, pixels, labels, normalization, num_threads)
+    if checked is not None:
+        log.info("Quantized on %d photos. %s", len(calibrated), checked)
     warnings = [text for text in (first.warning, checked and checked.warning) if text]
     for text in warnings:
         log.warning("Warning: %s", text)
-    if checked is not None:
-        log.info(
-            "Quantized on %d photos. On %d others the embedding's cosine to the float one is %.4f%s",
-            len(calibrated),
-            checked.photos,
-            checked.cosine,
-            "."
-            if checked.accuracy is None
-            else f", a linear layer's accuracy {checked.accuracy:.1%} instead of "
-            f"{checked.float_accuracy:.1%}.",
-        )
     content = {
         "calibrated_on": len(calibrated),
         "first_layer": asdict(first),

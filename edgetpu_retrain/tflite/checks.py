@@ -51,10 +51,16 @@ def check_extractor(model: Model, width: int | None = None) -> None:
             f"gives the shape {list(embedding.shape)}; an embedding is a vector, [1, D] or "
             "[1, 1, 1, D]. Check the backbone's tensor."
         )
-    if width is not None and embedding.shape[-1] != width:
+    check_width(model, width)
+
+
+def check_width(model: Model, width: int | None) -> None:
+    """Raises a UserError where an extractor's embedding is not `width` wide, if that is known."""
+    found = model.outputs[0].shape[-1]
+    if width is not None and found != width:
         raise model.error(
-            f"gives embeddings {embedding.shape[-1]} wide; the backbone's entry says {width}. "
-            "Check its tensor and width."
+            f"gives embeddings {found} wide; the backbone's entry says {width}. Check its tensor "
+            "and width."
         )
 
 

@@ -10,13 +10,49 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.tflite.model import Model, Operator
 
-SUPPORTED = frozenset(
-    "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED "
-    "L2_NORMALIZATION LOGISTIC LSTM MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL PACK PAD PRELU QUANTIZE "
-    "REDUCE_MAX REDUCE_MIN RELU RELU6 RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR "
-    "RESIZE_NEAREST_NEIGHBOR RSQRT SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SQUARED_DIFFERENCE SQUEEZE "
-    "STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM".split()
-)
+SUPPORTED = {
+    "ADD",
+    "AVERAGE_POOL_2D",
+    "CONCATENATION",
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "EXPAND_DIMS",
+    "FULLY_CONNECTED",
+    "L2_NORMALIZATION",
+    "LOGISTIC",
+    "LSTM",
+    "MAXIMUM",
+    "MAX_POOL_2D",
+    "MEAN",
+    "MINIMUM",
+    "MUL",
+    "PACK",
+    "PAD",
+    "PRELU",
+    "QUANTIZE",
+    "REDUCE_MAX",
+    "REDUCE_MIN",
+    "RELU",
+    "RELU6",
+    "RELU_N1_TO_1",
+    "RESHAPE",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+    "RSQRT",
+    "SLICE",
+    "SOFTMAX",
+    "SPACE_TO_DEPTH",
+    "SPLIT",
+    "SQUARED_DIFFERENCE",
+    "SQUEEZE",
+    "STRIDED_SLICE",
+    "SUB",
+    "SUM",
+    "TANH",
+    "TRANSPOSE",
+    "TRANSPOSE_CONV",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM",
+}
 _RELU6 = schema.ActivationFunctionType.RELU6
 _MAX_SHOWN = 5
 
@@ -112,7 +148,7 @@ class _Builder:
 
 
 def _hard_swish(builder: _Builder, operator: Operator) -> bool:
-    """x * relu6(x + 3) / 6."""
+    """X * relu6(x + 3) / 6."""
     (x,), (output,) = operator.inputs, operator.outputs
     shifted, gate = (builder.result(x, what) for what in ("shifted", "gate"))
     builder.add(x, builder.constant(3.0, "three"), shifted, _RELU6)
@@ -122,7 +158,7 @@ def _hard_swish(builder: _Builder, operator: Operator) -> bool:
 
 
 def _leaky_relu(builder: _Builder, operator: Operator) -> bool:
-    """alpha * x + (1 - alpha) * relu(x)."""
+    """Alpha * x + (1 - alpha) * relu(x)."""
     (x,), (output,) = operator.inputs, operator.outputs
     options = builder.model.subgraph.operators[builder._position].builtinOptions
     alpha = float(options.alpha)

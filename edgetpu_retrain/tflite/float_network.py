@@ -1,10 +1,11 @@
 """From a float network to a float extractor that can be quantized for the Edge TPU."""
 
+import struct
 from pathlib import Path
 
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.tflite.checks import check_width
 from edgetpu_retrain.tflite.edgetpu_operators import replace_operators
 from edgetpu_retrain.tflite.model import Model, some
 from edgetpu_retrain.tflite.truncate import cut_at, find_cut, truncate
@@ -12,6 +13,7 @@ from edgetpu_retrain.tflite.truncate import cut_at, find_cut, truncate
 # What its one input and its one output are called in the signature of a float extractor.
 SIGNATURE, IMAGE, EMBEDDING = "serving_default", "image", "embedding"
 _FLOAT = ("float32",)
+_REDUCED = ("float16", "int8", "uint8", "int16", "int4")
 # What makes a vector of a picture at the end of a network without a last layer.
 _POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "REDUCE_MAX"}
 _RESHAPES = {"RESHAPE", "SQUEEZE"}
@@ -19,15 +21,25 @@ _VECTOR = ((1,), (1, 1, 1))
 
 
 def is_float(path: str | Path) -> bool:
-    """Whether a .tflite file takes float values; False where it is not a TFLite model."""
+    """Whether a .tflite file is a float network: takes float values that it does not quantize.
+
+    False where it is not a TFLite model.
+    """
     try:
-        inputs = Model.load(path).inputs
-    except UserError:
+        # Without the weights, which takes no time.
+        packed = schema.Model.GetRootAs(Path(path).read_bytes(), 0)
+        graph = packed.Subgraphs(0)
+        takes_float = graph.Tensors(graph.Inputs(0)).Type() == schema.TensorType.FLOAT32
+        codes = [packed.OperatorCodes(i) for i in range(packed.OperatorCodesLength())]
+    except (OSError, struct.error, IndexError, AttributeError, TypeError):
         return False
-    return bool(inputs) and inputs[0].dtype == "float32"
+    quantize = schema.BuiltinOperator.QUANTIZE
+    return takes_float and all(
+        quantize not in (code.BuiltinCode(), code.DeprecatedBuiltinCode()) for code in codes
+    )
 
 
-def float_extractor(network: Model, tensor: str | None = None) -> Model:
+def float_extractor(network: Model, tensor: str | None = None, width: int | None = None) -> Model:
     """Cuts the last layer off a float network, and prepares the rest for quantization.
 
     A network that ends in a global pool has no last layer and is taken whole. Operators that the
@@ -36,6 +48,7 @@ def float_extractor(network: Model, tensor: str | None = None) -> Model:
     Args:
         network: takes one RGB image of float values; it stays as it is.
         tensor: name of the tensor to cut at, where it is not found by itself.
+        width: how wide its embedding should be, if that is known.
 
     Returns:
         The extractor; its signature is `SIGNATURE`, from `IMAGE` to `EMBEDDING`.
@@ -44,6 +57,7 @@ def float_extractor(network: Model, tensor: str | None = None) -> Model:
         UserError: it takes or gives something else, or has dynamic shapes.
     """
     _check_image(network)
+    _check_weights(network)
     fixed = replace_operators(_without_batch(network))
     if tensor is not None:
         extractor = truncate(fixed, tensor, _FLOAT)
@@ -51,6 +65,7 @@ def float_extractor(network: Model, tensor: str | None = None) -> Model:
         extractor = cut_at(fixed, int(fixed.subgraph.outputs[0]))
     else:
         extractor = cut_at(fixed, _before_reshapes(fixed, find_cut(fixed, _FLOAT)))
+    check_width(extractor, width)
     _sign(extractor)
     return extractor
 
@@ -74,6 +89,16 @@ def _check_image(network: Model) -> None:
             "takes images of any size or number, and the Edge TPU needs fixed shapes. Build it for "
             "one size, as in keras.Input((224, 224, 3)), and convert it again."
         )
+
+
+def _check_weights(network: Model) -> None:
+    for index in range(len(network.subgraph.tensors)):
+        spec = network.tensor(index)
+        if spec.dtype in _REDUCED and network.constant(index) is not None:
+            raise network.error(
+                f"holds the weights {spec.name!r} as {spec.dtype} and computes in float (float16 "
+                "or dynamic range quantization). Convert it without optimizations."
+            )
 
 
 def _without_batch(network: Model) -> Model:

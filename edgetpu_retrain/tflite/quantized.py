@@ -6,12 +6,39 @@ from edgetpu_retrain.tflite.model import Model, Operator
 
 # The version that TensorFlow gives an operator of int8 values (GetBuiltinOperatorVersion in its
 # op_version.cc); 1 where there is none.
-_INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4} | dict.fromkeys(
-    "ADD AVERAGE_POOL_2D CONCATENATION L2_NORMALIZATION LOGISTIC MAXIMUM MAX_POOL_2D MEAN MINIMUM "
-    "MUL PACK PAD REDUCE_MAX REDUCE_MIN RELU RELU6 RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SLICE "
-    "SOFTMAX SPACE_TO_DEPTH SPLIT STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV".split(),
-    2,
-)
+_INT8_VERSIONS = {
+    "ADD": 2,
+    "AVERAGE_POOL_2D": 2,
+    "CONCATENATION": 2,
+    "CONV_2D": 3,
+    "DEPTHWISE_CONV_2D": 3,
+    "FULLY_CONNECTED": 4,
+    "L2_NORMALIZATION": 2,
+    "LOGISTIC": 2,
+    "MAXIMUM": 2,
+    "MAX_POOL_2D": 2,
+    "MEAN": 2,
+    "MINIMUM": 2,
+    "MUL": 2,
+    "PACK": 2,
+    "PAD": 2,
+    "REDUCE_MAX": 2,
+    "REDUCE_MIN": 2,
+    "RELU": 2,
+    "RELU6": 2,
+    "RESIZE_BILINEAR": 2,
+    "RESIZE_NEAREST_NEIGHBOR": 2,
+    "SLICE": 2,
+    "SOFTMAX": 2,
+    "SPACE_TO_DEPTH": 2,
+    "SPLIT": 2,
+    "STRIDED_SLICE": 2,
+    "SUB": 2,
+    "SUM": 2,
+    "TANH": 2,
+    "TRANSPOSE": 2,
+    "TRANSPOSE_CONV": 2,
+}
 # Where the weights' scales lie, by channel.
 _CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
 # Half the range of int32, so that there is room to add products to a bias.

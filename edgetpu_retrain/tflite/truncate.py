@@ -104,9 +104,9 @@ def _check_embedding(model: Model, index: int, dtypes: tuple[str, ...]) -> int:
     tensor = model.tensor(index)
     if tensor.dtype not in dtypes:
         raise model.error(
-            f"has the tensor {tensor.name!r} as {tensor.dtype}, not {' or '.join(dtypes)}"
-            + (": a model for the Edge TPU must be quantized first." if dtypes == _QUANTIZED else ".")
-            + f"\n{model.tail()}"
+            f"has the tensor {tensor.name!r} as {tensor.dtype}: it must be "
+            + ("quantized to uint8 or int8 first" if dtypes == _QUANTIZED else " or ".join(dtypes))
+            + f".\n{model.tail()}"
         )
     if tensor.shape[:-1] not in ((1,), (1, 1, 1)):
         raise model.error(

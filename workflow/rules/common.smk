@@ -4,8 +4,18 @@ DATASET_RESOURCES = f"resources/datasets/{DATASET.name}"
 BACKBONE_RESOURCES = f"resources/backbones/{BACKBONE.name}"
 DATASET_RESULTS = f"results/{DATASET.name}"
 RESULTS = f"{DATASET_RESULTS}/{BACKBONE.name}"
-EXTRACTORS = f"results/backbones/{BACKBONE.name}"
 LOGS = f"logs/{DATASET.name}"
+BACKBONE_RESULTS = f"results/backbones/{BACKBONE.name}"
+# An extractor belongs to the photos that it was calibrated on.
+EXTRACTORS = RESULTS if BACKBONE.CALIBRATED else BACKBONE_RESULTS
+EXTRACTOR_LOGS = (
+    f"{LOGS}/{BACKBONE.name}"
+    if BACKBONE.CALIBRATED
+    else f"logs/backbones/{BACKBONE.name}"
+)
+MADE_EXTRACTOR = (
+    f"{BACKBONE_RESULTS}/{'float_' if BACKBONE.CALIBRATED else ''}extractor.tflite"
+)
 # What the model is called in Frigate; photos from there lie in clips/NAME/dataset.
 FRIGATE = config.get("frigate", DATASET.name)
 
@@ -138,6 +148,16 @@ def embeddings(count):
 
 
 EMBEDDINGS = once_counted(embeddings)
+
+
+def kept_manifest(wildcards):
+    """The manifest, whose changes make nothing anew."""
+    return ancient(manifest(wildcards))
+
+
+def manifest_to_calibrate(wildcards):
+    refresh = config["calibration"]["refresh"]
+    return manifest(wildcards) if refresh else kept_manifest(wildcards)
 
 
 def compiler_fetched():

@@ -11,6 +11,8 @@ def behind(twin, num_shards):
     paths += rules.collect_skipped.output + rules.train.output
     paths += rules.evaluate.output + expand(rules.serialize.output, twin=twins)
     paths += rules.make_extractor.output + rules.report.output
+    if BACKBONE.CALIBRATED:
+        paths += rules.choose_calibration_photos.output + rules.quantize.output
     if "_edgetpu" in twins:
         paths += (rules.take_compiled if BACKBONE.compiled else rules.compile).output
     # Plain text, without the flags of outputs; their times are looked at where they are used.

@@ -11,12 +11,13 @@ rule fetch_backbone:
         "../../scripts/fetch_backbone.py"
 
 
-# Every extractor takes raw RGB bytes, whatever the network was trained with.
+# Every extractor takes raw RGB bytes, whatever the network was trained with; one that has to be
+# calibrated is a float one yet.
 rule make_extractor:
     input:
         network=backbone_file(BACKBONE.FILE_NAME),
     output:
-        extractor=f"{EXTRACTORS}/extractor.tflite",
+        extractor=MADE_EXTRACTOR,
     log:
         f"logs/backbones/{BACKBONE.name}/make_extractor.log",
     conda:
@@ -27,6 +28,45 @@ rule make_extractor:
         settings=BACKBONE.settings(),
     script:
         "../../scripts/make_extractor.py"
+
+
+if BACKBONE.CALIBRATED:
+
+    # Kept when photos are added, so that not all are embedded anew.
+    rule choose_calibration_photos:
+        input:
+            manifest=manifest_to_calibrate,
+        output:
+            photos=f"{EXTRACTORS}/calibration.tsv",
+        log:
+            f"{EXTRACTOR_LOGS}/choose_calibration_photos.log",
+        conda:
+            "../envs/retrain.yaml"
+        params:
+            photos=config["calibration"]["photos"],
+        script:
+            "../../scripts/choose_calibration_photos.py"
+
+    rule quantize:
+        input:
+            extractor=rules.make_extractor.output.extractor,
+            photos=rules.choose_calibration_photos.output.photos,
+            manifest=kept_manifest,
+        output:
+            extractor=f"{EXTRACTORS}/extractor.tflite",
+            report=f"{EXTRACTORS}/quantization.json",
+        log:
+            f"{EXTRACTOR_LOGS}/quantize.log",
+        conda:
+            "../envs/retrain.yaml"
+        threads: 4
+        params:
+            mean=BACKBONE.mean,
+            std=BACKBONE.std,
+            resize=config["resize"],
+            allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
+        script:
+            "../../scripts/quantize.py"
 
 
 rule fetch_compiler:
@@ -50,11 +90,11 @@ if BACKBONE.compiled:
     rule take_compiled:
         input:
             compiled=backbone_file(COMPILED_NAME),
-            extractor=rules.make_extractor.output.extractor,
+            extractor=f"{EXTRACTORS}/extractor.tflite",
         output:
             compiled=f"{EXTRACTORS}/extractor_edgetpu.tflite",
         log:
-            f"logs/backbones/{BACKBONE.name}/take_compiled.log",
+            f"{EXTRACTOR_LOGS}/take_compiled.log",
         conda:
             "../envs/retrain.yaml"
         params:
@@ -72,14 +112,14 @@ else:
 
     rule compile:
         input:
-            extractor=rules.make_extractor.output.extractor,
+            extractor=f"{EXTRACTORS}/extractor.tflite",
             compiler=compiler_fetched(),
         output:
             compiled=f"{EXTRACTORS}/extractor_edgetpu.tflite",
             printed=f"{EXTRACTORS}/compilation.txt",
             report=f"{EXTRACTORS}/compilation.json",
         log:
-            f"logs/backbones/{BACKBONE.name}/compile.log",
+            f"{EXTRACTOR_LOGS}/compile.log",
         conda:
             "../envs/retrain.yaml"
         params:

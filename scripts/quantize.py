@@ -1,0 +1,18 @@
+"""Float extractor and photos -> quantized extractor, and a report on what that costs."""
+
+from edgetpu_retrain import calibration, job, manifest, quantized_extractor
+
+with job.run(snakemake.log[0]):
+    params = snakemake.params
+    quantized_extractor.make(
+        snakemake.input.extractor,
+        manifest.read(snakemake.input.manifest),
+        calibration.read(snakemake.input.photos),
+        snakemake.output.extractor,
+        snakemake.output.report,
+        mean=params.mean,
+        std=params.std,
+        resize=params.resize,
+        allow_cpu_operators=params.allow_cpu_operators,
+        num_threads=snakemake.threads,
+    )
