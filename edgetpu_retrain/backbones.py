@@ -428,7 +428,8 @@ def parse(entry: dict[str, Any]) -> Backbone:
             value; or a file on disk is not there.
     """
     if isinstance(path := entry.get(Classifier.KIND), str) and _is_float(path):
-        entry = {**entry, FloatClassifier.KIND: entry.pop(Classifier.KIND)}
+        entry = {**entry, FloatClassifier.KIND: path}
+        del entry[Classifier.KIND]
     given = [name for name in KINDS if name in entry]
     if len(given) != 1:
         raise UserError(
