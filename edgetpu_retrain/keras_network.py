@@ -139,24 +139,19 @@ def _check_shape(shapes: list[list[int | None]]) -> tuple[int, int]:
     return height, width
 
 
-def _write(function: Any, owner: Any, size: tuple[int, int], output: Path) -> None:
-    """Converts a function of one image; `owner` holds its variables."""
+def _write(function: Any, size: tuple[int, int], output: Path) -> None:
+    """Converts a function of one image."""
     import tensorflow as tf
 
-    module = tf.Module()
-    module.owner = owner
     # Converted for a batch of unknown size, shapes would be computed by operators.
     image = tf.TensorSpec([1, *size, 3], tf.float32, name="image")
-    module.run = tf.function(function, input_signature=[image])
-    with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=module.run)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        try:
-            output.write_bytes(converter.convert())
-        except Exception as error:
-            raise _UnfitError(
-                f"cannot be converted to .tflite: {_why_not_converted(error)}"
-            ) from error
+    concrete = tf.function(function, input_signature=[image]).get_concrete_function()
+    # Without the object that holds them, variables become constants.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
+    try:
+        output.write_bytes(converter.convert())
+    except Exception as error:
+        raise _UnfitError(f"cannot be converted to .tflite: {_why_not_converted(error)}") from error
 
 
 def _why_not_converted(error: Exception) -> str:
@@ -180,7 +175,7 @@ def _convert_keras(path: Path, output: Path) -> None:
     size = _check_shape([list(tensor.shape) for tensor in model.inputs])
     if len(model.outputs) != 1:
         raise _UnfitError(f"has {len(model.outputs)} outputs, so it is not a classifier")
-    _write(lambda image: model(image, training=False), model, size, output)
+    _write(lambda image: model(image, training=False), size, output)
 
 
 def _convert_saved_model(folder: Path, output: Path) -> None:
@@ -208,7 +203,7 @@ def _convert_saved_model(folder: Path, output: Path) -> None:
         (scores,) = function(**{argument: image}).values()
         return scores
 
-    _write(run, loaded, size, output)
+    _write(run, size, output)
 
 
 def _dimensions(shape: Any) -> list[int | None]:

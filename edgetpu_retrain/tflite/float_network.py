@@ -58,6 +58,8 @@ def float_extractor(network: Model, tensor: str | None = None, width: int | None
     """
     _check_image(network)
     _check_weights(network)
+    if tensor is None:
+        _check_scores(network)
     fixed = replace_operators(_without_batch(network))
     if tensor is not None:
         extractor = truncate(fixed, tensor, _FLOAT)
@@ -71,6 +73,11 @@ def float_extractor(network: Model, tensor: str | None = None, width: int | None
 
 
 def _check_image(network: Model) -> None:
+    if len(network.unpacked.subgraphs) != 1:
+        raise network.error(
+            f"has {len(network.unpacked.subgraphs)} subgraphs, as recurrent networks have for "
+            "their loops; the Edge TPU runs networks without loops."
+        )
     if len(network.inputs) != 1:
         names = ", ".join(spec.name for spec in network.inputs)
         raise network.error(
@@ -88,6 +95,21 @@ def _check_image(network: Model) -> None:
         raise network.error(
             "takes images of any size or number, and the Edge TPU needs fixed shapes. Build it for "
             "one size, as in keras.Input((224, 224, 3)), and convert it again."
+        )
+
+
+def _check_scores(network: Model) -> None:
+    if len(network.outputs) != 1:
+        raise network.error(
+            f"has {len(network.outputs)} outputs, so it is not a classifier. To take a part of it "
+            f"as an extractor, name the tensor to cut at.\n{network.tail()}"
+        )
+    shape = network.outputs[0].shape
+    if shape[:-1] not in _VECTOR:
+        raise network.error(
+            f"gives the shape {list(shape)}; a classifier or an extractor gives one vector, [1, D]. "
+            "Let it end in a global pool (GlobalAveragePooling2D), or name the tensor to cut at.\n"
+            f"{network.tail()}"
         )
 
 
@@ -110,8 +132,6 @@ def _without_batch(network: Model) -> Model:
 
 
 def _ends_in_pool(network: Model) -> bool:
-    if len(network.outputs) != 1 or network.outputs[0].shape[:-1] not in _VECTOR:
-        return False
     writer = network.writer(_before_reshapes(network, int(network.subgraph.outputs[0])))
     return writer is not None and writer.name in _POOLS
 
