@@ -210,7 +210,8 @@ def _dimensions(shape: Any) -> list[int | None]:
     return [] if shape.rank is None else list(shape)
 
 
-def _main(network: Path, output: Path) -> int:
+def main(network: Path, output: Path) -> int:
+    """Converts a network in this process, and returns its exit code; what is wrong is printed."""
     try:
         (_convert_saved_model if network.is_dir() else _convert_keras)(network, output)
     except _UnfitError as error:
@@ -220,4 +221,4 @@ def _main(network: Path, output: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(*map(Path, sys.argv[1:3])))
+    sys.exit(main(*map(Path, sys.argv[1:3])))

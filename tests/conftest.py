@@ -88,6 +88,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.fixture(scope="session")
+def float_networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small float networks: see `tests.make_float_networks`."""
+    folder = tmp_path_factory.mktemp("float")
+    command = [sys.executable, "-m", "tests.make_float_networks", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 def copy_project(folder: Path) -> Path:
     """Lays the project's files out in a folder as a fresh clone does, beside ../shared."""
     project = folder / "project"

@@ -107,8 +107,9 @@ def _check_scores(network: Model) -> None:
     shape = network.outputs[0].shape
     if shape[:-1] not in _VECTOR:
         raise network.error(
-            f"gives the shape {list(shape)}; a classifier or an extractor gives one vector, [1, D]. "
-            "Let it end in a global pool (GlobalAveragePooling2D), or name the tensor to cut at.\n"
+            f"gives the shape {list(shape)}; a classifier or an extractor gives one vector, "
+            "[1, D]. Let it end in a global pool (GlobalAveragePooling2D), or name the tensor to "
+            "cut at.\n"
             f"{network.tail()}"
         )
 

@@ -1,0 +1,109 @@
+"""Makes small float networks with TensorFlow, in one process.
+
+    python -m tests.make_float_networks OUT
+
+OUT gets:
+
+    odd.tflite        hard-swish, leaky ReLU, ReLU6 by itself, squeezed and expanded shapes, and a
+                      shape that is computed for a batch of unknown size
+    largest.tflite    ends in the largest value of every channel
+    good.keras, good.h5, good/   the same classifier, as Keras and as TensorFlow save it
+    scores.npy        what it gives for the picture in picture.npy
+    refused.json      what keras_network says of networks that it refuses, by name
+"""
+
+import contextlib
+import io
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+SIZE = 16
+
+
+def main(out: Path) -> None:
+    import keras
+    import tensorflow as tf
+
+    from edgetpu_retrain import keras_network
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    image = layers.Input((SIZE, SIZE, 3))
+
+    def network(activation="relu", image=image):
+        x = layers.Conv2D(8, 3, strides=2, activation=activation)(image)
+        return layers.GlobalAveragePooling2D()(x)
+
+    def convert(model: keras.Model, name: str) -> None:
+        content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+        (out / f"{name}.tflite").write_bytes(content)
+
+    x = layers.Conv2D(6, 3, strides=2, activation="hard_silu")(image)
+    y = layers.LeakyReLU(0.2)(layers.DepthwiseConv2D(3, padding="same")(x))
+    x = layers.ReLU(6.0)(layers.Concatenate()([4 * x, y]))
+    x = layers.AveragePooling2D(7)(x)
+    x = tf.keras.ops.expand_dims(tf.keras.ops.squeeze(x, axis=(1, 2)), 1)
+    x = layers.Dense(7, activation="relu")(layers.Flatten()(x))
+    convert(keras.Model(image, layers.Dense(3, activation="softmax")(x)), "odd")
+    x = layers.Conv2D(6, 3, activation="relu")(image)
+    convert(keras.Model(image, layers.Dense(3)(layers.GlobalMaxPooling2D()(x))), "largest")
+
+    good = keras.Model(image, layers.Dense(3, activation="softmax")(network()))
+    good.save(out / "good.keras")
+    good.save(out / "good.h5")
+    tf.saved_model.save(good, str(out / "good"))
+    picture = np.random.default_rng(0).uniform(-1, 1, (SIZE, SIZE, 3)).astype(np.float32)
+    np.save(out / "picture.npy", picture)
+    np.save(out / "scores.npy", np.asarray(good(picture[np.newaxis]))[0])
+
+    class Own(layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    steps = layers.Input((10, 8))
+    sizes = layers.Input((None, None, 3))
+    refused = {
+        "own layer": keras.Model(image, layers.Dense(3)(Own()(network()))),
+        "lambda": keras.Model(image, layers.Dense(3)(layers.Lambda(lambda x: 2 * x)(network()))),
+        "any size": keras.Model(sizes, layers.Dense(3)(network(image=sizes))),
+        "steps": keras.Model(steps, layers.Dense(3)(layers.LSTM(4)(steps))),
+        "detector": keras.Model(image, [layers.Dense(3)(network()), layers.Dense(4)(network())]),
+        "never built": keras.Sequential([layers.Conv2D(8, 3), layers.Dense(3)]),
+    }
+    said = {}
+    for name, model in refused.items():
+        model.save(out / "refused.keras")
+        said[name] = refusal(keras_network, out / "refused.keras")
+    good.save_weights(out / "only.weights.h5")
+    said["weights"] = refusal(keras_network, out / "only.weights.h5")
+    with (
+        zipfile.ZipFile(out / "good.keras") as source,
+        zipfile.ZipFile(out / "refused.keras", "w") as old,
+    ):
+        # As Keras 2 did: it says its version, and knows other arguments.
+        for name in source.namelist():
+            content = source.read(name).replace(b'"filters"', b'"filters_of_old"')
+            if name == "metadata.json":
+                content = json.dumps({"keras_version": "2.13.1"}).encode()
+            old.writestr(name, content)
+    said["Keras 2"] = refusal(keras_network, out / "refused.keras")
+    (out / "refused.keras").write_text("not a network")
+    said["text"] = refusal(keras_network, out / "refused.keras")
+    (out / "empty").mkdir()
+    said["empty folder"] = refusal(keras_network, out / "empty")
+    (out / "refused.json").write_text(json.dumps(said))
+
+
+def refusal(keras_network, network: Path) -> str:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert keras_network.main(network, network.with_name("refused.tflite")) != 0
+    return printed.getvalue().strip().splitlines()[-1]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,163 @@
+"""Float networks: cut, and said with the operators that the Edge TPU has."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from edgetpu_retrain import UserError
+from edgetpu_retrain.tflite.edgetpu_operators import SUPPORTED, check_operators
+from edgetpu_retrain.tflite.float_network import float_extractor, is_float
+from edgetpu_retrain.tflite.model import Model
+from tests import models as look
+
+POOL = "MobilenetV1/Logits/AvgPool_1a/AvgPool"
+
+
+def read(folder: Path, name: str) -> bytes:
+    return (folder / f"{name}.tflite").read_bytes()
+
+
+def read_by_last_layer(content: bytes, layer: str, image: np.ndarray) -> np.ndarray:
+    """What a network's last layer reads, by the runtime."""
+    model = look.unpack(content)
+    kinds = [kind for kind, _ in look.operators(model)]
+    last = model.subgraphs[0].operators[len(kinds) - 1 - kinds[::-1].index(layer)]
+    runtime = look.runtime(content, "reference", experimental_preserve_all_tensors=True)
+    look.invoke(runtime, image)
+    return runtime.get_tensor(last.inputs[0])
+
+
+def test_only_networks_that_compute_in_float_are_float(made: Path, tmp_path: Path):
+    assert is_float(made / "float.tflite")
+    assert not is_float(made / "int8.tflite")
+    assert not is_float(made / "classifier.tflite")
+
+    def float_ends(model: schema.ModelT) -> None:
+        model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].type = schema.TensorType.FLOAT32
+
+    # As TensorFlow quantizes where inference_input_type is left out.
+    (tmp_path / "ends.tflite").write_bytes(look.changed(read(made, "int8"), float_ends))
+    assert not is_float(tmp_path / "ends.tflite")
+    (tmp_path / "damaged.tflite").write_bytes(read(made, "float")[:200])
+    assert not is_float(tmp_path / "damaged.tflite")
+    assert not is_float(tmp_path / "absent.tflite")
+
+
+def test_the_last_layer_is_cut_off(made: Path):
+    content = read(made, "float")
+    extractor = float_extractor(Model.parse(content, "x"), width=256)
+    image = np.random.default_rng(0).uniform(-1, 1, (96, 96, 3)).astype(np.float32)
+    found = look.invoke(look.runtime(extractor.to_bytes(), "reference"), image)
+    np.testing.assert_array_equal(found, read_by_last_layer(content, "CONV_2D", image))
+    assert np.ptp(found) > 0.1
+    named = float_extractor(Model.parse(content, "x"), tensor=POOL)
+    assert named.to_bytes() == extractor.to_bytes()
+    with pytest.raises(
+        UserError, match="gives embeddings 256 wide; the backbone's entry says 1000"
+    ):
+        float_extractor(Model.parse(content, "x"), width=1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [
+        ("odd", {"HARD_SWISH", "LEAKY_RELU", "SHAPE", "PACK", "RELU6", "EXPAND_DIMS"}),
+        ("largest", {"REDUCE_MAX"}),
+    ],
+)
+def test_operators_that_the_edge_tpu_has_not_are_replaced(
+    float_networks: Path, name: str, replaced: set[str]
+):
+    content = read(float_networks, name)
+    before = {operator for operator, _ in look.operators(look.unpack(content))}
+    extractor = float_extractor(Model.parse(content, name))
+    after = {operator for operator, _ in look.operators(look.unpack(extractor.to_bytes()))}
+    assert replaced <= before
+    assert not after & replaced
+    assert after <= SUPPORTED
+    check_operators(extractor)
+    image = np.random.default_rng(0).uniform(-1, 1, (16, 16, 3)).astype(np.float32)
+    found = look.invoke(look.runtime(extractor.to_bytes()), image)
+    wanted = read_by_last_layer(content, "FULLY_CONNECTED", image)
+    np.testing.assert_allclose(found.ravel(), wanted.ravel(), rtol=1e-4, atol=1e-6)
+    assert np.ptp(found) > 0.01
+
+
+def test_a_network_without_a_last_layer_is_taken_whole(float_networks: Path):
+    content = read(float_networks, "largest")
+    pooled = float_extractor(Model.parse(content, "x")).to_bytes()
+    again = float_extractor(Model.parse(pooled, "x")).to_bytes()
+    assert look.operators(look.unpack(again)) == look.operators(look.unpack(pooled))
+
+
+def takes(*shape: int) -> Callable[[schema.ModelT], None]:
+    def change(model: schema.ModelT) -> None:
+        model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].shape = list(shape)
+
+    return change
+
+
+def any_size(model: schema.ModelT) -> None:
+    model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].shapeSignature = [-1, -1, -1, 3]
+
+
+def two_inputs(model: schema.ModelT) -> None:
+    graph = model.subgraphs[0]
+    graph.inputs = [graph.inputs[0], graph.inputs[0]]
+
+
+def two_outputs(model: schema.ModelT) -> None:
+    graph = model.subgraphs[0]
+    graph.outputs = [graph.outputs[0], graph.operators[0].outputs[0]]
+
+
+def picture_out(model: schema.ModelT) -> None:
+    graph = model.subgraphs[0]
+    graph.outputs = [graph.operators[0].outputs[0]]
+
+
+def loops(model: schema.ModelT) -> None:
+    model.subgraphs.append(model.subgraphs[0])
+
+
+def half(model: schema.ModelT) -> None:
+    graph = model.subgraphs[0]
+    graph.tensors[graph.operators[0].inputs[1]].type = schema.TensorType.FLOAT16
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (takes(1, 10, 8), r"net takes the shape \[1, 10, 8\]; expected one RGB image"),
+        (takes(1, 96, 96, 1), r"takes the shape \[1, 96, 96, 1\]; expected one RGB image"),
+        (any_size, "takes images of any size or number, and the Edge TPU needs fixed shapes"),
+        (two_inputs, "takes 2 inputs"),
+        (two_outputs, "has 2 outputs, so it is not a classifier"),
+        (picture_out, r"gives the shape \[1, 48, 48, \d+\].*one vector"),
+        (loops, "has 2 subgraphs, as recurrent networks have"),
+        (half, "as float16 and computes in float"),
+    ],
+)
+def test_what_is_not_an_image_classifier_is_refused(made: Path, change, message: str):
+    network = Model.parse(look.changed(read(made, "float"), change), "net")
+    with pytest.raises(UserError, match=message):
+        float_extractor(network)
+
+
+def test_operators_without_a_replacement_are_named_with_their_place(made: Path):
+    extractor = float_extractor(Model.parse(read(made, "float"), "net"))
+
+    def gelu(model: schema.ModelT) -> None:
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.deprecatedBuiltinCode = schema.BuiltinOperator.GELU, 127
+        model.operatorCodes.append(code)
+        model.subgraphs[0].operators[3].opcodeIndex = len(model.operatorCodes) - 1
+
+    name = extractor.tensor(extractor.operators[3].outputs[0]).name
+    changed = Model.parse(look.changed(extractor.to_bytes(), gelu), "net")
+    with pytest.raises(UserError, match=rf"(?s)the Edge TPU has not: GELU \(1\).*GELU -> '{name}'"):
+        check_operators(changed)
+    check_operators(changed, allow_cpu_operators=True)
