@@ -103,10 +103,11 @@ def _check_embedding(model: Model, index: int, dtypes: tuple[str, ...]) -> int:
     """Returns the index of a tensor that can be an extractor's output; others are refused."""
     tensor = model.tensor(index)
     if tensor.dtype not in dtypes:
+        advice = "it must be float32"
+        if dtypes == _QUANTIZED:
+            advice = "a model for the Edge TPU must be quantized to uint8 or int8 first"
         raise model.error(
-            f"has the tensor {tensor.name!r} as {tensor.dtype}: it must be "
-            + ("quantized to uint8 or int8 first" if dtypes == _QUANTIZED else " or ".join(dtypes))
-            + f".\n{model.tail()}"
+            f"has the tensor {tensor.name!r} as {tensor.dtype}: {advice}.\n{model.tail()}"
         )
     if tensor.shape[:-1] not in ((1,), (1, 1, 1)):
         raise model.error(
