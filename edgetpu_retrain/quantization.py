@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.tflite.checks import check_extractor, check_versions
+from edgetpu_retrain.tflite.checks import check_extractor
 from edgetpu_retrain.tflite.edgetpu_operators import check_operators
 from edgetpu_retrain.tflite.float_network import IMAGE, SIGNATURE
 from edgetpu_retrain.tflite.model import Model
-from edgetpu_retrain.tflite.quantized import restore_biases, set_versions
 from edgetpu_retrain.tflite.raw_input import take_raw_rgb
+from edgetpu_retrain.tflite.restore_biases import restore_biases
+from edgetpu_retrain.tflite.versions import raise_versions
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +90,8 @@ def quantize(
     model = Model.parse(bytes(quantized.quantized_model), f"{extractor}, quantized,")
     repaired = restore_biases(model, network)
     log.debug("%d channels have a scale that was raised to fit their bias", repaired)
-    set_versions(model)
     check_extractor(model)
-    check_versions(model)
-    take_raw_rgb(model, whole.mean, whole.std).save(output)
+    take_raw_rgb(raise_versions(model), whole.mean, whole.std).save(output)
     return first
 
 

@@ -14,7 +14,7 @@ from edgetpu_retrain.tflite.model import Model, TensorSpec
 
 # What a rule is given: the options of the operator, what it reads (None for what is missing), what
 # it writes, and whether a tensor of it has several scales.
-_Rule = Callable[[Any, "list[TensorSpec | None]", TensorSpec, bool], int]
+_Rule = Callable[[Any, "list[TensorSpec | None]", TensorSpec, bool], int | None]
 
 _MAX_DIMENSIONS = 4
 
@@ -32,12 +32,32 @@ def lower_versions(model: Model) -> Model:
         A copy; it computes the same.
     """
     lowered = model.copy()
-    for operator, described in zip(lowered.subgraph.operators, lowered.operators, strict=True):
-        needed = _needed(lowered, operator)
-        if needed is not None and needed < described.version:
-            code = getattr(schema.BuiltinOperator, described.name)
-            operator.opcodeIndex = lowered.code_index(code, needed)
+    _set_versions(lowered, min)
     return lowered
+
+
+def raise_versions(model: Model) -> Model:
+    """Raises the version of every operator that has features of a higher one; none is lowered.
+
+    A quantizer leaves the versions of the float network.
+
+    Args:
+        model: it stays as it is.
+
+    Returns:
+        A copy; it computes the same.
+    """
+    raised = model.copy()
+    _set_versions(raised, max)
+    return raised
+
+
+def _set_versions(model: Model, choose: Callable[[int, int], int]) -> None:
+    for operator, described in zip(model.subgraph.operators, model.operators, strict=True):
+        needed = _needed(model, operator)
+        if needed is not None and choose(needed, described.version) != described.version:
+            code = getattr(schema.BuiltinOperator, described.name)
+            operator.opcodeIndex = model.code_index(code, needed)
 
 
 def _needed(model: Model, operator: schema.OperatorT) -> int | None:
@@ -64,6 +84,14 @@ def _by_dtype(uint8: int, int8: int) -> _Rule:
         return int8 if any(spec and spec.dtype == "int8" for spec in inputs) else uint8
 
     return rule
+
+
+def _up_to_four_dimensions(
+    options: Any, inputs: list, output: TensorSpec, several: bool
+) -> int | None:
+    if any(spec and len(spec.shape) > _MAX_DIMENSIONS for spec in inputs):
+        return None
+    return 2 if any(spec and spec.dtype == "int8" for spec in inputs) else 1
 
 
 def _convolution(options: Any, inputs: list, output: TensorSpec, several: bool) -> int:
@@ -148,5 +176,12 @@ _RULES: dict[str, _Rule] = {
             "TANH",
         ),
         _by_dtype(1, 2),
+    ),
+    **dict.fromkeys(
+        (
+            "L2_NORMALIZATION", "MAXIMUM", "MINIMUM", "PACK", "REDUCE_MAX", "REDUCE_MIN", "SLICE",
+            "SPLIT", "STRIDED_SLICE", "SUB", "TRANSPOSE",
+        ),
+        _up_to_four_dimensions,
     ),
 }  # fmt: skip

@@ -86,12 +86,41 @@ def test_each_kind_says_what_it_is_made_with(path: str):
         ({"tflite": "none"}, r"\.tflite: there is no file none"),
         ({"tflite": FILE, "compiled": "none"}, r"\.compiled: there is no file none"),
         ({"tflite": FILE, "name": "a b"}, ".*name is 'a b'; expected letters"),
+        ({"keras": FILE}, ": a float network does not say how.*give mean and std"),
+        ({"keras": FILE, "mean": -1, "std": 1}, ".*mean is -1; expected a number from 0 to 255"),
+        ({"saved_model": FILE, "mean": 0, "std": 1}, ".saved_model: there is no folder"),
+        ({"saved_model": {"url": "x"}, "mean": 0, "std": 1}, ".*expected the path of a folder"),
     ],
 )
 def test_a_wrong_entry_is_explained(path: str, entry, message):
     given = {key: path if value is FILE else value for key, value in entry.items()}
     with pytest.raises(UserError, match=rf"^config: backbone{message}"):
         backbones.parse({"name": "x"} | given)
+
+
+def test_a_float_tflite_is_taken_for_what_it_is(made: Path, tmp_path: Path):
+    entry = {"name": "x", "tflite": str(made / "float.tflite"), "mean": "128", "std": 128}
+    found = backbones.parse(entry)
+    assert isinstance(found, backbones.FloatClassifier)
+    assert (found.CALIBRATED, found.ENVIRONMENT) == (True, "retrain")
+    assert (found.mean, found.settings()) == (128, {"width": None, "tensor": None})
+    found = backbones.parse({"name": "x", "tflite": str(made / "int8.tflite")})
+    assert isinstance(found, backbones.Classifier)
+    assert not found.CALIBRATED
+    # Where it is downloaded, that is known when it is cut.
+    with pytest.raises(UserError, match="is a float network. Give it as float_tflite"):
+        backbones.Classifier.make_extractor(
+            made / "float.tflite", tmp_path / "x", width=None, mean=0, std=1, tensor=None
+        )
+
+
+def test_a_keras_model_is_converted_and_cut(float_networks: Path, tmp_path: Path):
+    backbones.KerasModel.make_extractor(
+        float_networks / "good.h5", tmp_path / "x.tflite", width=8, tensor=None
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tflite"]
+    (embedding,) = Model.load(tmp_path / "x.tflite").outputs
+    assert (embedding.shape, embedding.dtype) == ((1, 8), "float32")
 
 
 def test_a_classifier_is_cut(made: Path, tmp_path: Path):

@@ -1,71 +1,13 @@
-"""What a freshly quantized network still needs before the Edge TPU compiler takes it."""
+"""Repair what a quantizer leaves wrong."""
 
 import numpy as np
 
-from edgetpu_retrain.tflite.model import Model, Operator
+from edgetpu_retrain.tflite.model import Model
 
-# The version that TensorFlow gives an operator of int8 values (GetBuiltinOperatorVersion in its
-# op_version.cc); 1 where there is none.
-_INT8_VERSIONS = {
-    "ADD": 2,
-    "AVERAGE_POOL_2D": 2,
-    "CONCATENATION": 2,
-    "CONV_2D": 3,
-    "DEPTHWISE_CONV_2D": 3,
-    "FULLY_CONNECTED": 4,
-    "L2_NORMALIZATION": 2,
-    "LOGISTIC": 2,
-    "MAXIMUM": 2,
-    "MAX_POOL_2D": 2,
-    "MEAN": 2,
-    "MINIMUM": 2,
-    "MUL": 2,
-    "PACK": 2,
-    "PAD": 2,
-    "REDUCE_MAX": 2,
-    "REDUCE_MIN": 2,
-    "RELU": 2,
-    "RELU6": 2,
-    "RESIZE_BILINEAR": 2,
-    "RESIZE_NEAREST_NEIGHBOR": 2,
-    "SLICE": 2,
-    "SOFTMAX": 2,
-    "SPACE_TO_DEPTH": 2,
-    "SPLIT": 2,
-    "STRIDED_SLICE": 2,
-    "SUB": 2,
-    "SUM": 2,
-    "TANH": 2,
-    "TRANSPOSE": 2,
-    "TRANSPOSE_CONV": 2,
-}
 # Where the weights' scales lie, by channel.
 _CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
 # Half the range of int32, so that there is room to add products to a bias.
 _MAX_BIAS = 2**30
-
-
-def set_versions(model: Model) -> None:
-    """Gives every operator of int8 values the version that says so, in place.
-
-    The quantizer leaves the versions of the float network.
-    """
-    for operator in model.subgraph.operators:
-        described = model.describe(operator)
-        if model.tensor(described.outputs[0]).dtype == "int8":
-            version = max(described.version, _int8_version(model, described))
-            operator.opcodeIndex = model.code_index(described.name, version)
-
-
-def _int8_version(model: Model, operator: Operator) -> int:
-    version = _INT8_VERSIONS.get(operator.name, 1)
-    if operator.name == "FULLY_CONNECTED" and (len(operator.inputs) < 3 or operator.inputs[2] < 0):
-        return 6
-    if operator.name == "MUL":
-        # From version 3 on the product of the inputs' scales may be above the output's.
-        left, right = (model.tensor(i).scale or 0 for i in operator.inputs)
-        return 3 if left * right >= (model.tensor(operator.outputs[0]).scale or 0) else version
-    return version
 
 
 def restore_biases(model: Model, network: Model) -> int:
