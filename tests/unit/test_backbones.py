@@ -108,7 +108,7 @@ def test_a_float_tflite_is_taken_for_what_it_is(made: Path, tmp_path: Path):
     assert isinstance(found, backbones.Classifier)
     assert not found.CALIBRATED
     # Where it is downloaded, that is known when it is cut.
-    with pytest.raises(UserError, match="is a float network. Give it as float_tflite"):
+    with pytest.raises(UserError, match=r"is a float network\. Give it as float_tflite"):
         backbones.Classifier.make_extractor(
             made / "float.tflite", tmp_path / "x", width=None, mean=0, std=1, tensor=None
         )
