@@ -132,11 +132,16 @@ def _calibrate(extractor: str | Path, photos: Iterable[np.ndarray], num_threads:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keeps progress bars and warnings of the quantizer off the screen."""
+    """Keeps progress bars, notes and warnings of the quantizer off the screen and the log."""
     off = io.StringIO()
-    streams = contextlib.redirect_stdout(off), contextlib.redirect_stderr(off)
-    with streams[0], streams[1], warnings.catch_warnings():
+    disabled = logging.root.manager.disable
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(off))
+        stack.enter_context(contextlib.redirect_stderr(off))
+        stack.enter_context(warnings.catch_warnings())
+        stack.callback(logging.disable, disabled)
         warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
         yield
 
 
