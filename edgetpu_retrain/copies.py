@@ -6,14 +6,17 @@ a background which all photos share says nothing.
 """
 
 import logging
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from edgetpu_retrain import files, tables
 from edgetpu_retrain.head import unit
 
 log = logging.getLogger(__name__)
 
+_GROUP_COLUMNS = ("sha256", "group")
 HASH_BYTES = 32
 _HASH_SIDE = 16
 # Two photos are near-copies where 100 * cosine + 128 * correlation of hash bits is 108 or more
@@ -116,6 +119,18 @@ def groups(embeddings: np.ndarray, hashes: np.ndarray) -> np.ndarray:
         )
     _, first, same = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
     return np.unique(first[same.reshape(-1)], return_inverse=True)[1]
+
+
+def write_groups(identities: np.ndarray, groups: np.ndarray, path: str | Path) -> None:
+    """Writes the number of every photo's group, by identity."""
+    rows = zip(identities.astype(str).tolist(), map(str, groups.tolist()), strict=True)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(tables.to_tsv(_GROUP_COLUMNS, rows))
+
+
+def read_groups(path: str | Path) -> dict[str, int]:
+    """Reads what `write_groups` wrote."""
+    return {sha256: int(group) for sha256, group in tables.read(path, _GROUP_COLUMNS)}
 
 
 def _bounds(

@@ -97,10 +97,12 @@ class Trained:
     Attributes:
         head: to be written into a file.
         predictions: of all photos that are not held out for testing, out of fold.
+        groups: int, of every embedded photo; near-copies share one (`copies.groups`).
     """
 
     head: Head
     predictions: Predictions
+    groups: np.ndarray
 
 
 def train(
@@ -125,9 +127,8 @@ def train(
     check_settings(recipe, settings)
     kept = labelled.take(labelled.splits != "test")
     vectors = labelled.embeddings
-    groups = np.unique(
-        copies.groups(vectors.embeddings, vectors.hashes)[kept.rows], return_inverse=True
-    )[1]
+    of_all = copies.groups(vectors.embeddings, vectors.hashes)
+    groups = np.unique(of_all[kept.rows], return_inverse=True)[1]
     copied = len(groups) - len(np.unique(groups))
     log.info("%d of %d photos are copies or near-copies of another", copied, len(groups))
     divided = folds.assign_folds(kept.labels, groups, cross_validation.FOLDS)
@@ -148,6 +149,7 @@ def train(
             divided,
             cross_validation.softmax(logits),
         ),
+        of_all,
     )
 
 

@@ -10,6 +10,7 @@ with job.run(snakemake.log[0]):
         report.Sources(
             predictions=Path(snakemake.input.predictions),
             evaluation=Path(snakemake.input.evaluation),
+            groups=Path(snakemake.input.groups),
             embeddings=[Path(path) for path in snakemake.input.embeddings],
             manifest=Path(snakemake.input.manifest),
             skipped=Path(snakemake.input.skipped),

@@ -1,6 +1,6 @@
 """Embeddings of all shards and manifest -> head, and predictions of its cross-validation."""
 
-from edgetpu_retrain import index, job, manifest, training
+from edgetpu_retrain import copies, index, job, manifest, training
 from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.head import write_label_map
 
@@ -22,5 +22,6 @@ with job.run(snakemake.log[0]):
         num_threads=snakemake.threads,
     )
     trained.predictions.write(snakemake.output.out_of_fold)
+    copies.write_groups(embeddings.photos, trained.groups, snakemake.output.groups)
     trained.head.save(snakemake.output.head)
     write_label_map(trained.head.classes, snakemake.output.label_map)

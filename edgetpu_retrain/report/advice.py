@@ -242,10 +242,11 @@ def _skipped(findings: Findings) -> list[Step]:
     skipped = findings.run.skipped
     if not skipped:
         return []
+    are = "is" if len(skipped) == 1 else "are"
     return [
         Step(
-            f"Repair or remove {count(len(skipped), 'photo')} that could not be used.",
-            f"The first: {skipped[0].reason}.",
+            f"See why {count(len(skipped), 'photo')} {are} not used.",
+            f"Of the first: {skipped[0].reason}.",
             "skipped",
         )
     ]

@@ -32,6 +32,7 @@ class Sources:
     Attributes:
         predictions: predictions.tsv.
         evaluation: evaluation.json.
+        groups: groups.tsv.
         embeddings: the files of all shards.
         manifest: manifest.tsv.
         skipped: skipped.tsv.
@@ -42,6 +43,7 @@ class Sources:
 
     predictions: Path
     evaluation: Path
+    groups: Path
     embeddings: Sequence[Path]
     manifest: Path
     skipped: Path
@@ -73,8 +75,8 @@ def make_report(
     predictions = Predictions.read(sources.predictions)
     # Labels of the test dataset are its owner's business: corrections do not reach it.
     predictions = predictions.take(np.isin(predictions.splits, manifest.SPLITS))
-    groups = copies.groups(embeddings.embeddings, embeddings.hashes)
-    rows = embeddings.rows(predictions.identities.astype(str).tolist())
+    groups = copies.read_groups(sources.groups)
+    identities = predictions.identities.astype(str).tolist()
     found = findings.find(
         findings.Run(
             dataset,
@@ -82,8 +84,8 @@ def make_report(
             dict(sorted(Counter(photo.label for photo in photos).items())),
             predictions,
             json.loads(sources.evaluation.read_text(encoding="utf-8")),
-            groups[rows],
-            embeddings.hashes[rows],
+            np.array([groups[sha256] for sha256 in identities], int),
+            embeddings.hashes[embeddings.rows(identities)],
             skipped=manifest.read_skipped(sources.skipped),
             corrections=corrections.read_applied(sources.corrections),
             models=sources.models,

@@ -60,7 +60,7 @@ def report_page(found: Findings, earlier: Sequence[Mapping[str, Any]], folder: s
             ("classes", "Class by class", found.result),
             ("learning-curve", "Would more photos help?", context["curve"]),
             ("scores", "What a score is worth", context["thresholds"] or context["calibration"]),
-            ("skipped", "Skipped", True),
+            ("skipped", "Not used", True),
             ("how", "How this was made", True),
         )
         if there

@@ -7,6 +7,7 @@ rule train:
         head=f"{RESULTS}/head.npz",
         label_map=f"{RESULTS}/label_map.txt",
         out_of_fold=f"{RESULTS}/out_of_fold.tsv",
+        groups=f"{RESULTS}/groups.tsv",
     log:
         f"{LOGS}/{BACKBONE.name}/train.log",
     conda:

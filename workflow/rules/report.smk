@@ -18,6 +18,7 @@ rule report:
     input:
         predictions=f"{RESULTS}/predictions.tsv",
         evaluation=f"{RESULTS}/evaluation.json",
+        groups=f"{RESULTS}/groups.tsv",
         embeddings=EMBEDDINGS,
         manifest=manifest,
         skipped=f"{RESULTS}/skipped.tsv",
