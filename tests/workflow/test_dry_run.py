@@ -116,7 +116,7 @@ def test_the_number_of_shards(clone: Path):
         ("backbone={name: m, extractor: Snakefile, tensor: x}", ["no key 'tensor'", "mean, name"]),
         ("backbone={name: m, tflite: Snakefile, mean: 127}", ["mean and std go together"]),
         ("resize=cubic", ["resize is 'cubic'; expected bilinear or nearest"]),
-        ("backbone={name: m y, tflite: x}", ["config: backbone: name is 'm y'", "letters"]),
+        ("backbone={name: m y, tflite: x}", ["config: backbone", "name is 'm y'", "letters"]),
         ("compiler={timeout: 0}", ["compiler.timeout is 0"]),
         ("device=gpu", ["device is 'gpu'", "usb:N"]),
         ("split={test: 1.5}", ["split.test is 1.5"]),
@@ -147,7 +147,7 @@ def test_the_command_line_replaces_a_backbone_and_adds_to_other_mappings(
     (project / "config.yaml").write_text(settings)
     done = snakemake(
         *("-n", "--config", "backbone={name: b, extractor: config.yaml}", "device=cpu"),
-        *("compiler={allow_cpu_operators: true}", "training={learning_rate: 1e-3}"),
+        *("compiler={allow_cpu_operators: true}", "training={recipe: coral, learning_rate: 1e-3}"),
         *("--", "retrained_model_edgetpu.tflite"),
     )
     assert done.returncode == 0, done.stderr
