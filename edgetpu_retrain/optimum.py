@@ -310,7 +310,7 @@ def finish(data: Data, plan: Plan, start: Layers, num_threads: int = 1) -> Layer
         options={"maxiter": _MAX_ITERATIONS, "gtol": 0, "ftol": 0},
     )
     above = distance(found.x)
-    log.info(
+    log.debug(
         "%d steps over all photos; loss %.6f, %.0e above its minimum at most",
         found.nit,
         found.fun,

@@ -46,7 +46,7 @@ def summary(
     # There are more photos in the cross-validation, so its figures per class say more.
     lines += weakest(cross_validation or test) + hardly_tested(test)
     lines.append(f"The confusion matrix as a picture: {confusion_matrix}")
-    if report is not None:
+    if report is not None and all(Path(path).name != Path(report).name for path in delivered):
         lines.append(f"What to do next, as a page to open in a browser: {report}")
     if count := len(manifest.read_skipped(skipped)):
         photos = "photo was" if count == 1 else "photos were"

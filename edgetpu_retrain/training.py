@@ -133,6 +133,8 @@ def train(
     log.info("%d of %d photos are copies or near-copies of another", copied, len(groups))
     divided = folds.assign_folds(kept.labels, groups, cross_validation.FOLDS)
     head, logits = learn(kept, divided, seed, num_threads, **settings)
+    correct = int(np.sum(logits.argmax(axis=1) == kept.labels))
+    log.info("Trained: %d of %d photos correct, cross-validated", correct, len(kept.labels))
     training = head.training | {
         "recipe": recipe,
         "extractor": vectors.extractor,

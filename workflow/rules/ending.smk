@@ -23,10 +23,9 @@ def print_summary():
     reported = any(job.rule.name == "report" for job in jobs)
     page = rules.report.output.page if reported else None
     page = page if page and os.path.exists(page) else None
+    picture = evaluated.confusion_matrix
     print(
-        summary(
-            delivered, evaluated.evaluation, skipped, evaluated.confusion_matrix, page
-        )
+        "", summary(delivered, evaluated.evaluation, skipped, picture, page), sep="\n"
     )
 
 
