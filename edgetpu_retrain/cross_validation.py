@@ -1,5 +1,6 @@
 """Choose how the layer is regularized, and say how good it will be: cross-validation."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,10 @@ CLASS_WEIGHTS = ("none", "balanced")
 _SHARES = (0.25, 0.5)
 # Classes whose sizes differ less need no weights.
 _UNEVEN = 1.5
+# More photos than this choose no better strength, only later.
+_MAX_TO_CHOOSE = 50_000
+# Nor do more tell a temperature better.
+_MAX_FOR_TEMPERATURE = 20_000
 # Fewer photos out of fold do not tell a temperature.
 _MIN_FOR_TEMPERATURE = 100
 _TEMPERATURES = (0.1, 10.0)
@@ -64,15 +69,16 @@ def choose(data: Data, class_weights: str = "auto", num_threads: int = 1) -> Cho
         class_weights: none, balanced, or auto, which chooses.
         num_threads: how many run at once; the result does not depend on it.
     """
-    sizes = np.bincount(data.labels, minlength=data.num_classes)
+    sample = data.sample(_MAX_TO_CHOOSE)
+    sizes = np.bincount(sample.labels, minlength=sample.num_classes)
     tried = [class_weights]
     if class_weights == "auto":
         uneven = sizes.max() > _UNEVEN * sizes.min()
         tried = list(CLASS_WEIGHTS if uneven else CLASS_WEIGHTS[:1])
     variants = [(strength, name == "balanced") for name in tried for strength in STRENGTHS]
     plan = Plan.of([(fold, 1.0, *variant) for fold in range(FOLDS) for variant in variants])
-    layers = descend(data, plan, num_threads)
-    tally = _tally(data, layers)
+    layers = descend(sample, plan, num_threads)
+    tally = _tally(sample, layers)
     best = [_best(tally, variants, name == "balanced") for name in tried]
     chosen = best[0]
     if len(best) > 1:
@@ -81,18 +87,28 @@ def choose(data: Data, class_weights: str = "auto", num_threads: int = 1) -> Cho
         if gain > _standard_error(tally, best[0]):
             chosen = best[1]
     strength, balanced = variants[chosen]
-    logits = _out_of_fold(data, _select(layers, len(variants), chosen))
-    rest = [(-1, 1.0, strength, balanced)]
+    out_of_fold = _part(layers, slice(chosen, None, len(variants)))
     shares = [share for share in _SHARES if _is_enough(data, share)]
+    if sample is not data:
+        shares.append(1.0)
+    rest = [(-1, 1.0, strength, balanced)]
     rest += [(fold, share, strength, balanced) for share in shares for fold in range(FOLDS)]
     others = descend(data, Plan.of(rest), num_threads)
     layer = finish(data, Plan.of(rest[:1]), _part(others, slice(1)), num_threads)
-    curve = []
-    for i, share in enumerate(shares):
-        found = _out_of_fold(data, _part(others, slice(1 + i * FOLDS, 1 + (i + 1) * FOLDS)))
-        trained = np.sum(data.ranks < share) * (1 - 1 / FOLDS)
-        curve.append(_point(data, found, round(trained)))
-    curve.append(_point(data, logits, round(len(data.rows) * (1 - 1 / FOLDS))))
+    folds_of = [
+        _part(others, slice(1 + i * FOLDS, 1 + (i + 1) * FOLDS)) for i in range(len(shares))
+    ]
+    if sample is not data:
+        shares, out_of_fold = shares[:-1], folds_of[-1]
+    logits = np.empty((len(data.rows), data.num_classes), np.float32)
+    for part, found in _out_of_fold(data, out_of_fold):
+        logits[part] = found
+    curve = [
+        _point(data, _correct(data, layers), float(np.sum(data.ranks < share)))
+        for share, layers in zip(shares, folds_of, strict=False)
+    ]
+    correct = int(np.sum(logits.argmax(axis=1) == data.labels))
+    curve.append(_point(data, correct, len(data.rows)))
     return Choice(
         layer,
         logits,
@@ -125,18 +141,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     if len(labels) < _MIN_FOR_TEMPERATURE:
         return 1.0
+    step = -(-len(labels) // _MAX_FOR_TEMPERATURE)
+    logits, labels = logits[::step].astype(np.float64), labels[::step]
     found = minimize_scalar(
         lambda x: float(_losses(logits / np.exp(x), labels).mean()),
         bounds=np.log(_TEMPERATURES),
         method="bounded",
     )
     return float(np.exp(found.x))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns the scores of logits [N, C]."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -180,17 +192,18 @@ def _standard_error(tally: _Tally, variant: int) -> float:
     return float(np.sum(shares * (1 - shares) / photos) ** 0.5 / len(photos))
 
 
-def _out_of_fold(data: Data, layers: Layers) -> np.ndarray:
-    """Returns [N, C] logits of five layers, one per held-out fold."""
-    logits = np.empty((len(data.rows), data.num_classes), np.float32)
+def _out_of_fold(data: Data, layers: Layers) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields slices of the photos with their logits [n, C], of five layers without a fold each."""
     for part in data.parts():
         found = layers.logits(data.embeddings(part))
-        logits[part] = found[np.arange(len(found)), data.folds[part]]
-    return logits
+        yield part, found[np.arange(len(found)), data.folds[part]]
 
 
-def _select(layers: Layers, variants: int, chosen: int) -> Layers:
-    return _part(layers, slice(chosen, None, variants))
+def _correct(data: Data, layers: Layers) -> int:
+    return sum(
+        int(np.sum(found.argmax(axis=1) == data.labels[part]))
+        for part, found in _out_of_fold(data, layers)
+    )
 
 
 def _part(layers: Layers, chosen: slice) -> Layers:
@@ -206,11 +219,10 @@ def _is_enough(data: Data, share: float) -> bool:
     )
 
 
-def _point(data: Data, logits: np.ndarray, photos: int) -> dict:
-    correct = int(np.sum(logits.argmax(axis=1) == data.labels))
+def _point(data: Data, correct: int, photos: float) -> dict:
     total = len(data.labels)
     return {
-        "photos": photos,
+        "photos": round(photos * (1 - 1 / FOLDS)),
         "accuracy": correct / total,
         "interval": list(wilson_interval(correct, total)),
     }

@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -90,6 +90,19 @@ class Data:
             num_classes,
             mean.astype(np.float32),
             max(variance, 0.0) ** 0.5 or 1.0,
+        )
+
+    def sample(self, count: int) -> "Data":
+        """Returns at most `count` photos, evenly taken; itself where there are no more."""
+        if len(self.rows) <= count:
+            return self
+        step = -(-len(self.rows) // count)
+        return replace(
+            self,
+            rows=self.rows[::step],
+            labels=self.labels[::step],
+            folds=self.folds[::step],
+            ranks=self.ranks[::step],
         )
 
     def embeddings(self, chosen: np.ndarray | slice) -> np.ndarray:
@@ -219,7 +232,7 @@ def _descend(data: Data, plan: Plan) -> Layers:
         labels = data.labels[batch]
         embeddings = data.embeddings(batch)
         logits = (embeddings @ weights + biases).reshape(len(batch), len(plan), classes)
-        _softmax(logits)
+        softmax(logits)
         # In place, from probabilities to the derivative of the loss by the logits.
         logits[np.arange(len(batch))[:, np.newaxis], layers, labels[:, np.newaxis]] -= 1
         seen = plan.sees(data, batch) * class_weights[labels]
@@ -267,7 +280,7 @@ def finish(data: Data, plan: Plan, start: Layers, num_threads: int = 1) -> Layer
         rows = np.arange(len(labels))
         highest = scores.max(axis=1)
         own = scores[rows, labels] - highest
-        sums = _softmax(scores)
+        sums = softmax(scores)
         factors = plan.sees(data, part)[:, 0] * class_weights[labels, 0]
         scores[rows, labels] -= 1
         scores *= factors[:, np.newaxis]
@@ -322,7 +335,7 @@ def finish(data: Data, plan: Plan, start: Layers, num_threads: int = 1) -> Layer
     return Layers(layer[:-1, np.newaxis], layer[-1:])
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
     """Turns logits [..., C] into probabilities in place; returns the sums before division [...]."""
     logits -= logits.max(axis=-1, keepdims=True)
     np.exp(logits, out=logits)

@@ -13,7 +13,7 @@ from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head, unit
 from edgetpu_retrain.manifest import Photo
-from edgetpu_retrain.optimum import Data, Layers
+from edgetpu_retrain.optimum import Data, Layers, softmax
 from edgetpu_retrain.predictions import Predictions
 from edgetpu_retrain.softmax_regression import SoftmaxRegression
 
@@ -132,8 +132,9 @@ def train(
     copied = len(groups) - len(np.unique(groups))
     log.info("%d of %d photos are copies or near-copies of another", copied, len(groups))
     divided = folds.assign_folds(kept.labels, groups, cross_validation.FOLDS)
-    head, logits = learn(kept, divided, seed, num_threads, **settings)
-    correct = int(np.sum(logits.argmax(axis=1) == kept.labels))
+    head, scores = learn(kept, divided, seed, num_threads, **settings)
+    softmax(scores)
+    correct = int(np.sum(scores.argmax(axis=1) == kept.labels))
     log.info("Trained: %d of %d photos correct, cross-validated", correct, len(kept.labels))
     training = head.training | {
         "recipe": recipe,
@@ -149,7 +150,7 @@ def train(
             kept.labels,
             kept.splits,
             divided,
-            cross_validation.softmax(logits),
+            scores,
         ),
         of_all,
     )
@@ -193,7 +194,8 @@ def _train_optimum(
             "learning_curve": choice.learning_curve,
         },
     )
-    return head, choice.logits / np.float32(temperature)
+    choice.logits[:] /= np.float32(temperature)
+    return head, choice.logits
 
 
 def _fold_back(
