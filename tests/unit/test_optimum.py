@@ -78,6 +78,19 @@ def test_the_strength_is_that_of_scikit_learn_s_lowest_loss(digits):
     assert curve[-1] == np.mean(choice.logits.argmax(axis=1) == data.labels)
 
 
+def test_the_strength_can_be_chosen_on_a_part(digits, monkeypatch):
+    data = data_of(*digits)
+    whole = cross_validation.choose(data)
+    monkeypatch.setattr(cross_validation, "_MAX_TO_CHOOSE", 900)
+    part = cross_validation.choose(data)
+    assert part.logits.shape == whole.logits.shape
+    predicted = [choice.logits.argmax(axis=1) for choice in (part, whole)]
+    assert np.mean(predicted[0] == predicted[1]) > 0.97
+    curve = [point["photos"] for point in part.learning_curve]
+    assert curve == [point["photos"] for point in whole.learning_curve]
+    assert part.learning_curve[-1]["accuracy"] == np.mean(predicted[0] == data.labels)
+
+
 def test_a_temperature_makes_scores_probabilities():
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, (5000, 4))
