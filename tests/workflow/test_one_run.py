@@ -24,7 +24,7 @@ SENTENCE = "Another run is working in this folder. Wait until it has ended."
 
 
 @pytest.fixture
-def go(project: Path, sample_photos: Path, made: Path, tmp_path: Path) -> Path:
+def go(project: Path, sample_photos: Path, made: Path, tmp_path: Path) -> Iterator[Path]:
     """A folder where a run stops, once it compiles, until this file is there."""
     program = stand_ins.edgetpu_compiler(tmp_path / "bin")
     waiting = program.with_name("waiting")
@@ -39,7 +39,9 @@ def go(project: Path, sample_photos: Path, made: Path, tmp_path: Path) -> Path:
     configure(
         project, dataset="photos", backbone=backbone, shards=1, compiler={"path": str(program)}
     )
-    return tmp_path / "go"
+    yield tmp_path / "go"
+    # The stand-in outlives the run that started it, if that was killed.
+    (tmp_path / "go").touch()
 
 
 @pytest.fixture
