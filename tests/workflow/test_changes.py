@@ -115,7 +115,7 @@ def equals_a_fresh_run(changing: Folder, tmp_path: Path, made: Path):
 
 
 def identities(changing: Folder) -> set[str]:
-    return {files.sha256(path) for path in changing.photos.glob("*/*.jpg")}
+    return {files.sha256(path) for path in changing.photos.rglob("*.jpg")}
 
 
 def test_every_photo_is_decoded_once(changing: Folder):
