@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := results/sample/sample
 RUNTIME_VENV := .venv-tflite-runtime
 
-.PHONY: demo backbones test lint dry-runs format test-tflite-runtime test-slurm benchmark lock clean
+.PHONY: demo backbones test lint dry-runs format test-tflite-runtime test-slurm benchmark performance lock clean
 .DEFAULT_GOAL := demo
 
 # The whole workflow on the sample; the CPU model, since its compiler cannot be assumed.
@@ -54,7 +54,11 @@ test-tflite-runtime: $(INSTALLED) $(RUNTIME_VENV)/.installed
 		tests/unit/test_interpreter.py tests/unit/test_embeddings.py tests/unit/test_classify_image.py
 
 benchmark: $(INSTALLED)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/embed_photos.py $(BENCHMARK)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/benchmark.py $(BENCHMARK)
+
+# How fast embedding is now, beside the last release; a figure to look at, not a test.
+performance: $(INSTALLED)
+	@$(BIN)/python benchmarks/benchmark.py --quick --rounds 3 --compare benchmarks/release.json
 
 # Pins every package in requirements.txt anew, within the bounds of pyproject.toml, and makes the
 # environments of the rules from that.

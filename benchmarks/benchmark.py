@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,7 @@ def part(name: str, folder: Path, extractor: Path, cores: int, python: str = "")
 def workflow(folder: Path, photos: Path, extractor: Path, cores: int) -> Measured:
     """Runs the workflow as far as the delivered model, in a folder of its own."""
     (folder / "sitecustomize.py").write_text(PEAKS)
+    shutil.copy(ROOT / "config.yaml", folder)
     environment = os.environ | {
         "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
         "PEAKS": str(folder / "peaks.txt"),
@@ -173,8 +175,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     source, extractor = arguments.photos, arguments.extractor
     if source is None:
         with zipfile.ZipFile(ROOT / "sample/photos.zip") as archive:
-            archive.extractall(folder / "sample")
-        source = next(path.parent.parent for path in (folder / "sample").rglob("*.jpg"))
+            archive.extractall(folder / "photos")
+        source = next(path.parent.parent for path in (folder / "photos").rglob("*.jpg"))
     if extractor is None:
         extractor = make_sample_extractor(folder)
     extractor = extractor.resolve()
@@ -226,15 +228,17 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def make_sample_extractor(folder: Path) -> Path:
     target = "results/backbones/sample/extractor.tflite"
+    shutil.copytree(ROOT / "sample", folder / "sample")
+    shutil.copy(ROOT / "config.yaml", folder)
     subprocess.run(
         [
             *(sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"),
             *("--directory", folder, "--cores", "1", "--configfile", ROOT / "config.yaml"),
-            *("--config", f"dataset={ROOT / 'sample/photos.zip'}", "backbone=sample"),
-            *("device=cpu", "--", target),
+            *("--config", "dataset=sample", "backbone=sample", "device=cpu", "--", target),
         ],
         check=True,
         capture_output=True,
+        cwd=folder,
     )
     return folder / target
 

@@ -145,8 +145,8 @@ def test_a_file_cut_short_is_made_again(quiet, done_before: Path, name: str):
 def test_a_full_disk(quiet, sample_photos: Path, made: Path, tmp_path: Path):
     """A limit of the size of files makes writing fail as a full disk does."""
     project = lay_out(tmp_path, sample_photos, made)
-    for limit in (30_000, 300_000):
-        command = f"trap '' XFSZ; ulimit -f {limit // 1000}; exec snakemake --cores 2 {TARGET}"
+    for kilobytes in (30, 200):
+        command = f"trap '' XFSZ; ulimit -f {kilobytes}; exec snakemake --cores 2 {TARGET}"
         done = run_in(project, "bash", "-c", command)
         assert done.returncode != 0
         assert not (project / TARGET).exists()
@@ -158,8 +158,9 @@ def test_a_full_disk(quiet, sample_photos: Path, made: Path, tmp_path: Path):
 def test_a_photo_that_changes_or_goes_in_the_middle(quiet, done_before: Path):
     photo = min((done_before / "photos/rose").iterdir())
     content = photo.read_bytes()
-    index = done_before / "results/photos/shards"
     shutil.rmtree(done_before / RESULTS)
+    for name in KEPT[:3]:
+        (done_before / name).unlink()
     for change in (lambda: photo.write_bytes(content + b"\0"), photo.unlink):
         # The listing is of before: as if the photo changed after it.
         change()
@@ -167,7 +168,6 @@ def test_a_photo_that_changes_or_goes_in_the_middle(quiet, done_before: Path):
         assert done.returncode != 0
         assert photo.name in done.stdout + done.stderr
         assert "Run again" in done.stdout + done.stderr
-        assert index.is_dir()
     assert run_snakemake(done_before, TARGET).returncode == 0
     photo.write_bytes(content)
     assert run_snakemake(done_before, TARGET).returncode == 0
