@@ -17,6 +17,7 @@ from edgetpu_retrain import (
     configuration,
     devices,
     files,
+    job,
     training,
     yaml_syntax,
 )
@@ -44,16 +45,17 @@ try:
     BACKBONE = find_backbone()
     CORRECTIONS = configuration.find_corrections(config.get("corrections"))
     DEVICE, COMPILER = decide(BACKBONE)
+    # So that an added, removed or changed photo is noticed. Jobs on other machines need not look.
+    LISTING, NUM_FILES, TEST_LISTING = "", 0, ""
+    if DATASET.folder and workflow.is_main_process:
+        LISTING, NUM_FILES = listing(DATASET.folder)
+    if "test_dataset" in config and workflow.is_main_process:
+        TEST_LISTING, _ = listing(config["test_dataset"])
 except UserError as error:
     sys.exit(str(error))
+except OSError as error:
+    sys.exit(f"Error: {job.sentence(error)}")
 TWIN = "" if DEVICE == "cpu" else "_edgetpu"
-# So that an added, removed or changed photo is noticed. Jobs on other machines need not look.
-LISTING, NUM_FILES = "", 0
-if DATASET.folder and workflow.is_main_process:
-    LISTING, NUM_FILES = listing(DATASET.folder)
-TEST_LISTING = ""
-if "test_dataset" in config and workflow.is_main_process:
-    TEST_LISTING, _ = listing(config["test_dataset"])
 
 
 include: "workflow/rules/common.smk"
