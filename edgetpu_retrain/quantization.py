@@ -17,7 +17,7 @@ from edgetpu_retrain.tflite.float_network import IMAGE, SIGNATURE
 from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.raw_input import take_raw_rgb
 from edgetpu_retrain.tflite.restore_biases import restore_biases
-from edgetpu_retrain.tflite.versions import raise_versions
+from edgetpu_retrain.tflite.versions import lower_versions, raise_versions
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"
 _USUAL_VALUE = 4.0
 _MAX_SATURATED = 0.01
 _MIN_RANGE = 0.2
+_MAX_SHOWN = 5
+_MAX_REASON = 300
 
 Ranges = dict[str, dict[str, np.ndarray]]
 
@@ -78,21 +80,55 @@ def quantize(
     network = Model.load(extractor)
     check_operators(network, allow_cpu_operators)
     whole = normalization.whole()
-    ranges = _calibrate(extractor, (whole(photo) for photo in pixels), num_threads)
+    with _understandable(network):
+        ranges = _calibrate(extractor, (whole(photo) for photo in pixels), num_threads)
     first = FirstLayer.of(network, ranges, pixels)
     image = network.full_name(int(network.subgraph.inputs[0]))
     for key, pixel in (("min", 0), ("max", 255)):
         ranges[image][key] = np.full_like(ranges[image][key], whole(np.array(pixel, np.uint8)))
-    with quietly():
+    with _understandable(network), quietly():
         quantized = _quantizer(extractor).quantize(
             ranges, enable_progress_bar=False, enable_progress_report=False
         )
     model = Model.parse(bytes(quantized.quantized_model), f"{extractor}, quantized,")
     repaired = restore_biases(model, network)
     log.debug("%d channels have a scale that was raised to fit their bias", repaired)
+    _check_quantized(model, network)
     check_extractor(model)
-    take_raw_rgb(raise_versions(model), whole.mean, whole.std).save(output)
+    # The float network's versions may be too high or too low.
+    model = raise_versions(lower_versions(model))
+    take_raw_rgb(model, whole.mean, whole.std).save(output)
     return first
+
+
+@contextlib.contextmanager
+def _understandable(network: Model) -> Iterator[None]:
+    """Makes a UserError of whatever the quantizer raises on a network that it cannot take."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, NotImplementedError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        names = ", ".join(sorted({operator.name for operator in network.operators}))
+        raise network.error(
+            f"cannot be quantized by ai-edge-quantizer: {reason[:_MAX_REASON]}\nIts operators are "
+            f"{names}. Quantize it elsewhere and give it as a quantized tflite."
+        ) from error
+
+
+def _check_quantized(model: Model, network: Model) -> None:
+    """Raises a UserError where the quantizer left an operator in float."""
+    left = [
+        f"  {operator.name} -> {model.tensor(operator.outputs[0])}"
+        for operator in model.operators
+        if operator.name != "DEQUANTIZE" and model.tensor(operator.outputs[0]).dtype == "float32"
+    ]
+    if left:
+        raise network.error(
+            "holds operators that ai-edge-quantizer cannot quantize:\n"
+            + "\n".join(left[:_MAX_SHOWN])
+            + "\nBuild the network without them, or quantize it elsewhere (TensorFlow's "
+            "TFLiteConverter, say) and give it as a quantized tflite."
+        )
 
 
 def _quantizer(extractor: str | Path) -> Any:

@@ -4,9 +4,11 @@
 
 OUT gets:
 
-    odd.tflite        hard-swish, leaky ReLU, ReLU6 by itself, squeezed and expanded shapes, and a
-                      shape that is computed for a batch of unknown size
+    odd.tflite        hard-swish, leaky and parametric ReLU, ReLU6 by itself, squeezed and expanded
+                      shapes, and a shape that is computed for a batch of unknown size
     largest.tflite    ends in the largest value of every channel
+    smallest.tflite   MINIMUM, which the quantizer does not know
+    half.tflite       SPLIT with an unused half, which the quantizer stumbles over
     good.keras, good.h5, good/   the same classifier, as Keras and as TensorFlow save it
     scores.npy        what it gives for the picture in picture.npy
     refused.json      what keras_network says of networks that it refuses, by name
@@ -44,6 +46,8 @@ def main(out: Path) -> None:
 
     x = layers.Conv2D(6, 3, strides=2, activation="hard_silu")(image)
     y = layers.LeakyReLU(0.2)(layers.DepthwiseConv2D(3, padding="same")(x))
+    slopes = keras.initializers.RandomUniform(0.1, 0.9)
+    y = layers.PReLU(slopes, shared_axes=[1, 2])(layers.DepthwiseConv2D(3, padding="same")(y))
     x = layers.ReLU(6.0)(layers.Concatenate()([4 * x, y]))
     x = layers.AveragePooling2D(7)(x)
     x = tf.keras.ops.expand_dims(tf.keras.ops.squeeze(x, axis=(1, 2)), 1)
@@ -51,6 +55,13 @@ def main(out: Path) -> None:
     convert(keras.Model(image, layers.Dense(3, activation="softmax")(x)), "odd")
     x = layers.Conv2D(6, 3, activation="relu")(image)
     convert(keras.Model(image, layers.Dense(3)(layers.GlobalMaxPooling2D()(x))), "largest")
+
+    for name, part in (
+        ("smallest", lambda x: tf.keras.ops.minimum(x, 0.5)),
+        ("half", lambda x: tf.keras.ops.split(x, 2, axis=-1)[0]),
+    ):
+        x = layers.Conv2D(6, 3)(part(layers.Conv2D(6, 3)(image)))
+        convert(keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x))), name)
 
     good = keras.Model(image, layers.Dense(3, activation="softmax")(network()))
     good.save(out / "good.keras")

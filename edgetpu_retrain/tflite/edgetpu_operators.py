@@ -84,10 +84,10 @@ def check_operators(model: Model, allow_cpu_operators: bool = False) -> None:
 def replace_operators(model: Model) -> Model:
     """Says operators of a float network with those that the Edge TPU and the quantizer have.
 
-    HARD_SWISH and LEAKY_RELU become sums and products, a RELU6 that stands alone is fused into a
-    product with 1, SQUEEZE and EXPAND_DIMS become RESHAPE, the largest value of a picture is found
-    by MAX_POOL_2D. A shape that is computed, as converters do for a batch of unknown size, becomes
-    a constant.
+    HARD_SWISH, LEAKY_RELU and PRELU become sums and products, a RELU6 that stands alone is fused
+    into a product with 1, SQUEEZE and EXPAND_DIMS become RESHAPE, the largest value of a picture is
+    found by MAX_POOL_2D. A shape that is computed, as converters do for a batch of unknown size,
+    becomes a constant.
 
     Args:
         model: a float network whose tensors have fixed shapes; it stays as it is.
@@ -111,12 +111,12 @@ class _Builder:
 
     def __init__(self, model: Model, position: int):
         self.model = model
-        self._position = position
+        self.position = position
         self._first = len(model.subgraph.operators)
 
     def constant(self, value: float | np.ndarray, what: str) -> int:
         values = np.asarray(value, np.float32) if isinstance(value, float) else value
-        return self.model.add_constant(f"replaced_{self._position}/{what}", np.atleast_1d(values))
+        return self.model.add_constant(f"replaced_{self.position}/{what}", np.atleast_1d(values))
 
     def result(self, like: int, what: str, shape: tuple[int, ...] | None = None) -> int:
         """Adds a tensor of the shape of another one, or of a given shape."""
@@ -144,11 +144,11 @@ class _Builder:
         operators = self.model.subgraph.operators
         added = operators[self._first :]
         del operators[self._first :]
-        operators[self._position : self._position + 1] = added
+        operators[self.position : self.position + 1] = added
 
 
 def _hard_swish(builder: _Builder, operator: Operator) -> bool:
-    """X * relu6(x + 3) / 6."""
+    """HARD_SWISH is x * relu6(x + 3) / 6."""
     (x,), (output,) = operator.inputs, operator.outputs
     shifted, gate = (builder.result(x, what) for what in ("shifted", "gate"))
     builder.add(x, builder.constant(3.0, "three"), shifted, _RELU6)
@@ -158,10 +158,16 @@ def _hard_swish(builder: _Builder, operator: Operator) -> bool:
 
 
 def _leaky_relu(builder: _Builder, operator: Operator) -> bool:
-    """Alpha * x + (1 - alpha) * relu(x)."""
-    (x,), (output,) = operator.inputs, operator.outputs
-    options = builder.model.subgraph.operators[builder._position].builtinOptions
-    alpha = float(options.alpha)
+    """LEAKY_RELU and PRELU are alpha * x + (1 - alpha) * relu(x)."""
+    x, (output,) = operator.inputs[0], operator.outputs
+    if operator.name == "PRELU":
+        slopes, data = operator.inputs[1], builder.model.constant(operator.inputs[1])
+        if data is None:
+            return False
+        alpha = data.view(np.float32).reshape(builder.model.tensor(slopes).shape)
+    else:
+        options = builder.model.subgraph.operators[builder.position].builtinOptions
+        alpha = np.array(options.alpha, np.float32)
     low, positive, high = (builder.result(x, what) for what in ("low", "positive", "high"))
     builder.multiply(x, builder.constant(alpha, "alpha"), low)
     # A RELU by itself has no options in the schema.
@@ -207,6 +213,7 @@ def _reduce_max(builder: _Builder, operator: Operator) -> bool:
 _REPLACEMENTS = {
     "HARD_SWISH": _hard_swish,
     "LEAKY_RELU": _leaky_relu,
+    "PRELU": _leaky_relu,
     "RELU6": _relu6,
     "SQUEEZE": _as_reshape,
     "EXPAND_DIMS": _as_reshape,

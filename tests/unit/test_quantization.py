@@ -115,6 +115,38 @@ def test_the_bias_of_a_dead_channel_is_kept(made: Path, manifest: list[Photo], t
     assert embed(tmp_path / "x.tflite", pixels)[:, 7] == pytest.approx(2.5, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smallest", r"(?s)cannot quantize:.*MINIMUM -> .*give it as a quantized tflite"),
+        ("half", r"(?s)cannot be quantized by ai-edge-quantizer:.*CONV_2D, MEAN, SPLIT"),
+    ],
+)
+def test_what_the_quantizer_does_not_know_is_named(
+    float_networks: Path, tmp_path: Path, name: str, message: str
+):
+    float_extractor(Model.load(float_networks / f"{name}.tflite")).save(tmp_path / "x.tflite")
+    pixels = np.zeros((2, 16, 16, 3), np.uint8)
+    with pytest.raises(UserError, match=message):
+        quantize(tmp_path / "x.tflite", tmp_path / "out.tflite", pixels, RGB)
+
+
+def test_odd_operators_are_quantized(float_networks: Path, tmp_path: Path):
+    float_extractor(Model.load(float_networks / "odd.tflite")).save(tmp_path / "x.tflite")
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3)).astype(np.uint8)
+    quantize(tmp_path / "x.tflite", tmp_path / "out.tflite", pixels, RGB)
+    model = look.unpack((tmp_path / "out.tflite").read_bytes())
+    assert 0 not in {tensor.type for tensor in model.subgraphs[0].tensors}
+    # One scale for the weights of a fully connected layer: the compiler knows no more.
+    (dense,) = [op for op, (kind, _) in zip(model.subgraphs[0].operators, look.operators(model),
+            strict=True) if kind == "FULLY_CONNECTED"]  # fmt: skip
+    assert len(look.tensor(model, dense.inputs[1]).quantization.scale) == 1
+    cosines = cosine_similarity(
+        embed(tmp_path / "x.tflite", pixels), embed(tmp_path / "out.tflite", pixels)
+    )
+    assert np.diag(cosines).min() > 0.98
+
+
 def test_a_wrong_mean_and_std_are_pointed_out(extractor: Path, manifest: list[Photo], tmp_path):
     pixels = np.stack([resized(photo.path, 96) for photo in manifest[:4]])
     first = quantize(extractor, tmp_path / "x.tflite", pixels, Normalization(0, 1))
