@@ -43,6 +43,7 @@ try:
     check_config()
     DATASET = find_dataset()
     BACKBONE = find_backbone()
+    COMPARED = compared(DATASET)
     CORRECTIONS = configuration.find_corrections(config.get("corrections"))
     DEVICE, COMPILER = decide(BACKBONE)
     # So that an added, removed or changed photo is noticed. Jobs on other machines need not look.

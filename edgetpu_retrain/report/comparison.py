@@ -82,8 +82,8 @@ def milliseconds_per_image(model: str | Path) -> float:
 def paired_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """Returns the 95 % interval of a difference of accuracies on the same photos.
 
-    It is the adjusted Wald interval of Agresti and Min (2005, https://doi.org/10.1002/sim.1781):
-    half a photo is added to each cell of the table of the two.
+    It is the adjusted Wald interval of Bonett and Price (Journal of Educational and Behavioral
+    Statistics 37, 2012): a photo is added to each of the two kinds that only one got right.
 
     Args:
         first: [N] bool, what one got right.
@@ -93,11 +93,11 @@ def paired_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float
     >>> low < 0 < high
     True
     """
-    only_first = float((first & ~second).sum()) + 0.5
-    only_second = float((second & ~first).sum()) + 0.5
     count = len(first) + 2
-    difference = (only_first - only_second) / count
-    variance = (only_first + only_second - (only_first - only_second) ** 2 / count) / count**2
+    only_first = (float((first & ~second).sum()) + 1) / count
+    only_second = (float((second & ~first).sum()) + 1) / count
+    difference = only_first - only_second
+    variance = (only_first + only_second - difference**2) / count
     half = _QUANTILE_975 * float(np.sqrt(variance))
     return difference - half, difference + half
 

@@ -130,3 +130,28 @@ def test_corrections_are_learned_without_embedding_anything(run):
     assert done.returncode == 0, done.stdout + done.stderr
     assert read_table(project / MANIFEST) == list(photos.values())
     assert json.loads((project / RESULTS / "evaluation.json").read_text())["test"] == before["test"]
+
+
+def test_recipes_are_compared_on_the_same_photos(run):
+    project, _ = run
+    compared = (*SETTINGS, 'compare=[{"training": {"recipe": "coral"}}]')
+    done = run_snakemake(project, *compared, "--", "compare")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((project / "results/sample/comparison.json").read_text())
+    assert [(row["backbone"], row["recipe"]) for row in rows] == [
+        ("sample", "optimum"),
+        ("sample", "coral"),
+    ]
+    evaluation = json.loads((project / RESULTS / "evaluation.json").read_text())
+    # The configured recipe's results are there again.
+    assert evaluation["recipe"] == "optimum"
+    for row in rows:
+        assert row["photos"] == evaluation["cross_validation"]["photos"]
+        assert row["milliseconds"] > 0
+    assert rows[0]["correct"] == evaluation["cross_validation"]["correct"]
+    assert "may be chance" in done.stdout
+    assert "coral" in (project / "results/sample/comparison.html").read_text()
+    assert jobs_run(run_snakemake(project, *compared, "--", "compare")) == []
+    assert jobs_run(run_snakemake(project, *SETTINGS, "--", REPORT)) == []
+    wrong = (*SETTINGS, "compare=[{name: mine, tflite: config.yaml}]")
+    assert_user_error(run_snakemake(project, *wrong, "--", "compare"), "mine could not be tried")

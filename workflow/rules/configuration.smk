@@ -46,7 +46,7 @@ def find_backbone():
     return backbones.parse(backbones.find(config["backbone"], read_yaml("backbones")))
 
 
-def compared():
+def compared(dataset):
     """The backbones and recipes to compare, the configured ones first."""
     catalogue = read_yaml("backbones")
     entries = [{}]
@@ -61,7 +61,7 @@ def compared():
             "name": name,
             "backbone": wanted,
             "training": one.get("training", config["training"]),
-            "results": f"results/{DATASET.name}/{name}",
+            "results": f"results/{dataset.name}/{name}",
             "edgetpu_ms": catalogue.get(name, {}).get("edgetpu_ms"),
         }
         if entry not in found:

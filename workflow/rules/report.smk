@@ -66,7 +66,7 @@ rule compare:
     threads: 8
     params:
         dataset=DATASET.name,
-        entries=lambda wildcards: compared(),
+        entries=COMPARED,
         config={key: config[key] for key in config if key != "compare"}
         | {"device": DEVICE},
         listing=LISTING,

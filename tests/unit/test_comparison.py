@@ -1,0 +1,72 @@
+"""Which of several candidates is better, and by more than chance."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgetpu_retrain.report import comparison
+from edgetpu_retrain.report.comparison import Candidate
+
+
+def candidate(name: str, right: np.ndarray, milliseconds: float = 1.0) -> Candidate:
+    correct = {b"%d" % i: bool(one) for i, one in enumerate(right)}
+    return Candidate(name, "optimum", correct, milliseconds, 4_000_000, 2.2)
+
+
+def test_a_paired_interval_covers_the_truth():
+    """Of 1,000 draws of two that differ by a known amount, 95 % of the intervals hold it."""
+    draw = np.random.default_rng(0)
+    for photos in (20, 300):
+        covered = 0
+        for _ in range(1000):
+            hard = draw.random(photos)
+            # Right where a photo is easy enough, and alike on the same photo.
+            first = hard + 0.2 * draw.random(photos) < 0.95
+            second = hard + 0.2 * draw.random(photos) < 0.85
+            low, high = comparison.paired_interval(first, second)
+            covered += low <= 0.1 <= high
+        # It is wider than it need be where photos are few.
+        assert covered >= 930
+        assert photos < 300 or covered <= 970
+
+
+def test_a_paired_interval_is_narrower_than_one_of_unpaired_photos():
+    first = np.arange(400) < 360
+    second = np.arange(400) < 340
+    low, high = comparison.paired_interval(first, second)
+    unpaired = 1.96 * np.sqrt(0.9 * 0.1 / 400 + 0.85 * 0.15 / 400)
+    assert low > 0
+    assert high - low < 2 * unpaired
+
+
+def test_candidates_are_ranked_on_the_photos_that_all_judged(tmp_path: Path):
+    right = np.arange(500) < 450
+    worse = np.arange(500) < 400
+    near = right.copy()
+    near[:2] = False
+    extra = candidate("near", np.append(near, [False] * 100), milliseconds=0.5)
+    rows = comparison.compare([candidate("worse", worse), extra, candidate("best", right)])
+    assert [row["backbone"] for row in rows] == ["best", "near", "worse"]
+    assert [row["correct"] for row in rows] == [450, 448, 400]
+    assert {row["photos"] for row in rows} == {500}
+    assert [row["differs"] for row in rows] == [False, False, True]
+    assert rows[2]["behind"] == pytest.approx(0.1)
+    said = comparison.said(rows)
+    assert "best (optimum) and near (optimum) do not differ by more than chance" in said
+    assert "near (optimum) is the fastest" in said
+    assert "4.0 MB" in comparison.as_text(rows)
+    comparison.write_table(rows, tmp_path / "comparison.json")
+    assert json.loads((tmp_path / "comparison.json").read_text()) == rows
+    comparison.write_page(rows, "<script>", tmp_path / "comparison.html")
+    page = (tmp_path / "comparison.html").read_text()
+    assert page.count("<script") == 1
+    assert said.replace("'", "&#39;") in page
+    assert page.count("may be chance") == 2
+
+
+def test_nothing_is_said_of_photos_that_nobody_judged():
+    rows = comparison.compare([candidate("a", np.array([])), candidate("b", np.array([]))])
+    assert "nothing can be compared" in comparison.said(rows)
+    assert "optimum" in comparison.as_text(rows)
