@@ -6,6 +6,7 @@ from edgetpu_retrain import job, report
 
 with job.run(snakemake.log[0]):
     folder = Path(snakemake.output.page).parent
+    compared = folder.parent / "comparison.json"
     report.make_report(
         report.Sources(
             predictions=Path(snakemake.input.predictions),
@@ -18,6 +19,7 @@ with job.run(snakemake.log[0]):
             models=[Path(path) for path in snakemake.input.models],
             # Other backbones may have been tried on the same photos.
             runs=sorted(folder.parent.glob("*/runs.json")),
+            comparison=compared if compared.is_file() else None,
         ),
         snakemake.params.dataset,
         snakemake.params.backbone,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgetpu_retrain.figures import wilson_interval
-from edgetpu_retrain.report.findings import Findings, Pair
+from edgetpu_retrain.report.findings import Findings, Pair, Run
 from edgetpu_retrain.report.words import count, fraction, listed, name, percent, points
 
 _MOST_STEPS = 5
@@ -226,16 +226,35 @@ def _copies(findings: Findings) -> list[Step]:
 
 
 def _another_backbone(findings: Findings) -> list[Step]:
-    result = findings.result
+    result, run = findings.result, findings.run
+    if run.comparison:
+        return _compared(run)
     if result is None or result["accuracy"] >= _GOOD_ENOUGH:
         return []
     return [
         Step(
             "Try another backbone (snakemake --cores all compare).",
-            f"This model uses {findings.run.backbone}. Which network does best on your photos is "
+            f"This model uses {run.backbone}. Which network does best on your photos is "
             "known only by trying; the photos are split in the same way for each.",
         )
     ]
+
+
+def _compared(run: Run) -> list[Step]:
+    """Says which backbone and recipe to take, where the compared ones have a better one."""
+    best = run.comparison[0]
+    own = (run.backbone, run.evaluation.get("recipe"))
+    for row in run.comparison:
+        if (row["backbone"], row["recipe"]) == own and row["differs"]:
+            return [
+                Step(
+                    f"Take {best['backbone']} with the recipe {best['recipe']}.",
+                    f"Of those compared it is the most accurate on these photos, "
+                    f"{points(row['behind'])} ahead of this one, by more than chance.",
+                    "compared",
+                )
+            ]
+    return []
 
 
 def _skipped(findings: Findings) -> list[Step]:

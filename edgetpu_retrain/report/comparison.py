@@ -13,7 +13,7 @@ from edgetpu_retrain import files
 from edgetpu_retrain.figures import wilson_interval
 from edgetpu_retrain.predictions import Predictions
 from edgetpu_retrain.report import charts, words
-from edgetpu_retrain.report.page import render
+from edgetpu_retrain.report.page import comparison_said, render
 
 _RUNS, _WARM_UP_RUNS = 30, 3
 _QUANTILE_975 = 1.959964
@@ -149,7 +149,7 @@ def write_page(rows: Sequence[Mapping[str, Any]], dataset: str, path: str | Path
     """Writes a comparison as a self-contained page."""
     context = {
         "dataset": words.shown(dataset),
-        "said": said(rows),
+        "said": comparison_said(rows),
         "rows": [_texts(row) for row in rows],
         "chart": charts.comparison(rows) if rows[0]["photos"] else "",
     }
@@ -166,27 +166,6 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
     heads = ("backbone", "recipe", "accuracy", "95% interval", "behind the best", "ms here",
              "ms Edge TPU", "file")  # fmt: skip
     return tabulate([[text[key] for key in keys] for text in texts], heads, disable_numparse=True)
-
-
-def said(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Says in a sentence or two which to take."""
-    best, photos = rows[0], rows[0]["photos"]
-    if not photos:
-        return "No photo was judged by all of them, so nothing can be compared."
-    near = [row for row in rows if not row["differs"]]
-    text = f"On {words.count(photos, 'photo')}, "
-    if len(near) == 1:
-        return f"{text}{_name(best)} is the most accurate, by more than chance."
-    fastest = min(near, key=lambda row: row["milliseconds"])
-    names = words.listed([_name(row) for row in near], most=6)
-    return (
-        f"{text}{names} do not differ by more than chance. Of these {_name(fastest)} is the "
-        "fastest on this machine."
-    )
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['backbone']} ({row['recipe']})"
 
 
 def _texts(row: Mapping[str, Any]) -> dict[str, Any]:

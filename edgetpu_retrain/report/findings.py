@@ -30,6 +30,7 @@ class Run:
         corrections: what became of each correction.
         models: the model's files.
         settings: what the configuration says, by key.
+        comparison: rows of a comparison of backbones that was made before, the best first.
         command: what makes the same again.
         versions: of the programs that took part, by name.
         checksums: SHA-256 by the name of a file.
@@ -46,6 +47,7 @@ class Run:
     corrections: Sequence[Applied] = ()
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    comparison: Sequence[Mapping[str, Any]] = ()
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)

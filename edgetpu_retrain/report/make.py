@@ -39,6 +39,7 @@ class Sources:
         corrections: what became of the corrections.
         models: the model's files.
         runs: what was reported before, of all backbones.
+        comparison: comparison.json; None where none was made.
     """
 
     predictions: Path
@@ -50,6 +51,7 @@ class Sources:
     corrections: Path
     models: Sequence[Path]
     runs: Sequence[Path]
+    comparison: Path | None = None
 
 
 def make_report(
@@ -90,6 +92,9 @@ def make_report(
             corrections=corrections.read_applied(sources.corrections),
             models=sources.models,
             settings=settings,
+            comparison=json.loads(sources.comparison.read_text(encoding="utf-8"))
+            if sources.comparison
+            else (),
             command=command(settings),
             versions=versions(),
             checksums={

@@ -43,6 +43,7 @@ def report_page(found: Findings, earlier: Sequence[Mapping[str, Any]], folder: s
     """
     context = {
         "folder": folder,
+        "compared_at": str(Path(folder).parent / "comparison.html"),
         **_head(found, earlier),
         **cards.parts(found),
         **_figures(found),
@@ -60,6 +61,7 @@ def report_page(found: Findings, earlier: Sequence[Mapping[str, Any]], folder: s
             ("classes", "Class by class", found.result),
             ("learning-curve", "Would more photos help?", context["curve"]),
             ("scores", "What a score is worth", context["thresholds"] or context["calibration"]),
+            ("compared", "Backbones compared", found.run.comparison),
             ("skipped", "Not used", True),
             ("how", "How this was made", True),
         )
@@ -214,6 +216,7 @@ def _end(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any
         "skipped": skipped,
         "skipped_said": said,
         "command": run.command,
+        "compared_said": comparison_said(run.comparison) if run.comparison else "",
         "history": [_history_row(one) for one in (*earlier, now)],
         "settings": json.dumps(run.settings, indent=2, sort_keys=True, ensure_ascii=False),
         "versions": run.versions,
@@ -231,6 +234,27 @@ def _end(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any
             },
         },
     }
+
+
+def comparison_said(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Says in a sentence or two which of the compared (`comparison.compare`) to take."""
+    best, photos = rows[0], rows[0]["photos"]
+    if not photos:
+        return "No photo was judged by all of them, so nothing can be compared."
+    near = [row for row in rows if not row["differs"]]
+    text = f"On {words.count(photos, 'photo')}, "
+    if len(near) == 1:
+        return f"{text}{_name(best)} is the most accurate, by more than chance."
+    fastest = min(near, key=lambda row: row["milliseconds"])
+    names = words.listed([_name(row) for row in near], most=6)
+    return (
+        f"{text}{names} do not differ by more than chance. Of these {_name(fastest)} is the "
+        "fastest on this machine."
+    )
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['backbone']} ({row['recipe']})"
 
 
 def _history_row(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 
 from edgetpu_retrain.report import comparison
 from edgetpu_retrain.report.comparison import Candidate
+from edgetpu_retrain.report.page import comparison_said
 
 
 def candidate(name: str, right: np.ndarray, milliseconds: float = 1.0) -> Candidate:
@@ -53,7 +54,7 @@ def test_candidates_are_ranked_on_the_photos_that_all_judged(tmp_path: Path):
     assert {row["photos"] for row in rows} == {500}
     assert [row["differs"] for row in rows] == [False, False, True]
     assert rows[2]["behind"] == pytest.approx(0.1)
-    said = comparison.said(rows)
+    said = comparison_said(rows)
     assert "best (optimum) and near (optimum) do not differ by more than chance" in said
     assert "near (optimum) is the fastest" in said
     assert "4.0 MB" in comparison.as_text(rows)
@@ -68,5 +69,5 @@ def test_candidates_are_ranked_on_the_photos_that_all_judged(tmp_path: Path):
 
 def test_nothing_is_said_of_photos_that_nobody_judged():
     rows = comparison.compare([candidate("a", np.array([])), candidate("b", np.array([]))])
-    assert "nothing can be compared" in comparison.said(rows)
+    assert "nothing can be compared" in comparison_said(rows)
     assert "optimum" in comparison.as_text(rows)

@@ -224,6 +224,23 @@ def test_without_any_held_out_photo_nothing_is_claimed():
     assert "%" not in text
 
 
+def test_a_comparison_made_before_decides_about_the_backbone():
+    predictions = made_up(4, 50, 0.8)
+    rows = [
+        {"backbone": "big", "recipe": "optimum", "photos": 200, "behind": 0.0, "differs": False},
+        {"backbone": "net", "recipe": "optimum", "photos": 200, "behind": 0.05, "differs": True},
+    ]
+    rows = [row | {"milliseconds": 1.0} for row in rows]
+    run = run_of(predictions, evaluation={"recipe": "optimum"}, comparison=rows)
+    text = text_of(page.report_page(findings.find(run), [], "results"))
+    assert "Take big with the recipe optimum." in text
+    assert "5.0 points ahead of this one, by more than chance" in text
+    rows[1]["differs"] = False
+    text = text_of(page.report_page(findings.find(run), [], "results"))
+    assert "Take big" not in text
+    assert "big (optimum) and net (optimum) do not differ by more than chance" in text
+
+
 def test_figures_are_those_of_scikit_learn(digits):
     predictions, _ = digits
     document = page.report_page(findings.find(run_of(predictions)), [], "results")
