@@ -70,7 +70,8 @@ lock: $(INSTALLED)
 	$(BIN)/python workflow/envs/generate.py
 
 clean:
-	rm -rf .snakemake logs resources results retrained_model*.tflite label_map.txt bundle bundle.zip frigate
+	rm -rf .snakemake logs resources results retrained_model*.tflite label_map.txt report.html \
+		bundle bundle.zip frigate
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \

@@ -48,6 +48,10 @@ def test_what_is_at_the_top_is_of_one_run(project: Path):
     for name in (CPU, EDGETPU, "report.html"):
         assert (project / name).read_bytes() == (own / name).read_bytes()
         assert name in done.stdout
+    (project / "results/garden").rename(project / "away")
+    listed = run_snakemake(project, "-n", "--config", "dataset=garden", "--", "bundle")
+    assert {"index", "train", "deliver", "bundle"} <= set(jobs_run(listed))
+    (project / "away").rename(project / "results/garden")
     # The twin of this same run stays, also where only the CPU's file is made anew.
     (project / CPU).unlink()
     assert jobs_run(run(project, "garden", CPU)) == ["deliver"]
@@ -59,6 +63,9 @@ def test_what_is_at_the_top_is_of_one_run(project: Path):
     assert not (project / "bundle").exists()
     removed = f"Removed, since it was of an earlier run: {EDGETPU}, bundle, bundle.zip"
     assert removed in done.stdout + done.stderr
+    # A bundle comes with the model that is in it.
+    listed = run_snakemake(project, "-n", "--config", "dataset=garden", "--", "bundle")
+    assert {"deliver", "bundle"} <= set(jobs_run(listed))
 
 
 def test_a_run_that_had_nothing_to_do_ends_with_the_summary_too(project: Path):

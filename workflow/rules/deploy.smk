@@ -1,6 +1,8 @@
 rule bundle:
     input:
         unpack(bundled),
+        # So that the model at the top is of the same run.
+        delivered=rules.deliver.output,
         label_map=f"{RESULTS}/label_map.txt",
         manifest=manifest,
         evaluation=f"{RESULTS}/evaluation.json",
@@ -20,6 +22,7 @@ rule frigate:
         model=f"{RESULTS}/retrained_model.tflite",
         label_map=f"{RESULTS}/label_map.txt",
         evaluation=f"{RESULTS}/evaluation.json",
+        delivered=rules.deliver.output,
     output:
         folder=directory(f"frigate/{FRIGATE}"),
     log:
