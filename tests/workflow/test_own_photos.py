@@ -141,7 +141,7 @@ def test_a_class_of_which_too_few_can_be_decoded(own: Path, snakemake: Snakemake
         content = path.read_bytes()
         (own / "tulip" / path.name).write_bytes(content[:1000] if i < 2 else content)
     done = snakemake(TARGET)
-    assert_user_error(done, "'tulip' has 2 (2 photos could not be read)")
+    assert_user_error(done, "'tulip' has 2 (2 photos could not be read", "small/skipped.tsv")
 
 
 def test_a_wrong_checksum(own: Path, project: Path, snakemake: Snakemake):
