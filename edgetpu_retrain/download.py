@@ -46,7 +46,8 @@ def fetch(
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with files.replacing(output) as temporary:
-                    log.info("Downloading %s", url)
+                    if attempt == 1:
+                        log.info("Downloading %s", url)
                     _download(url, temporary)
                     _compare(temporary, sha256, git_blob, md5)
                     if member is not None:
@@ -57,7 +58,7 @@ def fetch(
                 break
             except (requests.RequestException, OSError) as error:
                 reason = _describe(error)
-                log.warning("%s: %s (attempt %d of %d)", url, reason, attempt, _ATTEMPTS)
+                log.debug("%s: %s (attempt %d of %d)", url, reason, attempt, _ATTEMPTS)
                 if attempt == _ATTEMPTS or _is_final(error):
                     reasons.append(f"{url}: {reason}")
                     break
