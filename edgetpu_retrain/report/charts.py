@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from edgetpu_retrain.report.words import fraction
+from edgetpu_retrain.report.words import count, fraction
 
 _WIDTH, _HEIGHT = 420, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 46
@@ -72,7 +72,7 @@ def _ticks(low: float, high: float, text: Callable[[float], str]) -> dict[float,
     raw = (high - low) / 5
     power = 10 ** np.floor(np.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
-    first = max(np.ceil(low / step - 1e-9) * step, 0.0)
+    first = abs(np.ceil(low / step - 1e-9)) * step
     return {float(v): text(float(v)) for v in np.arange(first, high + step / 1e6, step)}
 
 
@@ -110,7 +110,7 @@ def calibration(bins: Sequence[Mapping[str, Any]]) -> Markup:
     axes.line([(one["score"], one["accuracy"]) for one in filled], "curve")
     most = max((one["photos"] for one in filled), default=1)
     for one in filled:
-        title = f"{one['photos']:,} photos scored about {one['score']:.2f}: "
+        title = f"{count(one['photos'], 'photo')} scored about {one['score']:.2f}: "
         title += f"{fraction(one['accuracy'])} correct"
         axes.point(one["score"], one["accuracy"], title, 3 + 7 * (one["photos"] / most) ** 0.5)
     return axes.svg("Correct answers by score")

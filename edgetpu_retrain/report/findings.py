@@ -13,6 +13,9 @@ from edgetpu_retrain.predictions import Predictions
 from edgetpu_retrain.report.duplicates import CopiedTests, Group, copied_tests, find_groups
 from edgetpu_retrain.report.suspects import Suspect, find_suspects
 
+# Scores of two classes that differ by less are near to each other.
+_NEAR = 0.5
+
 
 @dataclass(frozen=True)
 class Run:
@@ -159,8 +162,9 @@ def confident_mistakes(predictions: Predictions, passed_over: set[int]) -> list[
 
 
 def least_certain(predictions: Predictions, label: int, most: int) -> list[int]:
-    """Returns up to `most` rows of a class whose two highest scores are nearest to each other."""
+    """Returns up to `most` rows of a class whose two highest scores are near to each other."""
     rows = np.flatnonzero(predictions.labels == label)
     two = np.sort(predictions.scores[rows], axis=1)[:, -2:]
-    order = np.argsort(two[:, 1] - two[:, 0], kind="stable")
-    return rows[order[:most]].tolist()
+    margins = two[:, 1] - two[:, 0]
+    order = np.argsort(margins, kind="stable")[:most]
+    return rows[order[margins[order] < _NEAR]].tolist()

@@ -15,6 +15,7 @@ from edgetpu_retrain.report.findings import Findings
 _TEMPLATES = Path(__file__).parent / "templates"
 _MOST_MATRIX_CLASSES = 30
 _MOST_LINES = 200
+_MEASURED_ON = {"test": "test photos", "cross_validation": "photos of the cross-validation"}
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -84,6 +85,7 @@ def _head(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, An
         "sentences": advice.verdict(found),
         "comparison": history.comparison(earlier[-1], history.entry(found)) if earlier else "",
         "corrected": _corrected(run.corrections),
+        "on_cpu": result is not None and run.evaluation.get("device") == "cpu",
         "models": [
             {
                 "name": path.name,
@@ -192,8 +194,10 @@ def _class_rows(photos: Mapping[str, int], result: Mapping[str, Any]) -> list[di
 
 def _calibration_said(evaluation: Mapping[str, Any]) -> str:
     errors, temperature = evaluation["calibration"], evaluation.get("temperature")
+    photos = _MEASURED_ON[errors.get("of", "test")]
     said = (
-        f"Score and share of correct answers differ by {words.points(errors['after'])} on average"
+        f"On the {photos} score and share of correct answers differ by "
+        f"{words.points(errors['after'])} on average"
     )
     if temperature is None or temperature == 1:
         return said + "; the scores are the layer's own."
