@@ -86,6 +86,8 @@ localrules:
     deliver_edgetpu,
     bundle,
     frigate,
+    report,
+    compare,
 
 
 # What is made where no target is named.
