@@ -200,4 +200,4 @@ def test_a_run_that_is_killed_goes_on(own: Path, project: Path, snakemake: Snake
     assert len(embedded(project).photos) == 50
     training = json.loads(str(np.load(folder.parent / "head.npz")["training"]))
     photos = manifest.read(project / "results/photos/manifest.tsv")
-    assert training["photos"] == sum(photo.split == "train" for photo in photos)
+    assert training["photos"] == sum(photo.split != "test" for photo in photos)
