@@ -1,14 +1,15 @@
 """Choose how the layer is regularized, and say how good it will be: cross-validation."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgetpu_retrain.figures import wilson_interval
 from edgetpu_retrain.optimum import Data, Layers, Plan, descend, finish
 
-FOLDS = 5
+FOLDS = 10
+_COARSE_FOLDS = 5
 STRENGTHS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
 CLASS_WEIGHTS = ("none", "balanced")
 # Parts of the photos for the learning curve, beside all of them.
@@ -65,20 +66,21 @@ def choose(data: Data, class_weights: str = "auto", num_threads: int = 1) -> Cho
     the balanced accuracy out of fold by more than its standard error.
 
     Args:
-        data: all photos that are not held out for testing, with folds 0 to 4.
+        data: all photos that are not held out for testing, with folds 0 to 9.
         class_weights: none, balanced, or auto, which chooses.
         num_threads: how many run at once; the result does not depend on it.
     """
-    sample = data.sample(_MAX_TO_CHOOSE)
+    # Half as many folds, of two each, do for what is only compared with one another.
+    coarse = replace(data, folds=data.folds * _COARSE_FOLDS // FOLDS)
+    sample = coarse.sample(_MAX_TO_CHOOSE)
     sizes = np.bincount(sample.labels, minlength=sample.num_classes)
     tried = [class_weights]
     if class_weights == "auto":
         uneven = sizes.max() > _UNEVEN * sizes.min()
         tried = list(CLASS_WEIGHTS if uneven else CLASS_WEIGHTS[:1])
     variants = [(strength, name == "balanced") for name in tried for strength in STRENGTHS]
-    plan = Plan.of([(fold, 1.0, *variant) for fold in range(FOLDS) for variant in variants])
-    layers = descend(sample, plan, num_threads)
-    tally = _tally(sample, layers)
+    layers = [(fold, 1.0, *variant) for fold in range(_COARSE_FOLDS) for variant in variants]
+    tally = _tally(sample, descend(sample, Plan.of(layers), num_threads))
     best = [_best(tally, variants, name == "balanced") for name in tried]
     chosen = best[0]
     if len(best) > 1:
@@ -87,28 +89,22 @@ def choose(data: Data, class_weights: str = "auto", num_threads: int = 1) -> Cho
         if gain > _standard_error(tally, best[0]):
             chosen = best[1]
     strength, balanced = variants[chosen]
-    out_of_fold = _part(layers, slice(chosen, None, len(variants)))
-    shares = [share for share in _SHARES if _is_enough(data, share)]
-    if sample is not data:
-        shares.append(1.0)
-    rest = [(-1, 1.0, strength, balanced)]
-    rest += [(fold, share, strength, balanced) for share in shares for fold in range(FOLDS)]
-    others = descend(data, Plan.of(rest), num_threads)
-    layer = finish(data, Plan.of(rest[:1]), _part(others, slice(1)), num_threads)
-    folds_of = [
-        _part(others, slice(1 + i * FOLDS, 1 + (i + 1) * FOLDS)) for i in range(len(shares))
-    ]
-    if sample is not data:
-        shares, out_of_fold = shares[:-1], folds_of[-1]
+
+    plan = Plan.of([(fold, 1.0, strength, balanced) for fold in (-1, *range(FOLDS))])
+    found = descend(data, plan, num_threads)
+    layer = finish(data, plan.take(slice(1)), _part(found, slice(1)), num_threads)
     logits = np.empty((len(data.rows), data.num_classes), np.float32)
-    for part, found in _out_of_fold(data, out_of_fold):
-        logits[part] = found
-    curve = [
-        _point(data, _correct(data, layers), float(np.sum(data.ranks < share)))
-        for share, layers in zip(shares, folds_of, strict=False)
-    ]
+    for part, values in _out_of_fold(data, _part(found, slice(1, None))):
+        logits[part] = values
+    curve = []
+    for share in _SHARES:
+        if _is_enough(coarse, share):
+            plan = Plan.of([(f, share, strength, balanced) for f in range(_COARSE_FOLDS)])
+            correct = _correct(coarse, descend(coarse, plan, num_threads))
+            photos = np.sum(data.ranks < share) * (1 - 1 / _COARSE_FOLDS)
+            curve.append(_point(data, correct, photos))
     correct = int(np.sum(logits.argmax(axis=1) == data.labels))
-    curve.append(_point(data, correct, len(data.rows)))
+    curve.append(_point(data, correct, len(data.rows) * (1 - 1 / FOLDS)))
     return Choice(
         layer,
         logits,
@@ -160,13 +156,15 @@ def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _tally(data: Data, layers: Layers) -> _Tally:
-    variants = layers.biases.shape[0] // FOLDS
+    variants = layers.biases.shape[0] // _COARSE_FOLDS
     shape = (data.num_classes, variants)
     correct, losses = np.zeros(shape), np.zeros(shape)
     for part in data.parts():
         labels, folds = data.labels[part], data.folds[part]
         logits = layers.logits(data.embeddings(part))
-        logits = logits.reshape(len(labels), FOLDS, variants, -1)[np.arange(len(labels)), folds]
+        logits = logits.reshape(len(labels), _COARSE_FOLDS, variants, -1)[
+            np.arange(len(labels)), folds
+        ]
         np.add.at(correct, labels, logits.argmax(axis=-1) == labels[:, np.newaxis])
         np.add.at(losses, labels, _losses(logits, labels))
     return _Tally(correct.T, losses.T, np.bincount(data.labels, minlength=data.num_classes))
@@ -193,7 +191,7 @@ def _standard_error(tally: _Tally, variant: int) -> float:
 
 
 def _out_of_fold(data: Data, layers: Layers) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields slices of the photos with their logits [n, C], of five layers without a fold each."""
+    """Yields slices of the photos with their logits [n, C], of layers without a fold each."""
     for part in data.parts():
         found = layers.logits(data.embeddings(part))
         yield part, found[np.arange(len(found)), data.folds[part]]
@@ -215,14 +213,14 @@ def _is_enough(data: Data, share: float) -> bool:
     drawn = data.ranks < share
     return all(
         np.bincount(data.labels[drawn & (data.folds != fold)], minlength=data.num_classes).all()
-        for fold in range(FOLDS)
+        for fold in range(_COARSE_FOLDS)
     )
 
 
 def _point(data: Data, correct: int, photos: float) -> dict:
     total = len(data.labels)
     return {
-        "photos": round(photos * (1 - 1 / FOLDS)),
+        "photos": round(photos),
         "accuracy": correct / total,
         "interval": list(wilson_interval(correct, total)),
     }

@@ -52,7 +52,7 @@ def test_layers_without_a_fold_or_on_a_part_see_only_the_rest(digits):
     found = layers.logits(data.embeddings(held_out)).argmax(axis=2)
     for i, share in enumerate((1.0, 0.25)):
         seen = np.flatnonzero((data.folds != 2) & (data.ranks < share))
-        assert abs(len(seen) - 0.8 * share * len(data.labels)) < 10
+        assert abs(len(seen) - 0.9 * share * len(data.labels)) < 10
         expected = scikit_learn(data, seen, 1e-3).predict(data.embeddings(held_out))
         assert np.mean(found[:, i] == expected) > 0.99
 
@@ -63,8 +63,9 @@ def test_the_strength_is_that_of_scikit_learn_s_lowest_loss(digits):
     losses = []
     for strength in cross_validation.STRENGTHS:
         logs = np.empty(len(data.labels))
-        for fold in range(cross_validation.FOLDS):
-            out = data.folds == fold
+        # Two folds of the ten at a time.
+        for fold in range(5):
+            out = data.folds // 2 == fold
             model = scikit_learn(data, np.flatnonzero(~out), strength)
             found = model.predict_log_proba(data.embeddings(out))
             logs[out] = found[np.arange(out.sum()), data.labels[out]]
