@@ -101,6 +101,14 @@ def test_the_number_of_shards(clone: Path):
     assert dry_run(clone, "shards=3", "device=cpu")["embed"] == 3
 
 
+def test_shards_follow_the_number_of_photos(clone: Path, tmp_path: Path):
+    for label, count in (("daisy", 3000), ("rose", 2000)):
+        (tmp_path / label).mkdir()
+        for i in range(count):
+            (tmp_path / label / f"{i}.jpg").touch()
+    assert dry_run(clone, f"dataset={tmp_path}", "device=cpu")["embed"] == 4
+
+
 @pytest.mark.parametrize(
     ("setting", "parts"),
     [
