@@ -26,6 +26,7 @@ def summary(
     skipped: str | Path,
     confusion_matrix: str | Path,
     report: str | Path | None = None,
+    quantization: str | Path | None = None,
 ) -> str:
     """Says in a few lines what came of a run.
 
@@ -35,6 +36,7 @@ def summary(
         skipped: path of skipped.tsv.
         confusion_matrix: path of the picture.
         report: path of the page; None where the run did not make it.
+        quantization: path of quantization.json; None where nothing was quantized.
     """
     content = json.loads(Path(evaluation).read_text("utf-8"))
     models = [path for path in delivered if Path(path).suffix == ".tflite"] or [content["model"]]
@@ -45,6 +47,8 @@ def summary(
     lines += accuracy(cross_validation, "photos, cross-validated")
     # There are more photos in the cross-validation, so its figures per class say more.
     lines += weakest(cross_validation or test) + hardly_tested(test)
+    if quantization is not None:
+        lines += quantized(quantization)
     lines.append(f"The confusion matrix as a picture: {confusion_matrix}")
     if report is not None and all(Path(path).name != Path(report).name for path in delivered):
         lines.append(f"What to do next, as a page to open in a browser: {report}")
@@ -101,6 +105,22 @@ def weakest(result: Mapping[str, Any] | None) -> list[str]:
         for _, name in sorted(wrong)[:_SHOWN]
     ]
     return [f"Weakest classes: {', '.join(shown)}"] if wrong else []
+
+
+def quantized(path: str | Path) -> list[str]:
+    """Says in a line what quantizing a float network cost, and what is wrong with it.
+
+    Args:
+        path: of quantization.json.
+    """
+    content = json.loads(Path(path).read_text("utf-8"))
+    check, lines = content["check"], []
+    if check is not None and check["accuracy"] is not None:
+        lines = [
+            f"Quantized: a linear layer on its embeddings is correct on {check['accuracy']:.1%}, "
+            f"on {check['float_accuracy']:.1%} before ({check['photos']} photos); see {path}"
+        ]
+    return lines + [f"Warning: {text}" for text in content["warnings"]]
 
 
 def hardly_tested(result: Mapping[str, Any] | None) -> list[str]:

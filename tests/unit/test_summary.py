@@ -64,6 +64,19 @@ def test_the_whole_summary(tmp_path: Path):
     assert f"--model {model} --label {tmp_path}/label_map.txt" in text
 
 
+def test_what_quantizing_cost_is_said(tmp_path: Path):
+    path = tmp_path / "quantization.json"
+    check = {"accuracy": 0.861, "float_accuracy": 0.892, "photos": 500}
+    path.write_text(json.dumps({"check": check, "warnings": ["It costs."]}))
+    assert summary.quantized(path) == [
+        "Quantized: a linear layer on its embeddings is correct on 86.1%, on 89.2% before "
+        f"(500 photos); see {path}",
+        "Warning: It costs.",
+    ]
+    path.write_text(json.dumps({"check": None, "warnings": []}))
+    assert summary.quantized(path) == []
+
+
 def test_only_a_copy_of_the_own_file_stays(tmp_path: Path, caplog):
     head, own, copy = (tmp_path / name for name in ("head.npz", "own.tflite", "copy.tflite"))
     for content, stays in ((b"own", True), (b"other", False)):

@@ -23,10 +23,10 @@ def print_summary():
     reported = any(job.rule.name == "report" for job in jobs)
     page = rules.report.output.page if reported else None
     page = page if page and os.path.exists(page) else None
+    quantized = rules.quantize.output.report if BACKBONE.CALIBRATED else None
     picture = evaluated.confusion_matrix
-    print(
-        "", summary(delivered, evaluated.evaluation, skipped, picture, page), sep="\n"
-    )
+    text = summary(delivered, evaluated.evaluation, skipped, picture, page, quantized)
+    print("", text, sep="\n")
 
 
 def print_summary_of_nothing():

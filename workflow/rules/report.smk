@@ -45,7 +45,8 @@ rule report:
         dataset=DATASET.name,
         backbone=BACKBONE.name,
         settings={key: config[key] for key in REPORTED if key in config}
-        | {"device": DEVICE},
+        | {"device": DEVICE}
+        | ({"calibration": config["calibration"]} if BACKBONE.CALIBRATED else {}),
     script:
         "../../scripts/report.py"
 
