@@ -21,12 +21,6 @@ from edgetpu_retrain.tflite.versions import lower_versions, raise_versions
 
 log = logging.getLogger(__name__)
 
-# Operators with weights; what is in front of the first one only scales and pads the image.
-_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
-# Networks are trained on -1..1, on 0..1, or on a few standard deviations around 0.
-_USUAL_VALUE = 4.0
-_MAX_SATURATED = 0.01
-_MIN_RANGE = 0.2
 _MAX_SHOWN = 5
 _MAX_REASON = 300
 
@@ -56,7 +50,7 @@ def quantize(
     normalization: Normalization,
     allow_cpu_operators: bool = False,
     num_threads: int = 1,
-) -> "FirstLayer":
+) -> None:
     """Quantizes a float extractor to int8 throughout, by ai-edge-quantizer.
 
     Weights are symmetric, per channel in convolutions and per tensor in fully connected layers,
@@ -71,9 +65,6 @@ def quantize(
         allow_cpu_operators: let it hold operators that the Edge TPU has not.
         num_threads: how many threads the CPU may use.
 
-    Returns:
-        What the photos look like to the network's first layer.
-
     Raises:
         UserError: it holds operators that cannot be quantized or that the Edge TPU has not.
     """
@@ -82,7 +73,6 @@ def quantize(
     whole = normalization.whole()
     with _understandable(network):
         ranges = _calibrate(extractor, (whole(photo) for photo in pixels), num_threads)
-    first = FirstLayer.of(network, ranges, pixels)
     image = network.full_name(int(network.subgraph.inputs[0]))
     for key, pixel in (("min", 0), ("max", 255)):
         ranges[image][key] = np.full_like(ranges[image][key], whole(np.array(pixel, np.uint8)))
@@ -98,7 +88,6 @@ def quantize(
     # The float network's versions may be too high or too low.
     model = raise_versions(lower_versions(model))
     take_raw_rgb(model, whole.mean, whole.std).save(output)
-    return first
 
 
 @contextlib.contextmanager
@@ -179,62 +168,3 @@ def quietly() -> Iterator[None]:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         yield
-
-
-@dataclass(frozen=True)
-class FirstLayer:
-    """What the photos look like to the first layer with weights.
-
-    Attributes:
-        lowest: value that it takes.
-        highest: value that it takes.
-        saturated: the share of values that are larger than any that networks are usually trained
-            on, so that they saturate what follows.
-    """
-
-    lowest: float
-    highest: float
-    saturated: float
-
-    @classmethod
-    def of(cls, network: Model, ranges: Ranges, pixels: np.ndarray) -> "FirstLayer":
-        """Looks at a float network after calibration.
-
-        Args:
-            network: the float extractor.
-            ranges: of its tensors, by name, on the photos.
-            pixels: [N, height, width, 3] uint8, the photos.
-        """
-        taken = next(
-            (op.inputs[0] for op in network.operators if op.name in _WEIGHTED),
-            int(network.subgraph.inputs[0]),
-        )
-        found = ranges[network.full_name(taken)]
-        lowest, highest = float(found["min"].min()), float(found["max"].max())
-        counts = np.bincount(pixels.ravel(), minlength=256)
-        # A network scales its image by the same factor everywhere, if at all.
-        seen = np.flatnonzero(counts)
-        values = np.interp(np.arange(256), [seen[0], seen[-1]], [lowest, highest])
-        saturated = counts[np.abs(values) > _USUAL_VALUE].sum() / counts.sum()
-        return cls(lowest, highest, float(saturated))
-
-    @property
-    def warning(self) -> str | None:
-        """What is odd about it, and what to do; None where nothing is."""
-        advice = (
-            "Check the backbone's mean and std: 127.5 and 127.5 for a network that takes -1..1, "
-            "0 and 255 for 0..1, 0 and 1 for one that takes raw pixels or scales them itself."
-        )
-        found = f"from {self.lowest:.3g} to {self.highest:.3g}"
-        if self.saturated > _MAX_SATURATED:
-            return (
-                f"The photos look wrong to the network: its first layer takes values {found}, and "
-                f"{self.saturated:.0%} of them are beyond {_USUAL_VALUE:g}, where what follows "
-                f"saturates. {advice}"
-            )
-        if self.highest - self.lowest < _MIN_RANGE:
-            return (
-                f"The photos look wrong to the network: its first layer takes values {found} only, "
-                f"as if they were all grey. {advice}"
-            )
-        return None

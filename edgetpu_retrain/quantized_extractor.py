@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetpu_retrain import calibration, files, photos, preprocessing
+from edgetpu_retrain import calibration, files, first_layer, photos, preprocessing
 from edgetpu_retrain.embeddings import open_photo
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.manifest import Photo
@@ -62,10 +62,9 @@ def make(
             "read any more; run again with --config calibration='{refresh: true}'."
         )
     normalization = Normalization(mean, std)
+    first = first_layer.look(extractor, calibrated, normalization)
     with files.replacing(output) as temporary:
-        first = quantize(
-            extractor, temporary, calibrated, normalization, allow_cpu_operators, num_threads
-        )
+        quantize(extractor, temporary, calibrated, normalization, allow_cpu_operators, num_threads)
         others = calibration.choose_for_check(manifest, _CHECK_PHOTOS, set(wanted))
         pixels, labels = _read(others, listed, size, resize)
         checked = check(extractor, temporary, pixels, labels, normalization, num_threads)

@@ -16,6 +16,7 @@ _FLOAT = ("float32",)
 _REDUCED = ("float16", "int8", "uint8", "int16", "int4")
 # What makes a vector of a picture at the end of a network without a last layer.
 _POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "REDUCE_MAX"}
+_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 _RESHAPES = {"RESHAPE", "SQUEEZE"}
 _VECTOR = ((1,), (1, 1, 1))
 
@@ -70,6 +71,21 @@ def float_extractor(network: Model, tensor: str | None = None, width: int | None
     check_width(extractor, width)
     _sign(extractor)
     return extractor
+
+
+def first_layer(extractor: Model) -> Model:
+    """Cuts off what is behind the first operator with weights, and its activation.
+
+    Args:
+        extractor: as `float_extractor` makes it; it stays as it is. Without weights it is copied.
+    """
+    for operator in extractor.operators:
+        if operator.name in _WEIGHTED:
+            layer = cut_at(extractor, operator.outputs[0])
+            options = layer.subgraph.operators[-1].builtinOptions
+            options.fusedActivationFunction = schema.ActivationFunctionType.NONE
+            return layer
+    return extractor.copy()
 
 
 def _check_image(network: Model) -> None:

@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
-from edgetpu_retrain import UserError, calibration, files, quantization_check, quantized_extractor
+from edgetpu_retrain import (
+    UserError,
+    calibration,
+    files,
+    first_layer,
+    quantization_check,
+    quantized_extractor,
+)
 from edgetpu_retrain.manifest import Photo, position
-from edgetpu_retrain.quantization import FirstLayer, Normalization, quantize
+from edgetpu_retrain.quantization import Normalization, quantize
 from edgetpu_retrain.tflite.float_network import float_extractor
 from edgetpu_retrain.tflite.model import Model
 from tests import models as look
@@ -147,17 +154,19 @@ def test_odd_operators_are_quantized(float_networks: Path, tmp_path: Path):
     assert np.diag(cosines).min() > 0.98
 
 
-def test_a_wrong_mean_and_std_are_pointed_out(extractor: Path, manifest: list[Photo], tmp_path):
+def test_a_wrong_mean_and_std_are_pointed_out(extractor: Path, manifest: list[Photo]):
     pixels = np.stack([resized(photo.path, 96) for photo in manifest[:4]])
-    first = quantize(extractor, tmp_path / "x.tflite", pixels, Normalization(0, 1))
-    assert first.highest == pixels.max()
-    assert first.saturated == pytest.approx(np.mean(pixels > 4))
-    assert "mean and std" in first.warning
-    assert "from 0 to" in first.warning
-    dark = quantize(extractor, tmp_path / "x.tflite", pixels, Normalization(0, 255 * 255))
-    assert "as if they were all grey" in dark.warning
-    assert FirstLayer(-1.0, 1.0, 0.0).warning is None
-    assert FirstLayer(-2.2, 2.7, 0.0).warning is None
+    right = first_layer.look(extractor, pixels, RGB)
+    assert right.warning is None
+    assert (right.lowest, right.highest) == (-1, (pixels.max() / 128) - 1)
+    bright = first_layer.look(extractor, pixels, Normalization(0, 1))
+    # The layer is linear before its activation.
+    assert bright.deviation == pytest.approx(128 * right.deviation, rel=1e-3)
+    assert bright.saturated > 0.8
+    assert "Check the backbone's mean and std" in bright.warning
+    dark = first_layer.look(extractor, pixels, Normalization(128, 128 * 128))
+    assert dark.deviation == pytest.approx(right.deviation / 128, rel=1e-3)
+    assert "about 1 is usual" in dark.warning
 
 
 def test_a_costly_quantization_is_warned_of():
