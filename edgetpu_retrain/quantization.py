@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetpu_retrain.interpreter import Interpreter
 from edgetpu_retrain.tflite.checks import check_extractor
 from edgetpu_retrain.tflite.edgetpu_operators import check_operators
 from edgetpu_retrain.tflite.float_network import IMAGE, SIGNATURE
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _MAX_SHOWN = 5
 _MAX_REASON = 300
+# Photos on which two ways to quantize are compared.
+_COMPARED = 40
 
 Ranges = dict[str, dict[str, np.ndarray]]
 
@@ -55,7 +59,8 @@ def quantize(
 
     Weights are symmetric, per channel in convolutions and per tensor in fully connected layers,
     which is what the Edge TPU compiler knows. Activations are asymmetric, over the range that the
-    photos reach; the input's is that of all pixels, so that no pixel is clipped.
+    photos reach, in whichever of two ways gives the nearer embeddings; the input's range is that of
+    all pixels, so that no pixel is clipped.
 
     Args:
         extractor: as `float_extractor` makes it.
@@ -72,10 +77,25 @@ def quantize(
     check_operators(network, allow_cpu_operators)
     whole = normalization.whole()
     with _understandable(network):
-        ranges = _calibrate(extractor, (whole(photo) for photo in pixels), num_threads)
+        calibrated = _calibrate(extractor, (whole(photo) for photo in pixels), num_threads)
+    made = {
+        name: take_raw_rgb(_quantize(network, extractor, ranges, whole), whole.mean, whole.std)
+        for name, ranges in calibrated.items()
+    }
+    shown = pixels[:: -(-len(pixels) // _COMPARED)]
+    near = {name: _cosine(extractor, model, shown, normalization) for name, model in made.items()}
+    best = max(near, key=near.__getitem__)
+    log.debug("Mean cosine to float, by ranges of activations: %s; taken: %s", near, best)
+    made[best].save(output)
+
+
+def _quantize(
+    network: Model, extractor: str | Path, ranges: Ranges, normalization: Normalization
+) -> Model:
     image = network.full_name(int(network.subgraph.inputs[0]))
     for key, pixel in (("min", 0), ("max", 255)):
-        ranges[image][key] = np.full_like(ranges[image][key], whole(np.array(pixel, np.uint8)))
+        value = normalization(np.array(pixel, np.uint8))
+        ranges[image][key] = np.full_like(ranges[image][key], value)
     with _understandable(network), quietly():
         quantized = _quantizer(extractor).quantize(
             ranges, enable_progress_bar=False, enable_progress_report=False
@@ -86,8 +106,39 @@ def quantize(
     _check_quantized(model, network)
     check_extractor(model)
     # The float network's versions may be too high or too low.
-    model = raise_versions(lower_versions(model))
-    take_raw_rgb(model, whole.mean, whole.std).save(output)
+    return raise_versions(lower_versions(model))
+
+
+def _cosine(
+    extractor: str | Path, model: Model, pixels: np.ndarray, normalization: Normalization
+) -> float:
+    """Returns the mean cosine of a quantized extractor's embeddings to the float one's."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "quantized.tflite")
+        model.save(path)
+        found, expected = embed_both(extractor, path, pixels, normalization)
+    return float(cosines(found, expected).mean())
+
+
+def embed_both(
+    extractor: str | Path,
+    quantized: str | Path,
+    pixels: np.ndarray,
+    normalization: Normalization,
+    num_threads: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the real embeddings [N, D] of a quantized extractor, and those of the float one."""
+    model, network = (Interpreter(path, "cpu", num_threads) for path in (quantized, extractor))
+    return (
+        np.stack([model.scores(photo) for photo in pixels]),
+        np.stack([network.run_values(normalization(photo)) for photo in pixels]),
+    )
+
+
+def cosines(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Returns the cosine [N] of every row of two matrices [N, D]."""
+    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
+    return np.sum(expected * found, axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
 @contextlib.contextmanager
@@ -135,24 +186,49 @@ def _quantizer(extractor: str | Path) -> Any:
     return made
 
 
-def _calibrate(extractor: str | Path, photos: Iterable[np.ndarray], num_threads: int) -> Ranges:
-    """Returns the lowest and the highest value of every tensor over all photos, by name.
+def _calibrate(
+    extractor: str | Path, photos: Iterable[np.ndarray], num_threads: int
+) -> dict[str, Ranges]:
+    """Returns the range of every tensor, by name, in two ways.
 
-    The quantizer's own default, a moving average, forgets all but the last dozens of photos.
+    "whole" is from the lowest to the highest value over all photos, which is best where every photo
+    is much like the others; "mean" is from the mean lowest to the mean highest value of a photo,
+    where single photos go far beyond. (The quantizer's own default, a moving average, forgets all
+    but the last dozens of photos.)
     """
     from ai_edge_quantizer import calibrator, recipe_manager
-    from ai_edge_quantizer.utils import qsv_utils
 
     recipes = recipe_manager.RecipeManager()
     recipes.load_quantization_recipe(_quantizer(extractor).get_quantization_recipe())
     with quietly():
         runner = calibrator.Calibrator(
-            str(extractor), num_threads=num_threads, qsv_update_func=qsv_utils.min_max_update
+            str(extractor), num_threads=num_threads, qsv_update_func=_add_photo
         )
     for photo in photos:
         with quietly():
             runner.calibrate({SIGNATURE: [{IMAGE: photo[np.newaxis]}]}, recipes)
-    return runner.get_model_qsvs()
+    found = runner.get_model_qsvs()
+    # Of one photo both are the same.
+    mean = {
+        name: {"min": one.get("low", one["min"]), "max": one.get("high", one["max"])}
+        for name, one in found.items()
+        if one
+    }
+    whole = {name: {"min": one["min"], "max": one["max"]} for name, one in found.items() if one}
+    return {"whole": whole, "mean": mean}
+
+
+def _add_photo(known: dict[str, Any], photo: dict[str, Any]) -> dict[str, Any]:
+    """Adds the range of a tensor on one more photo to what is known of it."""
+    count = known.get("count", 1)
+    low, high = known.get("low", known["min"]), known.get("high", known["max"])
+    return {
+        "min": np.minimum(known["min"], photo["min"]),
+        "max": np.maximum(known["max"], photo["max"]),
+        "low": (count * low + photo["min"]) / (count + 1),
+        "high": (count * high + photo["max"]) / (count + 1),
+        "count": count + 1,
+    }
 
 
 @contextlib.contextmanager

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.interpreter import Interpreter
-from edgetpu_retrain.quantization import Normalization, quietly
+from edgetpu_retrain.quantization import Normalization, cosines, embed_both, quietly
 from edgetpu_retrain.tflite.float_network import IMAGE, SIGNATURE
 from edgetpu_retrain.tflite.model import Model
 
@@ -109,17 +108,13 @@ def check(
     """
     if not len(pixels):
         return None
-    real = Interpreter(extractor, "cpu", num_threads)
-    expected = np.stack([real.run_values(normalization(photo)) for photo in pixels])
-    model = Interpreter(quantized, "cpu", num_threads)
-    found = np.stack([model.scores(photo) for photo in pixels])
-    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
-    cosines = np.sum(expected * found, axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)
+    found, expected = embed_both(extractor, quantized, pixels, normalization, num_threads)
+    near = cosines(found, expected)
     layers = compare_layers(extractor, quantized, pixels[:_LAYER_PHOTOS], normalization)
     return Check(
         photos=len(pixels),
-        cosine=float(cosines.mean()),
-        lowest_cosine=float(cosines.min()),
+        cosine=float(near.mean()),
+        lowest_cosine=float(near.min()),
         accuracy=linear_accuracy(found, labels),
         float_accuracy=linear_accuracy(expected, labels),
         layers=tuple(layers[:_SHOWN_LAYERS]),
