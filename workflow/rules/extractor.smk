@@ -32,6 +32,9 @@ rule make_extractor:
 
 if BACKBONE.CALIBRATED:
 
+    localrules:
+        choose_calibration_photos,
+
     # Kept when photos are added, so that not all are embedded anew.
     rule choose_calibration_photos:
         input:
