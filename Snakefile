@@ -18,6 +18,7 @@ from edgetpu_retrain import (
     devices,
     files,
     job,
+    preprocessing,
     training,
     yaml_syntax,
 )

@@ -32,6 +32,7 @@ PRODUCTS = ("retrained_model.tflite", "label_map.txt")
 def node(request, tmp_path_factory) -> Iterator[int]:
     if not request.config.getoption("--slurm"):
         pytest.skip("starts services: make test-slurm")
+    pytest.importorskip("snakemake_executor_plugin_slurm")
     folder = tmp_path_factory.mktemp("slurm") / "state"
     try:
         with one_node.slurm(folder, request.param):

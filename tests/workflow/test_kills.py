@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -140,6 +141,15 @@ def test_a_file_cut_short_is_made_again(quiet, done_before: Path, name: str):
     # Only the embeddings that were cut; the other files come out as they were.
     assert jobs_run(done).count("embed") == (path.suffix == ".npz" and "of" in name)
     assert products(done_before) == quiet[1]
+
+
+def test_another_preprocessing_embeds_again_but_keeps_the_index(done_before: Path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(done_before))
+    module = done_before / "edgetpu_retrain/preprocessing.py"
+    module.write_text(re.sub("_VERSION = .*", "_VERSION = 99", module.read_text()))
+    done = run_snakemake(done_before, "-n", TARGET)
+    assert jobs_run(done).count("embed") == 2
+    assert "index" not in jobs_run(done)
 
 
 def test_a_full_disk(quiet, sample_photos: Path, made: Path, tmp_path: Path):

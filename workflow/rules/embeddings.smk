@@ -18,6 +18,8 @@ rule embed:
     params:
         device=DEVICE,
         resize=config["resize"],
+        # Another release may make other pixels of the same photo.
+        preprocessing=preprocessing.version(config["resize"]),
     script:
         "../../scripts/embed.py"
 
