@@ -138,17 +138,16 @@ def test_recipes_are_compared_on_the_same_photos(run):
     done = run_snakemake(project, *compared, "--", "compare")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((project / "results/sample/comparison.json").read_text())
-    assert [(row["backbone"], row["recipe"]) for row in rows] == [
-        ("sample", "optimum"),
-        ("sample", "coral"),
-    ]
+    by_recipe = {row["recipe"]: row for row in rows}
+    assert set(by_recipe) == {"optimum", "coral"}
+    assert rows[0]["correct"] >= rows[1]["correct"]
     evaluation = json.loads((project / RESULTS / "evaluation.json").read_text())
     # The configured recipe's results are there again.
     assert evaluation["recipe"] == "optimum"
     for row in rows:
         assert row["photos"] == evaluation["cross_validation"]["photos"]
         assert row["milliseconds"] > 0
-    assert rows[0]["correct"] == evaluation["cross_validation"]["correct"]
+    assert by_recipe["optimum"]["correct"] == evaluation["cross_validation"]["correct"]
     assert "may be chance" in done.stdout
     assert "coral" in (project / "results/sample/comparison.html").read_text()
     assert jobs_run(run_snakemake(project, *compared, "--", "compare")) == []
