@@ -70,7 +70,9 @@ def test_as_accurate_as_the_published_recipe(results: Path):
     embedded = Embeddings.load_all(list(paths))
     listed = manifest.read(results.parent / "manifest.tsv")
     labelled = LabelledEmbeddings.join(embedded, listed)
-    (x, y), (test_x, test_y) = labelled.split("train"), labelled.split("test")
+    vectors = embedded.quantization.dequantize(embedded.embeddings)[labelled.rows]
+    train, test = (labelled.splits == name for name in ("train", "test"))
+    (x, y), (test_x, test_y) = ((vectors[s], labelled.labels[s]) for s in (train, test))
     accuracies = []
     for seed in range(8):
         w, b = recipe(x.astype(float), y, seed)
