@@ -127,6 +127,24 @@ def index_outputs():
     }
 
 
+def index_missed():
+    """A note that files of the index were missed behind results, if they ever were.
+
+    Snakemake looks behind no checkpoint whose output is missing, as for another number of shards,
+    and so would find nothing to do, whatever else has changed. A note that has changed makes it.
+    """
+    note = Path(DATASET_RESULTS, ".index_missed")
+    results = [f"{RESULTS}/head.npz", f"{RESULTS}/evaluation.json"]
+    listed = []
+    for found in index_outputs().values():
+        listed += [found] if isinstance(found, str) else found
+    missed = [path for path in listed if not os.path.exists(path)]
+    if missed and any(map(os.path.exists, results)) and workflow.is_main_process:
+        count = int(note.read_text().split()[0]) if note.is_file() else 0
+        note.write_text(f"{count + 1} times\n")
+    return str(note) if note.is_file() else []
+
+
 def indexed(path):
     """A function that gives a file of the index, once the photos are indexed."""
 

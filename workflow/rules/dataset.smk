@@ -32,6 +32,7 @@ rule extract_dataset:
 checkpoint index:
     input:
         photos=photos_made(),
+        missed=index_missed(),
     output:
         **index_outputs(),
     log:

@@ -22,7 +22,9 @@ def print_summary():
     if not os.path.exists(evaluated.evaluation):
         # Snakemake misses a result only where its notes in .snakemake tell of one.
         models = " and ".join(path for path in delivered if path.endswith(".tflite"))
-        print(f"\nThe results in {RESULTS} are gone. To make them again, delete {models}")
+        print(
+            f"\nThe results in {RESULTS} are gone. To make them again, delete {models}"
+        )
         return
     skipped = rules.collect_skipped.output.skipped
     reported = any(job.rule.name == "report" for job in jobs)
