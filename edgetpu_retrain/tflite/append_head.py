@@ -14,6 +14,10 @@ log = logging.getLogger(__name__)
 
 # The probability 1 is not quite reached, so that 0 is exact; TFLite's SOFTMAX asks for it.
 _SOFTMAX_SCALE = 1 / 256
+# Below these a layer says the same of every photo; the interpreters take no scales that differ by
+# more than 2 ** 32, and int32 holds no bias in units of a smaller one.
+_MIN_WEIGHT_SCALE = 1e-6
+_MIN_LOGIT_SCALE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -122,17 +126,20 @@ def _quantize_weights(weights: np.ndarray, dtype: np.dtype) -> _Quantized:
     TensorFlow's FakeQuant), so the layers of such networks keep their weights' exact values.
     """
     if dtype == np.int8:
-        scale = float(np.abs(weights).max()) / 127 or 1.0
+        scale = max(float(np.abs(weights).max()) / 127, _MIN_WEIGHT_SCALE)
         return _Quantized(np.round(weights / scale).astype(np.int8), scale, 0)
-    scale, zero_point = _range_quantization(float(weights.min()), float(weights.max()), 1, 255)
+    low, high = float(weights.min()), float(weights.max())
+    scale, zero_point = _range_quantization(low, high, 1, 255, _MIN_WEIGHT_SCALE)
     values = (np.round(weights / scale) + zero_point).clip(1, 255)
     return _Quantized(values.astype(np.uint8), scale, zero_point)
 
 
-def _range_quantization(low: float, high: float, first: int, last: int) -> tuple[float, int]:
+def _range_quantization(
+    low: float, high: float, first: int, last: int, min_scale: float
+) -> tuple[float, int]:
     """Returns scale and zero point that map [low, high], widened to contain 0, to first..last."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = (high - low) / (last - first) or 1.0
+    scale = max((high - low) / (last - first), min_scale)
     return scale, round(first - low / scale)
 
 
@@ -146,4 +153,4 @@ def _logit_quantization(head: Head, dtype: str, scale: float, zero_point: int) -
         reach = np.stack([extreme * head.weights for extreme in extremes])
         low = float((reach.min(axis=0).sum(axis=0) + head.biases).min())
         high = float((reach.max(axis=0).sum(axis=0) + head.biases).max())
-    return _range_quantization(low, high, limits.min, limits.max)
+    return _range_quantization(low, high, limits.min, limits.max, _MIN_LOGIT_SCALE)

@@ -226,6 +226,17 @@ def test_an_untrained_layer_can_be_written(extractors, paths, caplog):
     assert look.invoke(runtime, resized(paths[0], 96)).sum() == pytest.approx(256, abs=5)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+@pytest.mark.parametrize("size", [0.0, 1e-40, 1e-25, 1e-5])
+def test_a_layer_that_learned_nothing_can_be_run(extractors, paths, kind, size):
+    """As where all photos are the same; the classes have the same score, up to its last unit."""
+    weights = np.random.default_rng(0).normal(0, size, (256, 4)).astype(np.float32)
+    head = Head(weights, np.zeros(4, np.float32), (-100 * size, 100 * size))
+    model = look.runtime(append(extractors[kind], head))
+    scores = look.invoke(model, resized(paths[0], 96))
+    assert np.abs(scores.astype(int) - 64).max() <= 1
+
+
 def test_any_linear_classifier_can_be_written(extractors, paths):
     _, x, y = learn(extractors["uint8"], paths)
     fitted = LogisticRegression(C=0.01, max_iter=2000).fit(x, y)
