@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -64,14 +65,14 @@ class Folder:
             self.project, dataset="photos", backbone=small_backbone(made), device="cpu", shards=4
         )
 
-    def run(self, *settings: str) -> tuple[list[str], Counter]:
+    def run(self, *settings: str, targets: Sequence[str] = TARGETS) -> tuple[list[str], Counter]:
         """Runs the workflow; returns the jobs, and how often each photo was decoded to embed it."""
         self.log.write_text("")
         config = ["--config", *settings] if settings else []
         done = run_in(
             self.project,
             *("env", f"PYTHONPATH={self.log.with_name('counting')}:{ROOT}", f"DECODED={self.log}"),
-            *("snakemake", "--cores", "2", *config, "--", *TARGETS),
+            *("snakemake", "--cores", "2", *config, "--", *targets),
         )
         assert done.returncode == 0, done.stdout + done.stderr
         decoded = [line.split() for line in self.log.read_text().splitlines()]
@@ -189,3 +190,14 @@ def test_other_numbers_of_shards(changing: Folder, equals_a_fresh_run):
     _, decoded = changing.run("shards=12")
     assert decoded == Counter(identities(changing))
     assert changing.results() == before
+
+
+def test_another_recipe_with_another_number_of_shards(changing: Folder):
+    evaluation = "results/photos/small/evaluation.json"
+    changing.run("shards=2", targets=[evaluation])
+    both = ("shards=3", "training={recipe: coral}")
+    jobs, decoded = changing.run(*both, targets=[evaluation])
+    assert jobs.count("embed") == 3
+    assert not decoded
+    assert changing.results()["evaluation"]["recipe"] == "coral"
+    assert changing.run(*both, targets=[evaluation])[0] == []
