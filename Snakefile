@@ -28,7 +28,9 @@ from edgetpu_retrain.manifest import choose_shards, count_shards, shard_names
 min_version("9.10")
 COMPILER_FOLDER = "resources/edgetpu_compiler"
 try:
-    yaml_syntax.check("config.yaml")
+    # With --directory another folder's is meant, which need not have one.
+    if os.path.exists("config.yaml"):
+        yaml_syntax.check("config.yaml")
 except UserError as error:
     sys.exit(f"Error: {error}")
 
