@@ -220,6 +220,6 @@ def test_the_catalogue_says_what_the_facts_say(shared: Path):
 def test_the_table_of_backbones(project: Path):
     done = run_in(project, sys.executable, "scripts/show_backbones.py")
     assert all(name in done.stdout for name in BACKBONES)
-    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
     assert re.search(r"224 px +1024 +4\.2 M +no ", rows["mobilenet_v1_1.0_224"])
     assert re.search(r"224 px +1280 +3\.5 M +yes ", rows["mobilenet_v2_1.0_224_quant"])
