@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := results/sample/sample
 RUNTIME_VENV := .venv-tflite-runtime
 
-.PHONY: demo backbones test lint dry-runs format test-tflite-runtime test-slurm benchmark performance lock clean
+.PHONY: demo backbones test lint dry-runs format test-tflite-runtime test-kills test-slurm benchmark performance lock clean
 .DEFAULT_GOAL := demo
 
 # The whole workflow on the sample; the CPU model, since its compiler cannot be assumed.
@@ -21,6 +21,12 @@ backbones: $(INSTALLED)
 
 test: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+
+# A run killed at that many random moments.
+KILLS ?= 30
+test-kills: $(INSTALLED)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --kills $(KILLS) \
+		tests/workflow/test_kills.py -k random
 
 # On a real Slurm of one node, which this installs (Debian, as root), starts and ends.
 test-slurm: $(INSTALLED)

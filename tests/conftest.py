@@ -38,7 +38,7 @@ _SOURCES = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slurm", action="store_true", help="start a Slurm here and run on it")
     parser.addoption(
-        "--kills", type=int, default=30, help="how often a run is killed at a random moment"
+        "--kills", type=int, default=6, help="how often a run is killed at a random moment"
     )
 
 
