@@ -140,6 +140,9 @@ def index_missed():
         listed += [found] if isinstance(found, str) else found
     missed = [path for path in listed if not os.path.exists(path)]
     if missed and any(map(os.path.exists, results)) and workflow.is_main_process:
+        if workflow.output_settings.dryrun:
+            # What a dry run finds missing may be back when it is run.
+            note = Path(".snakemake/index_missed")
         count = int(note.read_text().split()[0]) if note.is_file() else 0
         note.write_text(f"{count + 1} times\n")
     return str(note) if note.is_file() else []
