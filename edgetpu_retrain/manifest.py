@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -184,13 +184,13 @@ def write(photos: Iterable[Photo], path: str | Path) -> None:
     files.write_if_changed(path, tables.to_tsv(_COLUMNS, map(astuple, photos)))
 
 
-def read(path: str | Path) -> list[Photo]:
-    """Reads a manifest.
+def read(path: str | Path) -> Iterator[Photo]:
+    """Yields the photos of a manifest, one line of it in memory at a time.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged; photos before the damage have been yielded.
     """
-    return [Photo(*row) for row in tables.read(path, _COLUMNS)]
+    return (Photo(*row) for row in tables.read(path, _COLUMNS))
 
 
 def write_shards(photos: Iterable[Photo], paths: Sequence[str | Path]) -> None:
@@ -221,9 +221,9 @@ def write_skipped(skipped: Iterable[Skipped], path: str | Path) -> None:
     files.write_if_changed(path, tables.to_tsv(_SKIPPED_COLUMNS, map(astuple, sorted(skipped))))
 
 
-def read_skipped(path: str | Path) -> list[Skipped]:
-    """Reads a list of photos that were left out."""
-    return [Skipped(*row) for row in tables.read(path, _SKIPPED_COLUMNS)]
+def read_skipped(path: str | Path) -> Iterator[Skipped]:
+    """Yields the photos of a list of those that were left out, as `read` does."""
+    return (Skipped(*row) for row in tables.read(path, _SKIPPED_COLUMNS))
 
 
 def write_identities(identities: Identities, path: str | Path) -> None:

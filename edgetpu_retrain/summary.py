@@ -52,7 +52,7 @@ def summary(
     lines.append(f"The confusion matrix as a picture: {confusion_matrix}")
     if report is not None and all(Path(path).name != Path(report).name for path in delivered):
         lines.append(f"What to do next, as a page to open in a browser: {report}")
-    if count := len(manifest.read_skipped(skipped)):
+    if count := sum(1 for _ in manifest.read_skipped(skipped)):
         photos = "photo was" if count == 1 else "photos were"
         lines.append(f"{count} {photos} skipped; {skipped} lists them with the reasons.")
     lines.append("Next, try it on other photos:")

@@ -10,7 +10,7 @@ with job.run(snakemake.log[0]):
     for path in snakemake.input.embeddings:
         reasons |= Embeddings.load(path).why_undecodable()
     photos = manifest.read(snakemake.input.manifest)
-    skipped = manifest.read_skipped(snakemake.input.not_photos)
+    skipped = list(manifest.read_skipped(snakemake.input.not_photos))
     skipped += [
         manifest.Skipped(photo.path, reasons[photo.sha256])
         for photo in photos

@@ -9,7 +9,7 @@ with job.run(snakemake.log[0]):
     result = evaluation.evaluate(
         snakemake.input.model,
         Head.load(snakemake.input.head),
-        manifest.read(snakemake.input.manifest),
+        list(manifest.read(snakemake.input.manifest)),
         Embeddings.load_all(snakemake.input.embeddings),
         Predictions.read(snakemake.input.out_of_fold),
         test_dataset=snakemake.params.test_dataset,

@@ -6,7 +6,7 @@ with job.run(snakemake.log[0]):
     params = snakemake.params
     quantized_extractor.make(
         snakemake.input.extractor,
-        manifest.read(snakemake.input.manifest),
+        list(manifest.read(snakemake.input.manifest)),
         calibration.read(snakemake.input.photos),
         snakemake.output.extractor,
         snakemake.output.report,

@@ -6,9 +6,9 @@ from edgetpu_retrain.head import write_label_map
 
 with job.run(snakemake.log[0]):
     embeddings = Embeddings.load_all(snakemake.input.embeddings)
-    photos = manifest.read(snakemake.input.manifest)
+    photos = list(manifest.read(snakemake.input.manifest))
     listed_in = snakemake.input.skipped
-    skipped = manifest.read_skipped(listed_in)
+    skipped = list(manifest.read_skipped(listed_in))
     undecodable = embeddings.why_undecodable()
     usable = [photo for photo in photos if photo.sha256 not in undecodable]
     total = len(usable) + sum(photo.reason != index.IN_NO_CLASS for photo in skipped)

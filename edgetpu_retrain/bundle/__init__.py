@@ -4,6 +4,7 @@
 The programs stand alone: on the device there is no `edgetpu_retrain`.
 """
 
+import heapq
 import json
 import shutil
 import zipfile
@@ -85,9 +86,11 @@ def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Ph
     """
     interpreter = Interpreter(model, "cpu")
     at_least = preprocessing.decoded_at_least(interpreter.input_size)
-    ordered = sorted(manifest, key=lambda photo: (photo.split != "test", photo.sha256))
+    tried = heapq.nsmallest(
+        _MAX_TRIED, manifest, key=lambda photo: (photo.split != "test", photo.sha256)
+    )
     best: tuple[bool, float] | None = None
-    for photo in ordered[:_MAX_TRIED]:
+    for photo in tried:
         try:
             picture = open_photo(photo.path, photo.sha256, at_least)
         except PhotoError:

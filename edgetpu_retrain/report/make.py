@@ -88,7 +88,7 @@ def make_report(
             json.loads(sources.evaluation.read_text(encoding="utf-8")),
             np.array([groups[sha256] for sha256 in identities], int),
             embeddings.hashes[embeddings.rows(identities)],
-            skipped=manifest.read_skipped(sources.skipped),
+            skipped=list(manifest.read_skipped(sources.skipped)),
             corrections=corrections.read_applied(sources.corrections),
             models=sources.models,
             settings=settings,

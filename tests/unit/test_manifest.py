@@ -1,6 +1,7 @@
 """Splits, shards, and the tables that they stand in."""
 
 import os
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -98,10 +99,10 @@ def test_tables_keep_any_file_name(tmp_path: Path):
         for path, sha256 in zip(paths, identities(len(paths)), strict=True)
     ]
     manifest.write(photos, tmp_path / "manifest.tsv")
-    assert manifest.read(tmp_path / "manifest.tsv") == photos
+    assert list(manifest.read(tmp_path / "manifest.tsv")) == photos
     skipped = [Skipped(path, 'the "reason"\tof it') for path in paths]
     manifest.write_skipped(skipped, tmp_path / "skipped.tsv")
-    assert manifest.read_skipped(tmp_path / "skipped.tsv") == sorted(skipped)
+    assert list(manifest.read_skipped(tmp_path / "skipped.tsv")) == sorted(skipped)
     known = {path: (i, 10**18 + i, "0" * 64) for i, path in enumerate(paths)}
     manifest.write_identities(known, tmp_path / "identities.tsv")
     assert manifest.read_identities(tmp_path / "identities.tsv") == known
@@ -124,7 +125,21 @@ def test_the_header_of_the_manifest(tmp_path: Path):
 def test_a_damaged_manifest_is_named(tmp_path: Path, text, line):
     (tmp_path / "m.tsv").write_text(text)
     with pytest.raises(UserError, match=rf"m\.tsv, line {line}: expected the columns path, class"):
-        manifest.read(tmp_path / "m.tsv")
+        list(manifest.read(tmp_path / "m.tsv"))
+
+
+def test_a_manifest_is_read_line_by_line(tmp_path: Path):
+    lines = ["path\tclass\tsplit\tsha256", *(f"{i}.jpg\ta\ttrain\t0" for i in range(10_000)), "x"]
+    (tmp_path / "m.tsv").write_text("\n".join(lines) + "\n")
+    photos = manifest.read(tmp_path / "m.tsv")
+    assert next(photos) == Photo("0.jpg", "a", "train", "0")
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"m\.tsv, line 10002: expected the columns path, class"):
+        for _ in photos:
+            pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 300_000
 
 
 def times(paths: list[Path]) -> list[int]:

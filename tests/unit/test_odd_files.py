@@ -52,7 +52,7 @@ def test_names_with_tabs_and_carriage_returns_are_kept(root: Path, tmp_path: Pat
     found = index.index(root, 0, 0, 0.1)
     manifest.write(found.photos, tmp_path / "manifest.tsv")
     manifest.write_shards(found.photos, [tmp_path / "0000-of-0001.tsv"])
-    assert manifest.read(tmp_path / "manifest.tsv") == found.photos
+    assert list(manifest.read(tmp_path / "manifest.tsv")) == found.photos
     shard = manifest.read_shard(tmp_path / "0000-of-0001.tsv")
     assert set(shard.values()) == {photo.path for photo in found.photos}
     assert all(Path(path).is_file() for path in shard.values())

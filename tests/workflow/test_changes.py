@@ -87,8 +87,8 @@ class Folder:
         del evaluation["photos_per_second"]
         return {
             **{name: (self.project / name).read_bytes() for name in TARGETS},
-            "manifest": manifest.read(results / "manifest.tsv"),
-            "skipped": manifest.read_skipped(results / "small/skipped.tsv"),
+            "manifest": list(manifest.read(results / "manifest.tsv")),
+            "skipped": list(manifest.read_skipped(results / "small/skipped.tsv")),
             "evaluation": evaluation,
         }
 
