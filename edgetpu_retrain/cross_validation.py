@@ -1,15 +1,19 @@
 """Choose how the layer is regularized, and say how good it will be: cross-validation."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from edgetpu_retrain.figures import wilson_interval
-from edgetpu_retrain.optimum import Data, Layers, Plan, descend, finish
+from edgetpu_retrain.optimum import Data, Layers, Plan, Run, descend, finish, threads
 
 FOLDS = 10
-_COARSE_FOLDS = 5
+# Folds that a layer is trained without: none, one, or two. Two at a time do for what is only
+# compared with one another.
+_NONE = (-1, -1)
+_FINE = tuple((fold, fold + 1) for fold in range(FOLDS))
+_PER_COARSE = 2
+_COARSE = tuple((fold, fold + _PER_COARSE) for fold in range(0, FOLDS, _PER_COARSE))
 STRENGTHS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
 CLASS_WEIGHTS = ("none", "balanced")
 # Parts of the photos for the learning curve, beside all of them.
@@ -70,17 +74,20 @@ def choose(data: Data, class_weights: str = "auto", num_threads: int = 1) -> Cho
         class_weights: none, balanced, or auto, which chooses.
         num_threads: how many run at once; the result does not depend on it.
     """
-    # Half as many folds, of two each, do for what is only compared with one another.
-    coarse = replace(data, folds=data.folds * _COARSE_FOLDS // FOLDS)
-    sample = coarse.sample(_MAX_TO_CHOOSE)
+    with threads(num_threads) as run:
+        return _choose(data, class_weights, run)
+
+
+def _choose(data: Data, class_weights: str, run: Run) -> Choice:
+    sample = data.sample(_MAX_TO_CHOOSE)
     sizes = np.bincount(sample.labels, minlength=sample.num_classes)
     tried = [class_weights]
     if class_weights == "auto":
         uneven = sizes.max() > _UNEVEN * sizes.min()
         tried = list(CLASS_WEIGHTS if uneven else CLASS_WEIGHTS[:1])
     variants = [(strength, name == "balanced") for name in tried for strength in STRENGTHS]
-    layers = [(fold, 1.0, *variant) for fold in range(_COARSE_FOLDS) for variant in variants]
-    tally = _tally(sample, descend(sample, Plan.of(layers), num_threads))
+    layers = [(fold, 1.0, *variant) for fold in _COARSE for variant in variants]
+    tally = _tally(sample, descend(sample, Plan.of(layers), run))
     best = [_best(tally, variants, name == "balanced") for name in tried]
     chosen = best[0]
     if len(best) > 1:
@@ -90,19 +97,26 @@ def choose(data: Data, class_weights: str = "auto", num_threads: int = 1) -> Cho
             chosen = best[1]
     strength, balanced = variants[chosen]
 
-    plan = Plan.of([(fold, 1.0, strength, balanced) for fold in (-1, *range(FOLDS))])
-    found = descend(data, plan, num_threads)
-    layer = finish(data, plan.take(slice(1)), _part(found, slice(1)), num_threads)
+    shares = [share for share in _SHARES if _is_enough(data, share)]
+    layers = [(fold, 1.0, strength, balanced) for fold in (_NONE, *_FINE)]
+    layers += [(fold, share, strength, balanced) for share in shares for fold in _COARSE]
+    plan = Plan.of(layers)
+    found = descend(data, plan, run)
+    layer = finish(data, plan.take(slice(1)), _part(found, slice(1)), run)
     logits = np.empty((len(data.rows), data.num_classes), np.float32)
-    for part, values in _out_of_fold(data, _part(found, slice(1, None))):
-        logits[part] = values
-    curve = []
-    for share in _SHARES:
-        if _is_enough(coarse, share):
-            plan = Plan.of([(f, share, strength, balanced) for f in range(_COARSE_FOLDS)])
-            correct = _correct(coarse, descend(coarse, plan, num_threads))
-            photos = np.sum(data.ranks < share) * (1 - 1 / _COARSE_FOLDS)
-            curve.append(_point(data, correct, photos))
+    hits = np.zeros(len(shares), int)
+    for part in data.parts():
+        labels, folds = data.labels[part], data.folds[part]
+        scores = found.logits(data.embeddings(part))
+        rows = np.arange(len(labels))
+        logits[part] = scores[rows, 1 + folds]
+        for i in range(len(shares)):
+            column = 1 + FOLDS + i * len(_COARSE) + folds // _PER_COARSE
+            hits[i] += np.sum(scores[rows, column].argmax(axis=1) == labels)
+    curve = [
+        _point(data, int(number), np.sum(data.ranks < share) * (1 - 1 / len(_COARSE)))
+        for share, number in zip(shares, hits, strict=True)
+    ]
     correct = int(np.sum(logits.argmax(axis=1) == data.labels))
     curve.append(_point(data, correct, len(data.rows) * (1 - 1 / FOLDS)))
     return Choice(
@@ -156,14 +170,14 @@ def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _tally(data: Data, layers: Layers) -> _Tally:
-    variants = layers.biases.shape[0] // _COARSE_FOLDS
+    variants = layers.biases.shape[0] // len(_COARSE)
     shape = (data.num_classes, variants)
     correct, losses = np.zeros(shape), np.zeros(shape)
     for part in data.parts():
         labels, folds = data.labels[part], data.folds[part]
         logits = layers.logits(data.embeddings(part))
-        logits = logits.reshape(len(labels), _COARSE_FOLDS, variants, -1)[
-            np.arange(len(labels)), folds
+        logits = logits.reshape(len(labels), len(_COARSE), variants, -1)[
+            np.arange(len(labels)), folds // _PER_COARSE
         ]
         np.add.at(correct, labels, logits.argmax(axis=-1) == labels[:, np.newaxis])
         np.add.at(losses, labels, _losses(logits, labels))
@@ -190,30 +204,17 @@ def _standard_error(tally: _Tally, variant: int) -> float:
     return float(np.sum(shares * (1 - shares) / photos) ** 0.5 / len(photos))
 
 
-def _out_of_fold(data: Data, layers: Layers) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields slices of the photos with their logits [n, C], of layers without a fold each."""
-    for part in data.parts():
-        found = layers.logits(data.embeddings(part))
-        yield part, found[np.arange(len(found)), data.folds[part]]
-
-
-def _correct(data: Data, layers: Layers) -> int:
-    return sum(
-        int(np.sum(found.argmax(axis=1) == data.labels[part]))
-        for part, found in _out_of_fold(data, layers)
-    )
-
-
 def _part(layers: Layers, chosen: slice) -> Layers:
-    return Layers(np.ascontiguousarray(layers.weights[:, chosen]), layers.biases[chosen])
+    return Layers(layers.weights[:, chosen], layers.biases[chosen])
 
 
 def _is_enough(data: Data, share: float) -> bool:
     """Whether every fold's layer would see photos of every class."""
     drawn = data.ranks < share
+    coarse = data.folds // _PER_COARSE
     return all(
-        np.bincount(data.labels[drawn & (data.folds != fold)], minlength=data.num_classes).all()
-        for fold in range(_COARSE_FOLDS)
+        np.bincount(data.labels[drawn & (coarse != fold)], minlength=data.num_classes).all()
+        for fold in range(len(_COARSE))
     )
 
 

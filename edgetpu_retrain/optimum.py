@@ -2,37 +2,49 @@
 
 A layer minimizes mean cross-entropy + strength / 2 * sum(weights²). Embeddings are centred and
 scaled by one number, so that their mean square length is 1; a strength means the same for every
-extractor. Nothing here depends on chance or on the number of threads: the batches are always the
+extractor. Training goes along the principal axes of the embeddings, where one step suits all
+directions. Nothing here depends on chance or on the number of threads: the batches are always the
 same, and what a thread computes is the same wherever it runs.
 """
 
+import contextlib
 import functools
+import itertools
 import logging
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 log = logging.getLogger(__name__)
 
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
+# A map, perhaps of several threads.
+Run = Callable[..., Iterable[Any]]
 
 _BATCH = 128
 # Columns of weights per matrix product; fewer waste the processor, more leave threads idle.
-_COLUMNS = 128
-_MIN_UPDATES = 800
+_COLUMNS = 64
+_MIN_UPDATES = 280
 _MIN_EPOCHS = 2
-# Largest step that stays stable: a mean square length of 1 has no direction with more than some
-# tenths of it.
-_RATE = 10.0
-_MOMENTUM = np.float32(0.9)
+# Of the largest step that stays stable.
+_RATE = 0.6
+_MOMENTUM = 0.9
 _PART = 8_192
+# Photos per matrix product, so that threads have something to share.
+_ROTATED = 1_024
+_FINISHED = 1_024
+# Photos that the principal axes are taken from.
+_MAX_FOR_AXES = 16_384
+# Directions with less than this part of the mean variance are rounding.
+_MIN_VARIANCE = 1e-6
+# The typical curvature of the loss by the logits, p (1 - p), near the optimum.
+_STEEPNESS = 0.1
 _MAX_ITERATIONS = 500
 # How far the loss may be above its minimum, as a part of the loss of a layer of zeros.
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,8 @@ class Data:
         num_classes: C.
         mean: [D] float32, of the N quantized vectors.
         spread: root of the mean square distance from the mean.
+        axes: [D, K] float32, orthonormal; principal axes of the centred and scaled embeddings.
+        variances: [K] float32, of the embeddings along these; their sum is 1.
     """
 
     vectors: np.ndarray
@@ -58,6 +72,8 @@ class Data:
     num_classes: int
     mean: np.ndarray
     spread: float
+    axes: np.ndarray
+    variances: np.ndarray
 
     @classmethod
     def of(
@@ -68,7 +84,7 @@ class Data:
         folds: np.ndarray,
         num_classes: int,
     ) -> "Data":
-        """Measures mean and spread, and ranks photos by their order."""
+        """Measures mean, spread and axes, and ranks photos by their order."""
         total = np.zeros(vectors.shape[1], np.int64)
         squares = 0
         for start in range(0, len(rows), _PART):
@@ -81,7 +97,8 @@ class Data:
         for label in range(num_classes):
             chosen = np.flatnonzero(labels == label)
             ranks[chosen] = (np.arange(len(chosen)) + 0.5) / max(len(chosen), 1)
-        return cls(
+        none = np.empty(0, np.float32)
+        data = cls(
             vectors,
             rows,
             labels,
@@ -90,7 +107,11 @@ class Data:
             num_classes,
             mean.astype(np.float32),
             max(variance, 0.0) ** 0.5 or 1.0,
+            none,
+            none,
         )
+        axes, variances = _principal_axes(data.sample(_MAX_FOR_AXES))
+        return replace(data, axes=axes, variances=variances)
 
     def sample(self, count: int) -> "Data":
         """Returns at most `count` photos, evenly taken; itself where there are no more."""
@@ -114,7 +135,27 @@ class Data:
 
     def parts(self) -> list[slice]:
         """Returns slices of the photos that fit into memory as float32."""
-        return [slice(i, i + _PART) for i in range(0, len(self.rows), _PART)]
+        return _cut(slice(0, len(self.rows)), _PART)
+
+
+def _principal_axes(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Returns orthonormal directions [D, K] and the variances [K] along them, float32."""
+    width, count = len(data.mean), len(data.rows)
+    if count < width:
+        # Fewer photos span fewer directions: those of the products between photos.
+        embeddings = data.embeddings(slice(None))
+        squares, found = np.linalg.eigh(embeddings @ embeddings.T)
+    else:
+        products = np.zeros((width, width), np.float32)
+        for part in data.parts():
+            embeddings = data.embeddings(part)
+            products += embeddings.T @ embeddings
+        squares, found = np.linalg.eigh(products)
+    kept = squares > _MIN_VARIANCE * max(squares.mean(), np.finfo(np.float32).tiny)
+    squares, found = squares[kept], found[:, kept]
+    if count < width:
+        found = embeddings.T @ (found / np.sqrt(squares))
+    return found, squares / count
 
 
 @dataclass(frozen=True)
@@ -122,7 +163,8 @@ class Plan:
     """What each of H layers is trained on, and how.
 
     Attributes:
-        held_out: [H] int, the fold that a layer does not see; -1 for none.
+        held_out: [H, 2] int, the first fold that a layer does not see and the first that it sees
+            again.
         shares: [H] float, the part of each class's photos that it sees.
         strengths: [H] float32, of the L2 penalty.
         balanced: [H] bool, whether each class counts the same, instead of each photo.
@@ -134,7 +176,7 @@ class Plan:
     balanced: np.ndarray
 
     @classmethod
-    def of(cls, layers: list[tuple[int, float, float, bool]]) -> "Plan":
+    def of(cls, layers: Sequence[tuple[tuple[int, int], float, float, bool]]) -> "Plan":
         """Makes a plan of one (held_out, share, strength, balanced) per layer."""
         held_out, shares, strengths, balanced = zip(*layers, strict=True)
         return cls(
@@ -158,19 +200,15 @@ class Plan:
 
     def sees(self, data: Data, photos: np.ndarray | slice) -> np.ndarray:
         """Returns [n, H] bool, which photos each layer is trained on."""
-        return (data.folds[photos, np.newaxis] != self.held_out) & (
-            data.ranks[photos, np.newaxis] < self.shares
-        )
+        folds = data.folds[photos, np.newaxis]
+        held_out = (folds >= self.held_out[:, 0]) & (folds < self.held_out[:, 1])
+        return ~held_out & (data.ranks[photos, np.newaxis] < self.shares)
 
     def class_weights(self, data: Data) -> np.ndarray:
         """Returns float32 [C, H]: the weight of a class's photo in the loss; all sum to 1."""
-        counts = np.stack(
-            [
-                np.bincount(data.labels[seen], minlength=data.num_classes)
-                for seen in self.sees(data, slice(None)).T
-            ],
-            axis=1,
-        ).astype(np.float64)
+        counts = np.zeros((data.num_classes, len(self)))
+        for part in data.parts():
+            np.add.at(counts, data.labels[part], self.sees(data, part))
         present = counts > 0
         equal = present / np.maximum(counts, 1) / np.maximum(present.sum(axis=0), 1)
         return np.where(self.balanced, equal, 1 / np.maximum(counts.sum(axis=0), 1)).astype(
@@ -192,68 +230,103 @@ class Layers:
         return product.reshape(-1, layers, classes) + self.biases
 
 
-def descend(data: Data, plan: Plan, num_threads: int = 1) -> Layers:
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[Run]:
+    """Gives a `map` that calls its function in `count` threads, each with one thread for sums."""
+    # Importing the library should not need what only the workflow does.
+    from threadpoolctl import threadpool_limits
+
+    # The order of a sum, and so its last bits, depends on the number of threads of a product.
+    with threadpool_limits(1), ThreadPoolExecutor(count) as pool:
+        yield pool.map
+
+
+def descend(data: Data, plan: Plan, run: Run = map) -> Layers:
     """Trains all layers by SGD, from zero.
 
-    Batches are drawn without replacement; Nesterov's momentum; the rate falls like a cosine to 0.
-    Layers are columns of one matrix, which is divided among threads.
+    Batches are drawn without replacement from photos that follow one another; Nesterov's momentum;
+    the rate falls like a cosine to 0. Layers are columns of one matrix, which is divided among
+    threads.
 
     Args:
         data: what to train on.
         plan: the layers.
-        num_threads: how many run at once; the result does not depend on it.
+        run: as `threads` gives it.
     """
-    per_block = max(1, _COLUMNS // data.num_classes)
-    blocks = [plan.take(slice(i, i + per_block)) for i in range(0, len(plan), per_block)]
-    done = _in_threads(lambda block: _descend(data, block), blocks, num_threads)
-    found = list(done)
+    # Between steps that suit all axes of a quadratic (power 1/2) and little noise from batches.
+    scale = (data.variances + data.variances.mean()) ** np.float32(-0.375)
+    basis = data.axes * scale
+    parts = data.parts()
+    batches = [max(1, round(len(data.labels[part]) / _BATCH)) for part in parts]
+    epochs = max(_MIN_EPOCHS, -(-_MIN_UPDATES // sum(batches)))
+    rate = _RATE / float(np.max(data.variances * scale**2))
+    blocks = -(-len(plan) * data.num_classes // _COLUMNS)
+    cuts = [len(plan) * i // min(blocks, len(plan)) for i in range(min(blocks, len(plan)) + 1)]
+    descents = [
+        _Descent(data, plan.take(slice(*cut)), scale, rate, epochs * sum(batches))
+        for cut in itertools.pairwise(cuts)
+    ]
+    # Which photos share a batch needs to be random, not different every time.
+    random = np.random.default_rng(0)
+    values = None
+    for part, count in list(zip(parts, batches, strict=True)) * epochs:
+        if values is None or len(parts) > 1:
+            rotated = run(lambda some: data.embeddings(some) @ basis, _cut(part, _ROTATED))
+            values = np.concatenate(list(rotated))
+        order = random.permutation(len(values))
+        drawn = np.array_split(order, count)
+        list(run(lambda d, v=values, p=part.start, b=drawn: d.step(v, p, b), descents))
     return Layers(
-        np.concatenate([layers.weights for layers in found], axis=1),
-        np.concatenate([layers.biases for layers in found]),
+        np.concatenate([basis @ d.weights for d in descents], axis=1).reshape(
+            len(basis), len(plan), data.num_classes
+        ),
+        np.concatenate([d.biases for d in descents]).reshape(len(plan), data.num_classes),
     )
 
 
-def _descend(data: Data, plan: Plan) -> Layers:
-    classes, photos = data.num_classes, len(data.rows)
-    weights = np.zeros((len(data.mean), len(plan) * classes), np.float32)
-    biases = np.zeros(len(plan) * classes, np.float32)
-    speeds, bias_speeds = np.zeros_like(weights), np.zeros_like(biases)
-    strengths = np.repeat(plan.strengths, classes)
-    class_weights = plan.class_weights(data)
-    layers = np.arange(len(plan))
-    batches = max(1, round(photos / _BATCH))
-    epochs = max(_MIN_EPOCHS, -(-_MIN_UPDATES // batches))
-    # Which photos share a batch needs to be random, not different every time.
-    random = np.random.default_rng(0)
-    for update in range(epochs * batches):
-        if update % batches == 0:
-            drawn = np.array_split(random.permutation(photos), batches)
-        batch = drawn[update % batches]
-        labels = data.labels[batch]
-        embeddings = data.embeddings(batch)
-        logits = (embeddings @ weights + biases).reshape(len(batch), len(plan), classes)
-        softmax(logits)
-        # In place, from probabilities to the derivative of the loss by the logits.
-        logits[np.arange(len(batch))[:, np.newaxis], layers, labels[:, np.newaxis]] -= 1
-        seen = plan.sees(data, batch) * class_weights[labels]
-        logits *= (seen * np.float32(photos / len(batch)))[:, :, np.newaxis]
-        errors = logits.reshape(len(batch), -1)
-        rate = np.float32(_RATE * 0.5 * (1 + np.cos(np.pi * update / (epochs * batches))))
-        gradient = embeddings.T @ errors
-        gradient += strengths * weights
-        for values, speed, slope in (
-            (weights, speeds, gradient),
-            (biases, bias_speeds, errors.sum(axis=0)),
-        ):
-            speed *= _MOMENTUM
-            speed += slope
-            slope += _MOMENTUM * speed
-            slope *= rate
-            values -= slope
-    return Layers(weights.reshape(-1, len(plan), classes), biases.reshape(len(plan), classes))
+class _Descent:
+    """Some layers on their way down; weights [K, H * C] over scaled principal components."""
+
+    def __init__(self, data: Data, plan: Plan, scale: np.ndarray, rate: float, updates: int):
+        self._data, self._plan, self._rate, self._updates = data, plan, rate, updates
+        self._class_weights = plan.class_weights(data)
+        columns = len(plan) * data.num_classes
+        self._penalties = np.outer(scale**2, np.repeat(plan.strengths, data.num_classes))
+        self.weights = np.zeros((len(scale), columns), np.float32)
+        self.biases = np.zeros(columns, np.float32)
+        self._speeds = [np.zeros_like(self.weights), np.zeros_like(self.biases)]
+        self._done = 0
+
+    def step(self, values: np.ndarray, first: int, batches: list[np.ndarray]) -> None:
+        """Takes one step per batch; `values` [n, K] are of the photos from `first` on."""
+        data, layers = self._data, np.arange(len(self._plan))
+        for batch in batches:
+            photos, components = first + batch, values[batch]
+            labels = data.labels[photos]
+            errors = components @ self.weights
+            errors += self.biases
+            logits = errors.reshape(len(batch), len(layers), data.num_classes)
+            softmax(logits)
+            # In place, from probabilities to the derivative of the loss by the logits.
+            logits[np.arange(len(batch))[:, np.newaxis], layers, labels[:, np.newaxis]] -= 1
+            seen = self._plan.sees(data, photos) * self._class_weights[labels]
+            logits *= (seen * np.float32(len(data.labels) / len(batch)))[:, :, np.newaxis]
+            rate = self._rate * 0.5 * (1 + math.cos(math.pi * self._done / self._updates))
+            for parameters, speed, slope in (
+                (self.weights, self._speeds[0], components.T @ errors),
+                (self.biases, self._speeds[1], errors.sum(axis=0)),
+            ):
+                speed *= _MOMENTUM
+                speed += slope
+                slope += _MOMENTUM * speed
+                slope *= np.float32(rate)
+                parameters -= slope
+            # Implicit, so that it is stable along axes of little variance.
+            self.weights /= 1 + np.float32(rate / (1 - _MOMENTUM)) * self._penalties
+            self._done += 1
 
 
-def finish(data: Data, plan: Plan, start: Layers, num_threads: int = 1) -> Layers:
+def finish(data: Data, plan: Plan, start: Layers, run: Run = map) -> Layers:
     """Takes one layer the rest of the way to its optimum, by L-BFGS over all photos.
 
     It ends where the loss is certainly within a tolerance of its minimum: with a strength s, it is
@@ -263,20 +336,23 @@ def finish(data: Data, plan: Plan, start: Layers, num_threads: int = 1) -> Layer
         data: what to train on.
         plan: of one layer.
         start: what `descend` reached.
-        num_threads: how many run at once; the result does not depend on it.
+        run: as `threads` gives it.
     """
     # Importing the library should not need what only the workflow does.
     from scipy.optimize import minimize
 
-    classes, width = data.num_classes, len(data.mean)
-    strength = float(plan.strengths[0])
+    classes, strength = data.num_classes, float(plan.strengths[0])
     class_weights = plan.class_weights(data)
-    shape = (width + 1, classes)
+    # Along these the loss is about as steep in all directions.
+    scale = (_STEEPNESS * data.variances + strength) ** -0.5
+    basis = data.axes * scale.astype(np.float32)
+    shape = (len(scale) + 1, classes)
+    pieces = [piece for part in data.parts() for piece in _cut(part, _FINISHED)]
 
-    def loss(part: slice, layer: np.ndarray) -> tuple[float, np.ndarray]:
+    def loss(part: slice, weights: np.ndarray, biases: np.ndarray) -> tuple[float, Any, Any]:
         labels = data.labels[part]
         embeddings = data.embeddings(part)
-        scores = embeddings @ layer[:-1] + layer[-1]
+        scores = embeddings @ weights + biases
         rows = np.arange(len(labels))
         highest = scores.max(axis=1)
         own = scores[rows, labels] - highest
@@ -284,21 +360,22 @@ def finish(data: Data, plan: Plan, start: Layers, num_threads: int = 1) -> Layer
         factors = plan.sees(data, part)[:, 0] * class_weights[labels, 0]
         scores[rows, labels] -= 1
         scores *= factors[:, np.newaxis]
-        gradient = np.concatenate([embeddings.T @ scores, scores.sum(axis=0, keepdims=True)])
-        return float(np.dot(factors.astype(np.float64), np.log(sums) - own)), gradient
+        total = float(np.dot(factors.astype(np.float64), np.log(sums) - own))
+        return total, embeddings.T @ scores, scores.sum(axis=0)
 
     @functools.lru_cache(maxsize=1)
     def evaluated(content: bytes) -> tuple[float, np.ndarray]:
-        flat = np.frombuffer(content)
-        layer = flat.reshape(shape)
-        values = layer.astype(np.float32)
-        total, gradient = 0.0, np.zeros(shape)
-        for part_loss, part in _in_threads(lambda p: loss(p, values), data.parts(), num_threads):
+        layer = np.frombuffer(content).reshape(shape)
+        weights, biases = basis @ layer[:-1].astype(np.float32), layer[-1].astype(np.float32)
+        total, slope, bias_slope = 0.0, np.zeros(weights.shape), np.zeros(classes)
+        for part_loss, *slopes in run(lambda piece: loss(piece, weights, biases), pieces):
             total += part_loss
-            gradient += part
-        gradient[:-1] += strength * layer[:-1]
-        total += strength / 2 * float(np.sum(layer[:-1] ** 2))
-        return total, gradient.reshape(-1)
+            slope += slopes[0]
+            bias_slope += slopes[1]
+        penalized = scale[:, np.newaxis] * layer[:-1]
+        gradient = basis.T @ slope.astype(np.float32) + strength * scale[:, np.newaxis] * penalized
+        total += strength / 2 * float(np.sum(penalized**2))
+        return total, np.concatenate([gradient, bias_slope[np.newaxis]]).reshape(-1)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         # The last result is asked for again to see whether it is the optimum.
@@ -311,12 +388,16 @@ def finish(data: Data, plan: Plan, start: Layers, num_threads: int = 1) -> Layer
 
     def distance(flat: np.ndarray) -> float:
         """How far the loss is above its minimum at most."""
-        return float(np.sum(objective(flat)[1] ** 2)) / (2 * strength)
+        gradient = objective(flat)[1].reshape(shape)
+        gradient[:-1] /= scale[:, np.newaxis]
+        return float(np.sum(gradient**2)) / (2 * strength)
 
-    first = np.concatenate([start.weights[:, 0], start.biases]).astype(np.float64).reshape(-1)
+    first = np.concatenate(
+        [(data.axes.T @ start.weights[:, 0]) / scale[:, np.newaxis], start.biases]
+    ).astype(np.float64)
     found = minimize(
         objective,
-        first,
+        first.reshape(-1),
         jac=True,
         method="L-BFGS-B",
         callback=stop_at_optimum,
@@ -332,7 +413,7 @@ def finish(data: Data, plan: Plan, start: Layers, num_threads: int = 1) -> Layer
     if above > _TOLERANCE * np.log(classes):
         log.warning("The last layer has not quite reached its optimum.")
     layer = found.x.reshape(shape).astype(np.float32)
-    return Layers(layer[:-1, np.newaxis], layer[-1:])
+    return Layers((basis @ layer[:-1])[:, np.newaxis], layer[-1:])
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -344,13 +425,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return sums[..., 0]
 
 
-def _in_threads(
-    function: Callable[[_In], _Out], items: list[_In], num_threads: int
-) -> Iterator[_Out]:
-    """Yields function(item) in order; each call computes with one thread."""
-    # Importing the library should not need what only the workflow does.
-    from threadpoolctl import threadpool_limits
-
-    # The order of a sum, and so its last bits, depends on the number of threads of a product.
-    with threadpool_limits(1), ThreadPoolExecutor(num_threads) as threads:
-        yield from threads.map(function, items)
+def _cut(part: slice, length: int) -> list[slice]:
+    """Divides a slice into slices of at most this length."""
+    return [
+        slice(start, min(start + length, part.stop))
+        for start in range(part.start, part.stop, length)
+    ]

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from edgetpu_retrain import cross_validation, folds
+from edgetpu_retrain import cross_validation, folds, optimum
 from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.optimum import Data, Plan, descend, finish
@@ -36,7 +36,7 @@ def test_the_last_layer_is_scikit_learn_s(digits, balanced: bool):
     # Of the digit 0 only every sixth.
     kept = (labels > 0) | (np.arange(len(labels)) % 6 == 0)
     data = data_of(pictures[kept], labels[kept])
-    plan = Plan.of([(-1, 1.0, 1e-3, balanced)])
+    plan = Plan.of([((-1, -1), 1.0, 1e-3, balanced)])
     layer = finish(data, plan, descend(data, plan))
     everything = np.arange(len(data.labels))
     expected = scikit_learn(data, everything, 1e-3, class_weight="balanced" if balanced else None)
@@ -47,7 +47,7 @@ def test_the_last_layer_is_scikit_learn_s(digits, balanced: bool):
 
 def test_layers_without_a_fold_or_on_a_part_see_only_the_rest(digits):
     data = data_of(*digits)
-    layers = descend(data, Plan.of([(2, 1.0, 1e-3, False), (2, 0.25, 1e-3, False)]))
+    layers = descend(data, Plan.of([((2, 3), 1.0, 1e-3, False), ((2, 3), 0.25, 1e-3, False)]))
     held_out = np.flatnonzero(data.folds == 2)
     found = layers.logits(data.embeddings(held_out)).argmax(axis=2)
     for i, share in enumerate((1.0, 0.25)):
@@ -57,7 +57,7 @@ def test_layers_without_a_fold_or_on_a_part_see_only_the_rest(digits):
         assert np.mean(found[:, i] == expected) > 0.99
 
 
-def test_the_strength_is_that_of_scikit_learn_s_lowest_loss(digits):
+def test_the_strength_is_as_good_as_that_of_scikit_learn_s_lowest_loss(digits):
     data = data_of(*(values[:500] for values in digits))
     choice = cross_validation.choose(data)
     losses = []
@@ -70,13 +70,42 @@ def test_the_strength_is_that_of_scikit_learn_s_lowest_loss(digits):
             found = model.predict_log_proba(data.embeddings(out))
             logs[out] = found[np.arange(out.sum()), data.labels[out]]
         losses.append(-logs.mean())
-    assert choice.strength == cross_validation.STRENGTHS[int(np.argmin(losses))]
+    # Where the curve is flat, its neighbours are as good.
+    assert losses[cross_validation.STRENGTHS.index(choice.strength)] < 1.06 * min(losses)
     strongest = [one["loss"] for one in choice.strengths][:4]
     np.testing.assert_allclose(strongest, losses[:4], rtol=0.01)
     # More photos, fewer mistakes; the last point is the cross-validation itself.
     curve = [point["accuracy"] for point in choice.learning_curve]
     assert curve == sorted(curve) and len(curve) == 3
     assert curve[-1] == np.mean(choice.logits.argmax(axis=1) == data.labels)
+
+
+def test_photos_in_many_parts_give_the_same_layers_as_in_one(digits, monkeypatch):
+    data = data_of(*digits)
+    layers = [((fold, fold + 1), 1.0, 1e-3, False) for fold in range(3)]
+    last = Plan.of([((-1, -1), 1.0, 1e-3, False)])
+    found, finished = [], []
+    for length in (10_000, 300):
+        monkeypatch.setattr(optimum, "_PART", length)
+        found.append(descend(data, Plan.of(layers)))
+        finished.append(finish(data, last, descend(data, last)).weights)
+    everything = data.embeddings(np.arange(len(data.labels)))
+    predicted = [layers.logits(everything).argmax(axis=2) for layers in found]
+    assert np.mean(predicted[0] == predicted[1]) > 0.995
+    np.testing.assert_allclose(*finished, atol=0.02)
+
+
+def test_fewer_photos_than_directions_lose_nothing(digits):
+    """Wider embeddings than there are photos are trained in the directions that these span."""
+    pictures, labels = (values[:60] for values in digits)
+    wide = np.repeat(pictures, 5, axis=1)
+    data = data_of(wide, labels)
+    assert data.axes.shape[1] < 60
+    plan = Plan.of([((-1, -1), 1.0, 1e-3, False)])
+    layer = finish(data, plan, descend(data, plan))
+    everything = np.arange(60)
+    expected = scikit_learn(data, everything, 1e-3)
+    np.testing.assert_allclose(layer.weights[:, 0], expected.coef_.T, atol=0.02)
 
 
 def test_the_strength_can_be_chosen_on_a_part(digits, monkeypatch):
