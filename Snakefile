@@ -85,6 +85,7 @@ localrules:
     collect_skipped,
     serialize,
     evaluate,
+    plot_confusion_matrix,
     deliver,
     deliver_edgetpu,
     bundle,

@@ -2,7 +2,7 @@
 
 import functools
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,17 @@ _INCHES_PER_CLASS = 0.55
 _DPI = 120
 
 
+def plot(evaluation: Mapping[str, Any], path: str | Path) -> None:
+    """Draws what evaluation.json says of the test photos.
+
+    Where there are none, it is that of the cross-validation.
+    """
+    shown, kind = evaluation["test"], "test photos"
+    if shown is None:
+        shown, kind = evaluation["cross_validation"], "photos, cross-validated,"
+    draw(np.array(shown["confusion_matrix"]), evaluation["classes"], kind, path)
+
+
 def draw(confusion: np.ndarray, classes: Sequence[str], kind: str, path: str | Path) -> None:
     """Draws a confusion matrix: numbers of photos, coloured by the share of their class.
 
@@ -33,22 +44,21 @@ def draw(confusion: np.ndarray, classes: Sequence[str], kind: str, path: str | P
     """
     # Only this module draws; importing the library should not load matplotlib.
     import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     count = len(classes)
     names, fonts = legible(classes)
     is_large = count > _MAX_NUMBERED
     side = 10.0 if is_large else max(4.8, _INCHES_PER_CLASS * count + 2)
-    with plt.rc_context({"font.family": ["DejaVu Sans", *fonts]}):
-        figure, all_axes = plt.subplots(
+    with matplotlib.rc_context({"font.family": ["DejaVu Sans", *fonts]}):
+        figure = Figure(
+            figsize=(side + 6, side + 2) if is_large else (side + 0.8, side), layout="constrained"
+        )
+        all_axes = figure.subplots(
             1,
             2 if is_large else 1,
-            figsize=(side + 6, side + 2) if is_large else (side + 0.8, side),
             width_ratios=[side + 1, 5] if is_large else None,
             squeeze=False,
-            layout="constrained",
         )
         axes = all_axes[0, 0]
         shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
@@ -70,7 +80,6 @@ def draw(confusion: np.ndarray, classes: Sequence[str], kind: str, path: str | P
         axes.set_title(f"{share:.1%} of {confusion.sum()} {kind} correct")
         with files.replacing(path) as temporary:
             figure.savefig(temporary, dpi=_DPI, format="png")
-        plt.close(figure)
 
 
 def worst_pairs(confusion: np.ndarray, count: int) -> list[tuple[int, int]]:

@@ -217,7 +217,10 @@ def embed(
             photo = open_photo(shard[sha256], sha256, at_least)
         except photos.PhotoError as error:
             return photos.advice(shard[sha256], str(error))
-        pixels = preprocessing.to_pixels(photo, model.input_size, resize)
+        stretched = preprocessing.stretch(photo, model.input_size, resize)
+        pixels = np.asarray(stretched)
+        # What was averaged to the network's size needs no averaging from all pixels again.
+        picture = photo if resize == "nearest" else stretched
         try:
             # There is one Edge TPU to wait for; on a CPU every thread has a network of its own.
             free = idle.get(block=model.on_edge_tpu)
@@ -227,8 +230,6 @@ def embed(
             vector = free.run(pixels)
         finally:
             idle.put(free)
-        # What was averaged to the network's size needs no averaging from all pixels again.
-        picture = photo if resize == "nearest" else Image.fromarray(pixels)
         return vector, copies.perceptual_hash(picture)
 
     # While one thread waits for the Edge TPU, the others decode.

@@ -1,4 +1,4 @@
-"""Measure a classifier file on photos, and draw its confusion matrix."""
+"""Measure a classifier file on photos."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from edgetpu_retrain import confusion_matrix, figures, files, photos, preprocessing, scoring
+from edgetpu_retrain import figures, files, photos, preprocessing, scoring
 from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
@@ -223,15 +223,3 @@ def save(evaluation: Evaluation, path: str | Path) -> None:
     """Writes evaluation.json."""
     with files.replacing(path) as temporary:
         temporary.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
-
-
-def plot_confusion_matrix(evaluation: Evaluation, path: str | Path) -> None:
-    """Draws the confusion matrix: numbers of photos, coloured by the share of their class.
-
-    It is that of the test photos, or, where there are none, that of the cross-validation.
-    """
-    shown, kind = evaluation.of_split("test"), "test photos"
-    if not len(shown.labels):
-        shown, kind = evaluation.predictions.out_of_fold, "photos, cross-validated,"
-    confusion = figures.confusion_matrix(shown.labels, shown.predicted, len(shown.classes))
-    confusion_matrix.draw(confusion, shown.classes, kind, path)

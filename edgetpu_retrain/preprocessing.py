@@ -37,6 +37,11 @@ def decoded_at_least(size: tuple[int, int], resize: str = "bilinear") -> int | N
     return math.ceil(_DECODED_PIXELS_PER_SIDE * max(size))
 
 
+def stretch(photo: Image.Image, size: tuple[int, int], resize: str = "bilinear") -> Image.Image:
+    """Returns the picture that `to_pixels` gives the bytes of."""
+    return photo.resize(size, RESIZES[resize])
+
+
 def to_pixels(photo: Image.Image, size: tuple[int, int], resize: str = "bilinear") -> np.ndarray:
     """Stretches a photo to the size that a network takes.
 
@@ -55,7 +60,7 @@ def to_pixels(photo: Image.Image, size: tuple[int, int], resize: str = "bilinear
     >>> pixels.shape, pixels[0, 0].tolist()
     ((224, 224, 3), [250, 128, 0])
     """
-    return np.asarray(photo.resize(size, RESIZES[resize]))
+    return np.asarray(stretch(photo, size, resize))
 
 
 def as_dtype(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Classifier file, photos and cross-validation -> predictions, figures and confusion matrix."""
+"""Classifier file, photos and cross-validation -> predictions and figures."""
 
 from edgetpu_retrain import evaluation, job, manifest
 from edgetpu_retrain.embeddings import Embeddings
@@ -17,5 +17,4 @@ with job.run(snakemake.log[0]):
         resize=snakemake.params.resize,
     )
     result.predictions.write(snakemake.output.predictions)
-    evaluation.plot_confusion_matrix(result, snakemake.output.confusion_matrix)
     evaluation.save(result, snakemake.output.evaluation)

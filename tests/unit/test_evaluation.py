@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import evaluation
+from edgetpu_retrain import confusion_matrix, evaluation
 from edgetpu_retrain.predictions import Predictions
 
 CLASSES = ("a", "$5 to $10^", "ü")
@@ -57,7 +57,7 @@ def test_the_picture_shows_where_photos_went(tmp_path: Path):
         ("wrong", [2, 2, 2], "test"),
         ("out_of_fold", [0, 1, 2], "train"),
     ):
-        evaluation.plot_confusion_matrix(make([0, 1, 2], predicted, split), tmp_path / name)
+        confusion_matrix.plot(make([0, 1, 2], predicted, split).as_dict(), tmp_path / name)
     pictures = [Image.open(tmp_path / name) for name in ("right", "wrong", "out_of_fold")]
     assert min(pictures[0].size) > 400
     assert pictures[0].tobytes() != pictures[1].tobytes()

@@ -32,6 +32,7 @@ ALWAYS = {
     "train": 1,
     "serialize": 2,
     "evaluate": 1,
+    "plot_confusion_matrix": 1,
     "report": 1,
     "deliver": 1,
     "deliver_edgetpu": 1,

@@ -86,7 +86,7 @@ def test_results_deleted_by_hand_are_made_again(project: Path):
     run(project, "meadow", CPU)
     for deleted, made in (
         ("meadow", ["index", "embed", "evaluate", "train", "serialize"]),
-        ("meadow/v1/confusion_matrix.png", ["evaluate"]),
+        ("meadow/v1/confusion_matrix.png", ["plot_confusion_matrix"]),
         ("meadow/v1/embeddings/0001-of-0002.npz", ["embed"]),
         ("meadow/shards/0000-of-0002.tsv", ["index"]),
         ("backbones/v1/extractor.tflite", ["make_extractor"]),

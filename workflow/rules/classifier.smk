@@ -45,11 +45,6 @@ rule evaluate:
     output:
         predictions=f"{RESULTS}/predictions.tsv",
         evaluation=f"{RESULTS}/evaluation.json",
-        confusion_matrix=report(
-            f"{RESULTS}/confusion_matrix.png",
-            category="Evaluation",
-            caption="../report/confusion_matrix.rst",
-        ),
     log:
         f"{LOGS}/{BACKBONE.name}/evaluate.log",
     conda:
@@ -66,6 +61,24 @@ rule evaluate:
         "../../scripts/evaluate.py"
 
 
+# Beside the report, as drawing takes its time.
+rule plot_confusion_matrix:
+    input:
+        evaluation=rules.evaluate.output.evaluation,
+    output:
+        picture=report(
+            f"{RESULTS}/confusion_matrix.png",
+            category="Evaluation",
+            caption="../report/confusion_matrix.rst",
+        ),
+    log:
+        f"{LOGS}/{BACKBONE.name}/plot_confusion_matrix.log",
+    conda:
+        "../envs/retrain.yaml"
+    script:
+        "../../scripts/plot_confusion_matrix.py"
+
+
 # The copies at the top are of the dataset and backbone that the configuration names now.
 rule deliver:
     input:
@@ -73,6 +86,7 @@ rule deliver:
         label_map=f"{RESULTS}/label_map.txt",
         evaluation=f"{RESULTS}/evaluation.json",
         report=f"{RESULTS}/report.html",
+        picture=rules.plot_confusion_matrix.output.picture,
         head=f"{RESULTS}/head.npz",
         behind=once_counted(functools.partial(behind, "")),
     output:

@@ -9,7 +9,8 @@ def behind(twin, num_shards):
     paths = [path for found in index_outputs().values() for path in _listed(found)]
     paths = sorted({*paths, *shards(num_shards)}) + embeddings(num_shards)
     paths += rules.collect_skipped.output + rules.train.output
-    paths += rules.evaluate.output + expand(rules.serialize.output, twin=twins)
+    paths += rules.evaluate.output + rules.plot_confusion_matrix.output
+    paths += expand(rules.serialize.output, twin=twins)
     paths += rules.make_extractor.output + rules.report.output
     if BACKBONE.CALIBRATED:
         paths += rules.choose_calibration_photos.output + rules.quantize.output

@@ -31,7 +31,7 @@ def print_summary():
     page = rules.report.output.page if reported else None
     page = page if page and os.path.exists(page) else None
     quantized = rules.quantize.output.report if BACKBONE.CALIBRATED else None
-    picture = evaluated.confusion_matrix
+    picture = rules.plot_confusion_matrix.output.picture
     text = summary(delivered, evaluated.evaluation, skipped, picture, page, quantized)
     print("", text, sep="\n")
 

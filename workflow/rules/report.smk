@@ -40,7 +40,6 @@ rule report:
         f"{LOGS}/{BACKBONE.name}/report.log",
     conda:
         "../envs/retrain.yaml"
-    threads: 2
     params:
         dataset=DATASET.name,
         backbone=BACKBONE.name,
