@@ -97,6 +97,12 @@ def embed(photos: Photos, extractor: Path, cores: int) -> None:
     embeddings.embed(photos, extractor, "cpu", num_threads=cores)
 
 
+def device_alone(photos: Photos, extractor: Path, cores: int) -> None:
+    """The simulated device without anything else; waiting takes a little longer than it should."""
+    for _ in photos:
+        time.sleep(DEVICE_SECONDS)
+
+
 def embed_on_simulated_device(photos: Photos, extractor: Path, cores: int) -> None:
     """The same with a device in place of the network: it is waited for, by one at a time."""
     from edgetpu_retrain import embeddings, interpreter
@@ -116,7 +122,14 @@ def embed_on_simulated_device(photos: Photos, extractor: Path, cores: int) -> No
 
 PARTS = {
     part.__name__: part
-    for part in (guide, network_alone, decode_alone, embed, embed_on_simulated_device)
+    for part in (
+        guide,
+        network_alone,
+        decode_alone,
+        embed,
+        device_alone,
+        embed_on_simulated_device,
+    )
 }
 
 

@@ -24,7 +24,7 @@ def summary(
     delivered: Sequence[str | Path],
     evaluation: str | Path,
     skipped: str | Path,
-    confusion_matrix: str | Path,
+    confusion_matrix: str | Path | None,
     report: str | Path | None = None,
     quantization: str | Path | None = None,
 ) -> str:
@@ -34,7 +34,7 @@ def summary(
         delivered: paths of the files that the run was asked for, the model among them or not.
         evaluation: path of evaluation.json.
         skipped: path of skipped.tsv.
-        confusion_matrix: path of the picture.
+        confusion_matrix: path of the picture; None where the run did not make it.
         report: path of the page; None where the run did not make it.
         quantization: path of quantization.json; None where nothing was quantized.
     """
@@ -49,14 +49,15 @@ def summary(
     lines += weakest(cross_validation or test) + hardly_tested(test)
     if quantization is not None:
         lines += quantized(quantization)
-    lines.append(f"The confusion matrix as a picture: {confusion_matrix}")
+    if confusion_matrix is not None:
+        lines.append(f"The confusion matrix as a picture: {confusion_matrix}")
     if report is not None and all(Path(path).name != Path(report).name for path in delivered):
         lines.append(f"What to do next, as a page to open in a browser: {report}")
     if count := sum(1 for _ in manifest.read_skipped(skipped)):
         photos = "photo was" if count == 1 else "photos were"
         lines.append(f"{count} {photos} skipped; {skipped} lists them with the reasons.")
     lines.append("Next, try it on other photos:")
-    lines.append(f"  {_command(models, Path(evaluation).with_name('label_map.txt'), delivered)}")
+    lines.append(f"  {_command(models)}")
     return "\n".join(lines)
 
 
@@ -69,14 +70,10 @@ def _file(path: str | Path) -> str:
     return f"{path} ({f'{kind}, ' if kind else ''}{path.stat().st_size:,} bytes)"
 
 
-def _command(models: Sequence[str | Path], label_map: Path, delivered: Sequence[str | Path]) -> str:
+def _command(models: Sequence[str | Path]) -> str:
     # Every machine can run the one for the CPU.
     model = min(map(str, models), key=lambda path: "_edgetpu" in path)
-    labels = next((str(p) for p in delivered if Path(p).name == label_map.name), str(label_map))
-    return (
-        f"python scripts/classify_image.py --model {shlex.quote(model)} "
-        f"--label {shlex.quote(labels)} --input PHOTO_OR_FOLDER"
-    )
+    return f"python scripts/classify_image.py --model {shlex.quote(model)} --input PHOTO_OR_FOLDER"
 
 
 def accuracy(result: Mapping[str, Any] | None, what: str) -> list[str]:

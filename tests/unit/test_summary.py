@@ -61,7 +61,7 @@ def test_the_whole_summary(tmp_path: Path):
     assert "fewer than 5" not in text
     for part in ("2,048 bytes", "for the CPU", "2 photos were skipped", "skipped.tsv", "c.png"):
         assert part in text
-    assert f"--model {model} --label {tmp_path}/label_map.txt" in text
+    assert f"--model {model} --input" in text
 
 
 def test_what_quantizing_cost_is_said(tmp_path: Path):

@@ -8,9 +8,10 @@ os.environ |= {
 }
 
 
+@functools.cache
 def read_yaml(name):
     text = Path(workflow.basedir, "workflow", f"{name}.yaml").read_text("utf-8")
-    return yaml.safe_load(text)
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def check_config():

@@ -32,6 +32,7 @@ def print_summary():
     page = page if page and os.path.exists(page) else None
     quantized = rules.quantize.output.report if BACKBONE.CALIBRATED else None
     picture = rules.plot_confusion_matrix.output.picture
+    picture = picture if os.path.exists(picture) else None
     text = summary(delivered, evaluated.evaluation, skipped, picture, page, quantized)
     print("", text, sep="\n")
 
