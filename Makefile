@@ -14,7 +14,7 @@ demo: $(INSTALLED)
 	@echo "Running the workflow on the sample (about a minute, the first time) ..."
 	@PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --quiet host reason \
 		--config dataset=sample backbone=sample device=cpu \
-		-- $(DEMO)/report.html
+		-- $(DEMO)/report.html $(DEMO)/confusion_matrix.png
 
 backbones: $(INSTALLED)
 	@$(BIN)/python scripts/show_backbones.py

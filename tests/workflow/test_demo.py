@@ -12,6 +12,7 @@ from tests.conftest import ROOT, assert_user_error, copy_project, jobs_run, run_
 SETTINGS = ("--config", "dataset=sample", "backbone=sample", "device=cpu")
 RESULTS = "results/sample/sample"
 REPORT = f"{RESULTS}/report.html"
+PICTURE = f"{RESULTS}/confusion_matrix.png"
 MANIFEST = "results/sample/manifest.tsv"
 
 
@@ -33,7 +34,7 @@ def in_class_folder(path: str) -> str:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     project = copy_project(tmp_path_factory.mktemp("demo"))
-    done = run_snakemake(project, *SETTINGS, "--", REPORT)
+    done = run_snakemake(project, *SETTINGS, "--", REPORT, PICTURE)
     assert done.returncode == 0, done.stdout + done.stderr
     return project, done
 
@@ -71,7 +72,7 @@ def test_the_report_finds_what_is_planted(run):
 
 
 def test_a_second_run_does_nothing(run):
-    done = run_snakemake(run[0], *SETTINGS, "--", REPORT)
+    done = run_snakemake(run[0], *SETTINGS, "--", REPORT, PICTURE)
     assert jobs_run(done) == []
 
 
