@@ -110,7 +110,8 @@ class Data:
             none,
             none,
         )
-        axes, variances = _principal_axes(data.sample(_MAX_FOR_AXES))
+        with threads(1):
+            axes, variances = _principal_axes(data.sample(_MAX_FOR_AXES))
         return replace(data, axes=axes, variances=variances)
 
     def sample(self, count: int) -> "Data":

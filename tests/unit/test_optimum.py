@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from edgetpu_retrain import cross_validation, folds, optimum
 from edgetpu_retrain.embeddings import Embeddings
@@ -106,6 +107,20 @@ def test_fewer_photos_than_directions_lose_nothing(digits):
     everything = np.arange(60)
     expected = scikit_learn(data, everything, 1e-3)
     np.testing.assert_allclose(layer.weights[:, 0], expected.coef_.T, atol=0.02)
+
+
+def test_the_number_of_threads_changes_no_bit():
+    random = np.random.default_rng(0)
+    labels = np.arange(600) % 5
+    # Large enough that linear algebra would use all threads it has.
+    vectors = 128 + random.normal(0, 20, (5, 1024))[labels] + random.normal(0, 30, (600, 1024))
+    found = []
+    for count in (1, 2):
+        with threadpool_limits(count):
+            data = data_of(vectors.clip(0, 255).astype(np.uint8), labels)
+            found.append(cross_validation.choose(data, num_threads=count))
+    assert np.array_equal(found[0].layer.weights, found[1].layer.weights)
+    assert np.array_equal(found[0].logits, found[1].logits)
 
 
 def test_the_strength_can_be_chosen_on_a_part(digits, monkeypatch):
