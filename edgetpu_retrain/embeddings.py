@@ -169,6 +169,17 @@ def _reading(path: str | Path) -> Iterator[Mapping[str, np.ndarray]]:
         raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
 
 
+def read_undecodable(path: str | Path) -> dict[str, str]:
+    """Returns why photos of a shard could not be decoded, by identity; reads nothing else of it.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    with _reading(path) as arrays:
+        identities = arrays["undecodable"].astype(str).tolist()
+        return dict(zip(identities, arrays["reasons"].tolist(), strict=True))
+
+
 def embed(
     shard: Mapping[str, str],
     extractor: str | Path,

@@ -3,17 +3,16 @@
 import logging
 
 from edgetpu_retrain import job, manifest
-from edgetpu_retrain.embeddings import Embeddings
+from edgetpu_retrain.embeddings import read_undecodable
 
 with job.run(snakemake.log[0]):
     reasons = {}
     for path in snakemake.input.embeddings:
-        reasons |= Embeddings.load(path).why_undecodable()
-    photos = manifest.read(snakemake.input.manifest)
+        reasons |= read_undecodable(path)
     skipped = list(manifest.read_skipped(snakemake.input.not_photos))
     skipped += [
         manifest.Skipped(photo.path, reasons[photo.sha256])
-        for photo in photos
+        for photo in manifest.read(snakemake.input.manifest)
         if photo.sha256 in reasons
     ]
     manifest.write_skipped(skipped, snakemake.output.skipped)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from edgetpu_retrain import UserError, embeddings, files, photos, preprocessing
-from edgetpu_retrain.embeddings import Embeddings, embed
+from edgetpu_retrain.embeddings import Embeddings, embed, read_undecodable
 from edgetpu_retrain.interpreter import Interpreter
 
 try:
@@ -236,6 +236,8 @@ def test_a_photo_that_cannot_be_decoded_is_listed(embedded, flowers, extractor, 
     broken.unlink()
     again = embed(shard, extractor, "cpu", earlier=[found])
     assert again.why_undecodable() == found.why_undecodable()
+    again.save(tmp_path / "again.npz")
+    assert read_undecodable(tmp_path / "again.npz") == found.why_undecodable()
 
 
 def test_a_photo_that_changed_or_went_is_named(flowers, extractor: Path, tmp_path: Path):
