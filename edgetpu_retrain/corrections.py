@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from edgetpu_retrain import files, tables
+from edgetpu_retrain import tables
 from edgetpu_retrain.configuration import did_you_mean
 from edgetpu_retrain.errors import UserError
 
@@ -105,56 +105,54 @@ def _malformed(path: str | Path, line: int, what: str) -> UserError:
     return UserError(f"{path}, line {line}: {what}. Correct the line, or remove it.")
 
 
-def apply(
-    photos: Iterable[tuple[str, str, str]],
-    corrections: Mapping[str, Correction],
-    source: str | Path,
-) -> tuple[list[tuple[str, str, str]], list[Applied]]:
-    """Gives photos the classes that were decided, and leaves out those that were to be left out.
+class Corrector:
+    """Gives photos the classes that were decided, one after the other."""
 
-    Args:
-        photos: (path, class, identity) of each.
-        corrections: by identity.
-        source: the file they come from, for messages.
+    def __init__(self, corrections: Mapping[str, Correction], source: str | Path) -> None:
+        """Takes the corrections by identity, and the file they come from, for messages."""
+        self._corrections = corrections
+        self._source = source
+        self._classes: set[str] = set()
+        self._applied: list[Applied] = []
 
-    Returns:
-        (path, class, identity) of the photos that stay, and what became of every correction, by
-        path; a photo that is there several times is listed each time.
-
-    Raises:
-        UserError: the class that a photo is to have is not among the photos' classes.
-    """
-    photos = list(photos)
-    classes = sorted({label for _, label, _ in photos})
-    there = {sha256 for _, _, sha256 in photos}
-    for correction in corrections.values():
-        known = not correction.label or correction.label in classes
-        if correction.sha256 in there and not known:
-            hint = did_you_mean(correction.label, classes)
-            what = f"there is no class {correction.label!r}.{hint} The classes are the folders"
-            raise _malformed(source, correction.line, what)
-    kept, applied = [], []
-    for path, folder, sha256 in photos:
-        decided = corrections.get(sha256)
+    def correct(self, path: str, folder: str, sha256: str) -> str:
+        """Returns the class of a photo that lies in the folder of a class; "" if it is left out."""
+        self._classes.add(folder)
+        decided = self._corrections.get(sha256)
         if decided is None:
-            kept.append((path, folder, sha256))
-            continue
+            return folder
         label = decided.label
-        if label:
-            kept.append((path, label, sha256))
         outcome = (CONFIRMED if label == folder else RELABELLED) if label else LEFT_OUT
-        applied.append(Applied(sha256, path, folder, label, outcome, decided.note))
-    applied += [
-        Applied(one.sha256, one.path, "", one.label, MISSING, one.note)
-        for one in corrections.values()
-        if one.sha256 not in there
-    ]
-    return kept, sorted(applied, key=lambda one: (one.path, one.sha256))
+        self._applied.append(Applied(sha256, path, folder, label, outcome, decided.note))
+        return label
+
+    def applied(self) -> list[Applied]:
+        """Says what became of every correction, by path, once all photos were seen.
+
+        A photo that is there several times is listed each time.
+
+        Raises:
+            UserError: the class that a photo is to have is not among the photos' classes.
+        """
+        classes = sorted(self._classes)
+        there = {one.sha256 for one in self._applied}
+        for correction in self._corrections.values():
+            known = not correction.label or correction.label in classes
+            if correction.sha256 in there and not known:
+                hint = did_you_mean(correction.label, classes)
+                what = f"there is no class {correction.label!r}.{hint} The classes are the folders"
+                raise _malformed(self._source, correction.line, what)
+        missing = [
+            Applied(one.sha256, one.path, "", one.label, MISSING, one.note)
+            for one in self._corrections.values()
+            if one.sha256 not in there
+        ]
+        return sorted([*self._applied, *missing], key=lambda one: (one.path, one.sha256))
 
 
 def write_applied(applied: Iterable[Applied], path: str | Path) -> None:
     """Writes what became of the corrections; a file whose content stays is not touched."""
-    files.write_if_changed(path, tables.to_tsv(_APPLIED_COLUMNS, map(astuple, applied)))
+    tables.write(path, _APPLIED_COLUMNS, map(astuple, applied))
 
 
 def read_applied(path: str | Path) -> list[Applied]:

@@ -13,12 +13,17 @@ _CHUNK_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], if_changed: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside `path` that is renamed to `path` if the block succeeds.
 
     The temporary path does not exist yet; the block makes it a file or a folder. If the block
     raises, it is removed and what stood at `path` stays. What a process that was killed has left
     beside `path` is removed too.
+
+    Args:
+        path: a file or a folder.
+        if_changed: leave a file alone whose content stays. It keeps its modification time, so
+            what depends on it is not made again.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -28,6 +33,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
         yield temporary
+        if if_changed and _have_same_content(temporary, final):
+            remove(temporary)
+            return
         if temporary.is_dir():
             # The files in it are too many to wait for one by one.
             if hasattr(os, "sync"):
@@ -39,6 +47,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         remove(temporary)
         raise
+
+
+def _have_same_content(path: Path, other: Path) -> bool:
+    if not other.is_file() or path.stat().st_size != other.stat().st_size:
+        return False
+    with path.open("rb") as one, other.open("rb") as another:
+        while chunk := one.read(_CHUNK_BYTES):
+            if chunk != another.read(_CHUNK_BYTES):
+                return False
+    return True
 
 
 def _flush(path: Path) -> None:
@@ -58,36 +76,19 @@ def remove(path: Path) -> None:
 def is_cut_short(path: str | os.PathLike[str]) -> bool:
     """Whether a result lacks its end, as after a fault of the disk; looks at its last bytes alone.
 
-    Tables end in the end of a line, .npz files in the directory of a zip archive. Other files, and
-    such as are not there, are not judged.
+    Tables and digests end in the end of a line, .npz files in the directory of a zip archive. Other
+    files, and such as are not there, are not judged.
     """
     path = Path(path)
     if not path.is_file():
         return False
     if path.suffix == ".npz":
         return not zipfile.is_zipfile(path)
-    if path.suffix == ".tsv":
+    if path.suffix in (".tsv", ".digest"):
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - 1, 0))
             return file.read() != b"\n"
     return False
-
-
-def write_if_changed(path: str | os.PathLike[str], content: bytes) -> bool:
-    """Writes `content` to `path` unless the file already holds it.
-
-    Leaving an unchanged file alone keeps its modification time, so what depends on it is not
-    made again.
-
-    Returns:
-        Whether the file was written.
-    """
-    final = Path(path)
-    if final.is_file() and final.read_bytes() == content:
-        return False
-    with replacing(final) as temporary:
-        temporary.write_bytes(content)
-    return True
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

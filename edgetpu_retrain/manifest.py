@@ -1,16 +1,16 @@
 """The table of photos: where each is, its class, its split and its identity."""
 
+import contextlib
+import hashlib
 import math
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgetpu_retrain import files, tables
 
 SPLITS = ("train", "validation", "test")
-_MIN_PHOTOS_FOR_EVERY_SPLIT = 10
 # Some ten seconds of work to half a minute per core, against half a second for a job's start.
 _PHOTOS_PER_SHARD = 2048
 _COLUMNS = ("path", "class", "split", "sha256")
@@ -18,8 +18,8 @@ _SHARD_COLUMNS = ("sha256", "path")
 _SKIPPED_COLUMNS = ("path", "reason")
 _IDENTITY_COLUMNS = ("path", "bytes", "modified_ns", "sha256")
 
-# path -> (size in bytes, modification time in ns, SHA-256)
-Identities = dict[str, tuple[int, int, str]]
+# (path, size in bytes, modification time in ns, SHA-256)
+Identity = tuple[str, int, int, str]
 
 
 @dataclass(frozen=True, order=True)
@@ -45,67 +45,6 @@ class Skipped:
 
     path: str
     reason: str
-
-
-def position(sha256: str) -> float:
-    """Returns where an identity lies in [0, 1): its first 64 bits as a fraction.
-
-    >>> position("80" + 62 * "0")
-    0.5
-    """
-    return int(sha256[:16], 16) / 2**64
-
-
-def assign_splits(
-    photos: Iterable[tuple[str, str]], validation: float, test: float
-) -> dict[str, str]:
-    """Returns the split of every identity.
-
-    A photo whose `position` is below `test` is for testing, below `test` + `validation` for
-    validation, else for training. So adding photos moves no other, with one exception: a class of
-    ten or more photos that would have none in a split gives it the nearest photo of another one.
-
-    Args:
-        photos: (identity, class) of every photo.
-        validation: the fraction of photos for validation, in [0, 1).
-        test: the fraction of photos for testing, in [0, 1).
-
-    >>> low, high = "00" * 32, "ff" * 32
-    >>> assign_splits([(low, "daisy"), (high, "rose")], validation=0.1, test=0.1)[high]
-    'train'
-    """
-    by_class: dict[str, set[str]] = {}
-    for sha256, label in photos:
-        by_class.setdefault(label, set()).add(sha256)
-    splits = {
-        sha256: _natural_split(position(sha256), validation, test)
-        for identities in by_class.values()
-        for sha256 in identities
-    }
-    wanted = [name for name, share in (("test", test), ("validation", validation)) if share > 0]
-    for _, identities in sorted(by_class.items()):
-        if len(identities) >= _MIN_PHOTOS_FOR_EVERY_SPLIT:
-            for name in (*wanted, "train"):
-                _fill(name, sorted(identities), splits)
-    return splits
-
-
-def _fill(name: str, identities: Sequence[str], splits: dict[str, str]) -> None:
-    """Gives a split one of a class's photos where it has none; `identities` are sorted."""
-    counts = Counter(splits[sha256] for sha256 in identities)
-    if not counts[name]:
-        donors = [sha256 for sha256 in identities if counts[splits[sha256]] > 1]
-        if name == "train":
-            donors.reverse()
-        # Validation lies between the other two.
-        donors.sort(key=lambda sha256: splits[sha256] == "test")
-        splits[donors[0]] = name
-
-
-def _natural_split(where: float, validation: float, test: float) -> str:
-    if where < test:
-        return "test"
-    return "validation" if where < test + validation else "train"
 
 
 def choose_shards(photos: int, current: int | None = None) -> int:
@@ -180,8 +119,9 @@ def remove_other_shards(kept: Iterable[str | Path]) -> None:
 
 
 def write(photos: Iterable[Photo], path: str | Path) -> None:
-    """Writes a manifest; a file whose content stays is not touched."""
-    files.write_if_changed(path, tables.to_tsv(_COLUMNS, map(astuple, photos)))
+    """Writes a manifest as photos come; a file whose content stays is not touched."""
+    rows = ((photo.path, photo.label, photo.split, photo.sha256) for photo in photos)
+    tables.write(path, _COLUMNS, rows)
 
 
 def read(path: str | Path) -> Iterator[Photo]:
@@ -193,22 +133,27 @@ def read(path: str | Path) -> Iterator[Photo]:
     return (Photo(*row) for row in tables.read(path, _COLUMNS))
 
 
-def write_shards(photos: Iterable[Photo], paths: Sequence[str | Path]) -> None:
-    """Writes for each shard the identities of its photos, in order, with a path of each.
+def write_shard(shard: Mapping[str, str], path: str | Path) -> None:
+    """Writes the identities of a shard's photos, in order, with a path of each, and their digest.
 
-    A file whose identities stay keeps its modification time, so that a photo that was moved or
-    sorted into another class is not embedded again.
+    The digest stands in a file beside the other, `digest_of(path)`. It says nothing of paths: who
+    goes by it does not embed photos again that were moved or sorted into another class. A file
+    whose content stays is not touched.
+
+    Args:
+        shard: the path of a photo by identity.
+        path: of the table.
     """
-    shards: list[dict[str, str]] = [{} for _ in paths]
-    for photo in photos:
-        shards[shard_of(photo.sha256, len(paths))].setdefault(photo.sha256, photo.path)
-    for path, shard in zip(paths, shards, strict=True):
-        path = Path(path)
-        before = read_shard(path) if path.is_file() else {}
-        status = path.stat() if before.keys() == shard.keys() and before else None
-        files.write_if_changed(path, tables.to_tsv(_SHARD_COLUMNS, sorted(shard.items())))
-        if status is not None:
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    rows = sorted(shard.items())
+    tables.write(path, _SHARD_COLUMNS, rows)
+    digest = hashlib.sha256("".join(sha256 for sha256, _ in rows).encode()).hexdigest()
+    with files.replacing(digest_of(path), if_changed=True) as temporary:
+        temporary.write_text(f"{digest}\n", encoding="utf-8")
+
+
+def digest_of(shard: str | Path) -> Path:
+    """Returns the path of the digest of a shard's identities."""
+    return Path(shard).with_suffix(".digest")
 
 
 def read_shard(path: str | Path) -> dict[str, str]:
@@ -218,7 +163,8 @@ def read_shard(path: str | Path) -> dict[str, str]:
 
 def write_skipped(skipped: Iterable[Skipped], path: str | Path) -> None:
     """Writes a list of photos that were left out; a file whose content stays is not touched."""
-    files.write_if_changed(path, tables.to_tsv(_SKIPPED_COLUMNS, map(astuple, sorted(skipped))))
+    rows = ((photo.path, photo.reason) for photo in sorted(skipped))
+    tables.write(path, _SKIPPED_COLUMNS, rows)
 
 
 def read_skipped(path: str | Path) -> Iterator[Skipped]:
@@ -226,13 +172,17 @@ def read_skipped(path: str | Path) -> Iterator[Skipped]:
     return (Skipped(*row) for row in tables.read(path, _SKIPPED_COLUMNS))
 
 
-def write_identities(identities: Identities, path: str | Path) -> None:
-    """Writes the identities that the next run takes over for files that have not changed."""
-    rows = ((name, str(size), str(time), sha) for name, (size, time, sha) in identities.items())
-    files.write_if_changed(path, tables.to_tsv(_IDENTITY_COLUMNS, rows))
+@contextlib.contextmanager
+def writing_identities(path: str | Path) -> Iterator[Callable[[Identity], None]]:
+    """Yields a function that adds an identity which the next run takes over for an unchanged file.
+
+    The file is replaced if the block succeeds, and not touched where its content stays.
+    """
+    with tables.writing(path, _IDENTITY_COLUMNS) as add:
+        yield lambda identity: add([str(part) for part in identity])
 
 
-def read_identities(path: str | Path) -> Identities:
-    """Reads what `write_identities` wrote."""
+def read_identities(path: str | Path) -> Iterator[Identity]:
+    """Yields what `writing_identities` wrote, as `read` does."""
     rows = tables.read(path, _IDENTITY_COLUMNS)
-    return {name: (int(size), int(time), sha256) for name, size, time, sha256 in rows}
+    return ((name, int(size), int(time), sha256) for name, size, time, sha256 in rows)

@@ -151,27 +151,40 @@ def _may_be_photo(path: str, status: os.stat_result) -> bool:
 
 
 def files_below(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yields the path and status of visible files below `folder`, in order, behind links too.
+    """Yields the path and status of visible files below `folder`, sorted by path, behind links too.
 
     Each folder is visited once, however many links lead to it; links that lead nowhere are passed
-    over.
+    over. In memory are the names in one folder on each level.
     """
-    visited = set()
-    waiting = [os.fspath(folder)]
-    while waiting:
-        parent = waiting.pop()
-        real = os.path.realpath(parent)
+    parent = os.fspath(folder)
+    visited = {os.path.realpath(parent)}
+    levels = [(parent, _visible_names(parent))]
+    while levels:
+        parent, names = levels[-1]
+        if not names:
+            levels.pop()
+            continue
+        name = names.pop()
+        path = os.path.join(parent, name)
+        if not name.endswith("/"):
+            with contextlib.suppress(OSError):
+                yield path, os.stat(path)
+            continue
+        path = path[:-1]
+        real = os.path.realpath(path)
         if real in visited:
-            log.warning("%s is a link to a folder that was read already; left out", parent)
+            log.warning("%s is a link to a folder that was read already; left out", path)
             continue
         visited.add(real)
-        with os.scandir(parent) as entries:
-            visible = sorted((e for e in entries if is_visible(e.name)), key=lambda e: e.name)
-        waiting += [entry.path for entry in reversed(visible) if entry.is_dir()]
-        for entry in visible:
-            if not entry.is_dir():
-                with contextlib.suppress(OSError):
-                    yield entry.path, entry.stat()
+        levels.append((path, _visible_names(path)))
+
+
+def _visible_names(folder: str) -> list[str]:
+    """Returns what is in a folder, last first; folders end in a slash, as in what is below them."""
+    with os.scandir(folder) as entries:
+        names = [f"{e.name}/" if e.is_dir() else e.name for e in entries if is_visible(e.name)]
+    names.sort(reverse=True)
+    return names
 
 
 def is_visible(name: str) -> bool:

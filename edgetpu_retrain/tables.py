@@ -1,11 +1,19 @@
 """Tables as tab-separated text: a line of column names, then one line per row."""
 
+import contextlib
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
+from edgetpu_retrain import files
 from edgetpu_retrain.errors import UserError
+
+# File names need not be valid UTF-8.
+_ENCODING, _ERRORS = "utf-8", "surrogateescape"
+
+AddRow = Callable[[Sequence[str]], None]
 
 
 def to_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
@@ -15,14 +23,43 @@ def to_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     b'path\tclass\na.jpg\tdaisy\n'
     """
     text = io.StringIO()
-    writer = csv.writer(text, dialect="excel-tab", lineterminator="\n")
-    # The module csv quotes a carriage return only where lines end in one.
-    quoting = csv.writer(text, dialect="excel-tab", lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(columns)
+    add = _adding(text, columns)
     for row in rows:
-        (quoting if any("\r" in field for field in row) else writer).writerow(row)
-    # File names need not be valid UTF-8.
-    return text.getvalue().encode("utf-8", "surrogateescape")
+        add(row)
+    return text.getvalue().encode(_ENCODING, _ERRORS)
+
+
+@contextlib.contextmanager
+def writing(path: str | Path, columns: Sequence[str]) -> Iterator[AddRow]:
+    """Yields a function that adds a row to a table, which replaces `path` if the block succeeds.
+
+    The rows are those of `to_tsv`; they go to the file as they come. A file whose content stays is
+    not touched.
+    """
+    with (
+        files.replacing(path, if_changed=True) as temporary,
+        open(temporary, "w", encoding=_ENCODING, errors=_ERRORS, newline="") as file,
+    ):
+        yield _adding(file, columns)
+
+
+def write(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Writes a table as `writing` does."""
+    with writing(path, columns) as add:
+        for row in rows:
+            add(row)
+
+
+def _adding(file: TextIO, columns: Sequence[str]) -> AddRow:
+    writer = csv.writer(file, dialect="excel-tab", lineterminator="\n")
+    # The module csv quotes a carriage return only where lines end in one.
+    quoting = csv.writer(file, dialect="excel-tab", lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(columns)
+
+    def add(row: Sequence[str]) -> None:
+        (quoting if "\r" in "".join(row) else writer).writerow(row)
+
+    return add
 
 
 def read(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
@@ -31,7 +68,7 @@ def read(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
     Raises:
         UserError: it has other columns, or a row of another length.
     """
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open(path, encoding=_ENCODING, errors=_ERRORS, newline="") as file:
         rows = csv.reader(file, dialect="excel-tab")
         header = next(rows, [])
         for row in rows if header == list(columns) else [header]:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import corrections, index, manifest
+from edgetpu_retrain import corrections
 from edgetpu_retrain.errors import UserError
+from tests.indexing import files_in, write_index
 
 A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
 HEADER = "sha256\tclass\tpath\tnote\n"
@@ -61,8 +62,13 @@ def test_every_correction_is_applied_or_reported(tmp_path: Path):
     )
     photos = [("daisy/moved.jpg", "daisy", A), ("daisy/copy.jpg", "daisy", A)]
     photos += [("daisy/b.jpg", "daisy", B), ("rose/c.jpg", "rose", C), ("rose/e.jpg", "rose", "e")]
-    kept, applied = corrections.apply(photos, decided, "corrections.tsv")
+    corrector = corrections.Corrector(decided, "corrections.tsv")
+    kept = [
+        (path, corrector.correct(path, label, sha256), sha256) for path, label, sha256 in photos
+    ]
+    applied = corrector.applied()
     assert sorted(kept) == [
+        ("daisy/b.jpg", "", B),
         ("daisy/copy.jpg", "rose", A),
         ("daisy/moved.jpg", "rose", A),
         ("rose/c.jpg", "rose", C),
@@ -81,8 +87,11 @@ def test_every_correction_is_applied_or_reported(tmp_path: Path):
 
 def test_a_class_that_is_not_there_is_an_error_with_its_line(tmp_path: Path):
     decided = corrections.read(write(tmp_path, f"{HEADER}{A}\troze\ta.jpg\t\n{D}\tasdf\td\t\n"))
+    corrector = corrections.Corrector(decided, "corrections.tsv")
+    for path, folder, sha256 in (("x", "rose", B), ("y", "daisy", A)):
+        corrector.correct(path, folder, sha256)
     with pytest.raises(UserError, match=r"line 2: .* class .roze.\. Did you mean rose"):
-        corrections.apply([("x", "rose", B), ("y", "daisy", A)], decided, "corrections.tsv")
+        corrector.applied()
 
 
 def test_the_index_follows_corrections(tmp_path: Path):
@@ -97,15 +106,18 @@ def test_the_index_follows_corrections(tmp_path: Path):
     wrong, bad = str(photos / "daisy/3.bmp"), str(photos / "rose/5.bmp")
     lines = f"{identities[wrong]}\trose\t\t\n{identities[bad]}\t\t\t\n"
     path = write(tmp_path, HEADER + lines)
-    plain = index.index(photos, 0.1, 0.1, 0.1)
-    found = index.index(photos, 0.1, 0.1, 0.1, corrected_by=path)
+    plain = write_index(photos)
+    before = files_in(photos / ".index" / "shards")
+    found = write_index(photos, corrected_by=path)
     labels = {photo.path: photo.label for photo in found.photos}
     expected = {p: Path(p).parent.name for p in identities if p != bad} | {wrong: "rose"}
     assert labels == expected
-    assert [photo.path for photo in found.left_out] == [bad]
-    shard = tmp_path / "0000-of-0001.tsv"
-    manifest.write_shards(plain.photos, [shard])
-    before = (shard.read_bytes(), shard.stat().st_mtime_ns)
-    manifest.write_shards([*found.photos, *found.left_out], [shard])
-    assert (shard.read_bytes(), shard.stat().st_mtime_ns) == before
-    assert "1 left out, 1 relabelled" in index.summary(found)
+    assert {one.path: one.outcome for one in found.corrected} == {
+        wrong: "relabelled",
+        bad: "left out",
+    }
+    # What is left out stays embedded.
+    assert plain.shards == found.shards
+    assert files_in(photos / ".index" / "shards") == before
+    assert "15 photos in 2 classes" in found.summary
+    assert "1 left out, 1 relabelled" in found.summary

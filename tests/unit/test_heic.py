@@ -8,8 +8,8 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageFilter
 
-from edgetpu_retrain import index
 from edgetpu_retrain.photos import PhotoError, advice, find_photos, read_photo
+from tests.indexing import write_index
 
 _ORIENTATION = 0x0112
 
@@ -78,6 +78,6 @@ def test_heic_photos_are_found_and_indexed(picture: Image.Image, tmp_path: Path)
             )
             (tmp_path / label / name).write_bytes(encode(shade))
     assert len(list(find_photos(tmp_path / "a"))) == 4
-    found = index.index(tmp_path, 0, 0, 0)
+    found = write_index(tmp_path, validation=0, test=0, max_skipped=0)
     assert len(found.photos) == 8
     assert len({photo.sha256 for photo in found.photos}) == 8

@@ -1,16 +1,15 @@
-"""Photos that are not used are named and listed; every class has photos in every split."""
+"""Photos that are not used are named and listed."""
 
-import hashlib
 import logging
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import UserError, index, manifest
+from edgetpu_retrain import UserError, manifest
 from edgetpu_retrain.softmax_regression import SoftmaxRegression
+from tests.indexing import write_index
 
 
 @pytest.fixture
@@ -29,40 +28,25 @@ def test_a_failing_index_lists_all_files_it_failed_on(root: Path, tmp_path: Path
         (root / "a" / f"broken{i}.jpg").write_bytes(b"no photo")
     listed = tmp_path / "not_photos.tsv"
     with pytest.raises(UserError, match=rf"and 4 more, in {listed}"):
-        index.index(root, 0.1, 0.1, 0.1, listed_in=listed)
+        write_index(root, listed_in=listed)
     names = [Path(photo.path).name for photo in manifest.read_skipped(listed)]
     assert names == [f"broken{i}.jpg" for i in range(9)]
     for path in list((root / "b").iterdir())[2:]:
         path.write_bytes(b"no photo either")
     with pytest.raises(UserError, match=rf"'b' has 2 \(27 photos could not be read: see {listed}"):
-        index.index(root, 0.1, 0.1, 1, listed_in=listed)
+        write_index(root, max_skipped=1, listed_in=listed)
     assert len(list(manifest.read_skipped(listed))) == 27
 
 
 def test_photos_in_no_class_folder_are_listed_but_not_held_against_the_rest(root: Path):
     for i in range(30):
         Image.new("RGB", (8, 8), (i, 0, 0)).save(root / f"stray{i:02}.png")
-    found = index.index(root, 0.1, 0.1, 0.1)
+    found = write_index(root)
     assert len(found.photos) == 40
     assert [Path(photo.path).name for photo in found.skipped] == [
         f"stray{i:02}.png" for i in range(30)
     ]
     assert {photo.reason for photo in found.skipped} == {"lies in no class folder"}
-
-
-@pytest.mark.parametrize(("validation", "test"), [(0.1, 0.1), (0.0, 0.1), (0.05, 0.3), (0.1, 0.0)])
-def test_a_class_of_ten_or_more_has_a_photo_in_every_split_asked_for(validation, test):
-    photos = [
-        (hashlib.sha256(f"{label}/{i}".encode()).hexdigest(), f"class{label:02}")
-        for label in range(200)
-        for i in range(10 + label % 15)
-    ]
-    splits = manifest.assign_splits(photos, validation, test)
-    counts = Counter((label, splits[sha256]) for sha256, label in photos)
-    shares = {"train": 1, "validation": validation, "test": test}
-    asked = {split for split, share in shares.items() if share}
-    for label in {label for _, label in photos}:
-        assert {split for name, split in counts if name == label} == asked
 
 
 def test_the_accuracy_after_the_last_step_is_logged(caplog):

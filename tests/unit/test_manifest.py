@@ -17,64 +17,15 @@ def identities(count: int, seed: int = 0) -> list[str]:
     return [random.bytes(32).hex() for _ in range(count)]
 
 
-def listed(count: int, label: str = "a", seed: int = 0) -> list[tuple[str, str]]:
-    return [(sha256, label) for sha256 in identities(count, seed)]
-
-
-def test_adding_photos_moves_no_other():
-    first = listed(40, "a", 1) + listed(40, "b", 2)
-    before = manifest.assign_splits(first, 0.1, 0.1)
-    more = first + listed(20, "a", 3) + listed(5, "b", 4)
-    after = manifest.assign_splits(more, 0.1, 0.1)
-    assert len(after) == 105
-    assert {sha256: after[sha256] for sha256 in before} == before
-    # Nor does their order.
-    assert manifest.assign_splits(more[::-1], 0.1, 0.1) == after
-
-
-def test_splits_have_about_the_configured_sizes():
-    counts = Counter(manifest.assign_splits(listed(1000), 0.2, 0.3).values())
-    # Four standard deviations of a binomial distribution.
-    assert abs(counts["validation"] - 200) < 4 * np.sqrt(1000 * 0.2 * 0.8)
-    assert abs(counts["test"] - 300) < 4 * np.sqrt(1000 * 0.3 * 0.7)
-
-
-@pytest.mark.parametrize("count", [10, 11, 13, 20])
-def test_a_class_of_ten_has_a_photo_in_every_split(count):
-    for seed in range(50):
-        splits = manifest.assign_splits(listed(count, seed=seed), 0.1, 0.1)
-        assert set(splits.values()) == set(manifest.SPLITS)
-        assert Counter(splits.values())["train"] >= count / 3
-
-
-def test_a_smaller_class_keeps_what_falls_to_it():
-    found = [
-        set(manifest.assign_splits(listed(9, seed=seed), 0.1, 0.1).values()) for seed in range(50)
-    ]
-    assert any("test" not in splits for splits in found)
-
-
-def test_a_split_that_is_switched_off_stays_empty():
-    splits = manifest.assign_splits(listed(30), validation=0.0, test=0.2)
-    assert set(splits.values()) == {"train", "test"}
-
-
-def test_copies_in_two_classes_are_in_one_split():
-    """The splits are by identity, so a photo's copies cannot be on two sides."""
-    same = identities(12)
-    splits = manifest.assign_splits([(s, c) for s in same for c in ("a", "b")], 0.1, 0.1)
-    assert splits.keys() == set(same)
-
-
 @pytest.mark.parametrize("count", [1, 3, 8, 12])
 def test_shards_are_about_equal_and_independent_of_the_split(count):
     found = identities(2400)
-    splits = manifest.assign_splits([(sha256, "a") for sha256 in found], 0.1, 0.1)
     shards = Counter(manifest.shard_of(sha256, count) for sha256 in found)
     assert sorted(shards) == list(range(count))
     expected = 2400 / count
     assert all(abs(n - expected) < 4.5 * np.sqrt(expected) for n in shards.values())
-    tested = Counter(manifest.shard_of(s, count) for s in found if splits[s] == "test")
+    # Those of the split test: below a tenth.
+    tested = Counter(manifest.shard_of(s, count) for s in found if s < "19")
     assert all(tested[i] for i in range(count))
 
 
@@ -103,15 +54,14 @@ def test_tables_keep_any_file_name(tmp_path: Path):
     skipped = [Skipped(path, 'the "reason"\tof it') for path in paths]
     manifest.write_skipped(skipped, tmp_path / "skipped.tsv")
     assert list(manifest.read_skipped(tmp_path / "skipped.tsv")) == sorted(skipped)
-    known = {path: (i, 10**18 + i, "0" * 64) for i, path in enumerate(paths)}
-    manifest.write_identities(known, tmp_path / "identities.tsv")
-    assert manifest.read_identities(tmp_path / "identities.tsv") == known
-    shards = [tmp_path / f"{name}.tsv" for name in manifest.shard_names(3)]
-    manifest.write_shards(photos, shards)
-    found = {}
-    for path in shards:
-        found |= manifest.read_shard(path)
-    assert found == {photo.sha256: photo.path for photo in photos}
+    known = [(path, i, 10**18 + i, "0" * 64) for i, path in enumerate(paths)]
+    with manifest.writing_identities(tmp_path / "identities.tsv") as remember:
+        for identity in known:
+            remember(identity)
+    assert list(manifest.read_identities(tmp_path / "identities.tsv")) == known
+    shard = {photo.sha256: photo.path for photo in photos}
+    manifest.write_shard(shard, tmp_path / "0000-of-0001.tsv")
+    assert list(manifest.read_shard(tmp_path / "0000-of-0001.tsv").items()) == sorted(shard.items())
 
 
 def test_the_header_of_the_manifest(tmp_path: Path):
@@ -142,25 +92,29 @@ def test_a_manifest_is_read_line_by_line(tmp_path: Path):
     assert peak < 300_000
 
 
-def times(paths: list[Path]) -> list[int]:
-    return [path.stat().st_mtime_ns for path in paths]
-
-
-def test_only_shards_whose_photos_change_look_newer(tmp_path: Path):
-    photos = [Photo(f"{s}.png", "a", "train", s) for s in identities(40)]
-    shards = [tmp_path / f"{name}.tsv" for name in manifest.shard_names(8)]
-    manifest.write_shards(photos, shards)
-    for path in shards:
-        os.utime(path, ns=(10**18, 10**18))
-    before = times(shards)
-    # Sorted into another class, moved: the photos are the same.
-    manifest.write_shards([Photo(f"b/{p.path}", "b", "test", p.sha256) for p in photos], shards)
-    assert times(shards) == before
-    assert set(manifest.read_shard(shards[0]).values()) <= {f"b/{p.path}" for p in photos}
-    (new,) = identities(1, seed=9)
-    manifest.write_shards([*photos, Photo("new", "a", "train", new)], shards)
-    changed = [path for path, a, b in zip(shards, times(shards), before, strict=True) if a != b]
-    assert changed == [shards[manifest.shard_of(new, 8)]]
+def test_the_digest_of_a_shard_changes_with_its_photos_alone(tmp_path: Path):
+    path = tmp_path / "0000-of-0001.tsv"
+    digest = manifest.digest_of(path)
+    first = {sha256: f"{sha256}.png" for sha256 in identities(40)}
+    manifest.write_shard(first, path)
+    assert digest == tmp_path / "0000-of-0001.digest"
+    os.utime(digest, ns=(10**18, 10**18))
+    before = digest.read_bytes()
+    # Moved, and listed in another order.
+    moved = {sha256: f"b/{name}" for sha256, name in reversed(first.items())}
+    manifest.write_shard(moved, path)
+    assert manifest.read_shard(path) == moved
+    assert digest.stat().st_mtime_ns == 10**18
+    seen = {before}
+    for changed in (
+        first | {identities(1, seed=9)[0]: "new"},
+        dict(list(first.items())[1:]),
+        dict.fromkeys(identities(40, seed=1), "x"),
+        {},
+    ):
+        manifest.write_shard(changed, path)
+        seen.add(digest.read_bytes())
+    assert len(seen) == 5
 
 
 def test_a_table_that_stays_is_not_touched(tmp_path: Path):

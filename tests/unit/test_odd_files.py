@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import UserError, compiler, index, manifest
+from edgetpu_retrain import UserError, compiler, index
 from edgetpu_retrain.photos import PhotoError, read_file
 from tests.conftest import ROOT
+from tests.indexing import write_index
 
 NAMES = ["tab\there.png", "cr\rname.png", "crlf\r\nname.png", "nl\nname.png", '"quote.png']
 
@@ -35,7 +36,7 @@ def test_pipes_and_sockets_are_left_out_and_never_read(root: Path, monkeypatch):
         # Their paths are short.
         monkeypatch.chdir(root / "a")
         bound.bind("socket.png")
-    found = index.index(root, 0, 0, 0.1)
+    found = write_index(root, validation=0, test=0)
     assert len(found.photos) == 24
     assert {(Path(p.path).name, p.reason) for p in found.skipped} == {
         ("pipe.jpg", "not a regular file"),
@@ -45,16 +46,14 @@ def test_pipes_and_sockets_are_left_out_and_never_read(root: Path, monkeypatch):
         read_file(root / "a" / "pipe.jpg")
 
 
-def test_names_with_tabs_and_carriage_returns_are_kept(root: Path, tmp_path: Path):
+def test_names_with_tabs_and_carriage_returns_are_kept(root: Path):
     for i, name in enumerate(NAMES):
         (root / "a" / f"{i}.png").rename(root / "a" / name)
     os.rename(root / "b" / "0.png", os.fsencode(root / "b") + b"/not \xff utf-8.png")
-    found = index.index(root, 0, 0, 0.1)
-    manifest.write(found.photos, tmp_path / "manifest.tsv")
-    manifest.write_shards(found.photos, [tmp_path / "0000-of-0001.tsv"])
-    assert list(manifest.read(tmp_path / "manifest.tsv")) == found.photos
-    shard = manifest.read_shard(tmp_path / "0000-of-0001.tsv")
+    found = write_index(root, validation=0, test=0)
+    (shard,) = found.shards.values()
     assert set(shard.values()) == {photo.path for photo in found.photos}
+    assert len(shard) == 24
     assert all(Path(path).is_file() for path in shard.values())
 
 
@@ -63,7 +62,7 @@ def test_a_class_folder_may_be_a_link(root: Path, tmp_path: Path):
     (root / "b").symlink_to(tmp_path / "elsewhere")
     (root / "b" / "loop").symlink_to(root / "b")
     (root / "gone").symlink_to(tmp_path / "nowhere")
-    found = index.index(root, 0, 0, 0.1)
+    found = write_index(root, validation=0, test=0)
     assert [photo.label for photo in found.photos].count("b") == 12
     assert {photo.label for photo in found.photos} == {"a", "b"}
 
@@ -73,7 +72,7 @@ def test_an_empty_class_folder_added_later_is_noticed(root: Path):
     (root / "c").mkdir()
     assert index.listing(root) != before
     with pytest.raises(UserError, match="'c' has 0"):
-        index.index(root, 0, 0, 0.1)
+        write_index(root, validation=0, test=0)
 
 
 def test_a_compiler_in_the_home_folder(monkeypatch, tmp_path: Path):

@@ -142,6 +142,27 @@ def test_what_counts_as_a_photo(tmp_path: Path):
     assert sorted(found) == ["a.jpg", "deep/er/b.JPEG", "fake.jpg", "no suffix", "phone.heic"]
 
 
+def test_files_come_sorted_by_path(tmp_path: Path):
+    names = [
+        "a/z.jpg",
+        "a/deeper/b.jpg",
+        "a/deeper.jpg",
+        "a b/c.jpg",
+        "a.jpg",
+        "a-b/d.jpg",
+        "z.jpg",
+    ]
+    names += ["a/deeper/ü.jpg", "a/deeper/u/v/w.jpg", "A/a.jpg", os.fsdecode(b"a/\xff.jpg")]
+    for name in names:
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_bytes(noise_jpeg())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "linked.jpg").write_bytes(noise_jpeg())
+    (tmp_path / "root" / "a" / "f").symlink_to(tmp_path / "elsewhere")
+    found = [path for path, _ in find_photos(tmp_path / "root")]
+    assert found == sorted(str(tmp_path / "root" / name) for name in [*names, "a/f/linked.jpg"])
+
+
 def test_a_file_is_given_with_its_size_and_time(tmp_path: Path):
     (tmp_path / "a.jpg").write_bytes(noise_jpeg())
     ((path, status),) = find_photos(tmp_path)

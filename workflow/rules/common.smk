@@ -29,7 +29,7 @@ wildcard_constraints:
 def drop_damaged():
     """Removes results that a fault cut short, so that they, and nothing else, are made again."""
     for folder in (DATASET_RESULTS, RESULTS):
-        for pattern in ("*.tsv", "*.npz", "shards/*.tsv", "embeddings/*.npz"):
+        for pattern in ("*.tsv", "*.npz", "shards/*", "embeddings/*.npz"):
             for path in sorted(Path(folder).glob(pattern)):
                 if files.is_cut_short(path):
                     print(f"{path} is damaged; it is made again.", file=sys.stderr)
@@ -100,6 +100,12 @@ def shards(count):
     return expand(f"{DATASET_RESULTS}/shards/{{shard}}.tsv", shard=shard_names(count))
 
 
+def digests(count):
+    return expand(
+        f"{DATASET_RESULTS}/shards/{{shard}}.digest", shard=shard_names(count)
+    )
+
+
 def index_outputs():
     """What the index writes, what is missing first.
 
@@ -113,7 +119,7 @@ def index_outputs():
     }
     # Of an archive's not known before it is extracted, only those that are lost later.
     if config["shards"] != "auto":
-        paths = shards(config["shards"])
+        paths = shards(config["shards"]) + digests(config["shards"])
         if not DATASET.folder:
             paths = [path for path in paths if not os.path.exists(path)]
         outputs |= {"shards": paths} if paths else {}
@@ -161,7 +167,8 @@ def indexed(path):
 manifest = indexed(f"{DATASET_RESULTS}/manifest.tsv")
 applied_corrections = indexed(f"{DATASET_RESULTS}/applied_corrections.tsv")
 not_photos = indexed(f"{DATASET_RESULTS}/not_photos.tsv")
-shard_to_embed = indexed(f"{DATASET_RESULTS}/shards/{{shard}}.tsv")
+digest_to_embed = indexed(f"{DATASET_RESULTS}/shards/{{shard}}.digest")
+indexed_shard = indexed(f"{DATASET_RESULTS}/shards/{{shard}}.tsv")
 
 
 def embeddings(count):
@@ -174,6 +181,11 @@ EMBEDDINGS = once_counted(embeddings)
 def kept_manifest(wildcards):
     """The manifest, whose changes make nothing anew."""
     return ancient(manifest(wildcards))
+
+
+def shard_to_embed(wildcards):
+    """A shard, whose changes embed nothing anew: its photos may only lie elsewhere."""
+    return ancient(indexed_shard(wildcards))
 
 
 def manifest_to_calibrate(wildcards):

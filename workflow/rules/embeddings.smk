@@ -1,6 +1,8 @@
 rule embed:
     input:
         shard=shard_to_embed,
+        # Changes with the photos of the shard alone.
+        digest=digest_to_embed,
         extractor=f"{EXTRACTORS}/extractor{TWIN}.tflite",
         # Another network's file is found before anything is embedded.
         compared=rules.take_compiled.output if BACKBONE.compiled else [],
