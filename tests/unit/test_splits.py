@@ -113,9 +113,13 @@ def test_a_split_that_has_none_gets_the_nearest_photo():
 
 def test_a_copy_that_was_moved_for_one_class_counts_in_the_next():
     shared, *others = at(0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.15)
-    classes = [(sha256, label) for label in ("a", "b") for sha256 in (shared, *others)]
+    classes = [(sha256, "a") for sha256 in (shared, *others)]
+    # Of b alone, this one would be nearer to testing.
+    (nearer,) = at(0.22)
+    classes += [(sha256, "b") for sha256 in (nearer, shared, *others)]
     found = assign_splits(classes, 0.1, 0.1)
     assert [s for s in found if found[s] == "test"] == [shared]
+    assert found[nearer] == "train"
     # Copies in a class do not make ten photos of nine.
     nine = [(sha256, "a") for sha256 in [shared, *others][:9] * 2]
     assert set(assign_splits(nine, 0.1, 0.1).values()) == {"train"}
