@@ -30,6 +30,7 @@ test-kills: $(INSTALLED)
 
 # On a real Slurm of one node, which this installs (Debian, as root), starts and ends.
 test-slurm: $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[slurm]"
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --slurm tests/slurm
 
 lint: $(INSTALLED)
@@ -71,7 +72,8 @@ performance: $(INSTALLED)
 lock: $(INSTALLED)
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
-		--all-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+		--extra workflow --extra report --extra tensorflow --extra dev \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		--upgrade pyproject.toml --output-file requirements.txt
 	$(BIN)/python workflow/envs/generate.py
 
