@@ -5,14 +5,20 @@ crops; neither is enough alone. Both are compared as they differ from the data s
 a background which all photos share says nothing.
 """
 
+import itertools
 import logging
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from edgetpu_retrain import files, tables
+from edgetpu_retrain import tables
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import unit
+from edgetpu_retrain.rows import ByRows
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +34,10 @@ _LIKENESS = 108.0
 # The comparison of all pairs begins with this many principal components.
 _COMPONENTS = 128
 _SAMPLE = 10_000
-_BLOCK = 2_048
+# Photos that are compared with as many others at once.
+_BLOCK = 1_024
+# Pairs that are compared exactly at once, and near-copies that are joined to groups at once.
+_PAIRS, _JOINED = 512, 2_048
 # Above it the pairs are too many to compare; only photos of the same hash are grouped.
 _MAX_COMPARED = 200_000
 # A group larger than this part of all photos means that all of them look alike.
@@ -51,43 +60,31 @@ def perceptual_hash(image: Image.Image) -> np.ndarray:
     return np.packbits(imagehash.phash(small, _HASH_SIDE, highfreq_factor=4).hash.reshape(-1))
 
 
-def near_copies(embeddings: np.ndarray, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def near_copies(
+    embeddings: ByRows, hashes: ByRows, num_threads: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Finds all pairs of photos that are near-copies of one another.
 
     Args:
         embeddings: [N, D] uint8 or int8, as the extractor gave them.
         hashes: [N, 32] uint8, as `perceptual_hash` gives them.
+        num_threads: how many run at once; the result does not depend on it.
 
     Returns:
         pairs [M, 2] int, the lower position first, and their likeness [M] float64: 0 at the
         threshold, 1 for the same picture.
     """
-    # Importing the library should not need what only the workflow does.
-    from threadpoolctl import threadpool_limits
-
-    if len(embeddings) < 2:
-        return np.empty((0, 2), int), np.empty(0)
-    mean = embeddings.mean(axis=0, dtype=np.float64)
-    bit_mean = np.unpackbits(hashes, axis=1).mean(axis=0)
-    with threadpool_limits():
-        bounds = _bounds(embeddings, hashes, mean, bit_mean)
-        candidates = _candidates(bounds)
-    likeness = np.empty(len(candidates))
-    for start in range(0, len(candidates), _BLOCK):
-        pairs = candidates[start : start + _BLOCK]
-        score = np.zeros(len(pairs))
-        for weight, side in (
-            (_COSINE_WEIGHT, lambda i: unit(embeddings[i] - mean)),
-            (_HASH_WEIGHT, lambda i: unit(np.unpackbits(hashes[i], axis=1) - bit_mean)),
-        ):
-            score += weight * np.sum(side(pairs[:, 0]) * side(pairs[:, 1]), axis=1)
-        likeness[start : start + _BLOCK] = score
-    near = likeness >= _LIKENESS
+    found, scores = [np.empty((0, 2), int)], [np.empty(0)]
+    comparison = _Comparison(embeddings, hashes)
+    for pairs in comparison.candidates(num_threads):
+        score = comparison.scores(pairs)
+        found.append(pairs[score >= _LIKENESS])
+        scores.append(score[score >= _LIKENESS])
     highest = _COSINE_WEIGHT + _HASH_WEIGHT
-    return candidates[near], (likeness[near] - _LIKENESS) / (highest - _LIKENESS)
+    return np.concatenate(found), (np.concatenate(scores) - _LIKENESS) / (highest - _LIKENESS)
 
 
-def groups(embeddings: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+def groups(embeddings: ByRows, hashes: ByRows, num_threads: int = 1) -> np.ndarray:
     """Numbers the groups of near-copies; most photos are a group of one.
 
     Where all photos look alike (a group holds a fifth of them), or where there are more than
@@ -96,83 +93,194 @@ def groups(embeddings: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     Args:
         embeddings: [N, D] uint8 or int8, as the extractor gave them.
         hashes: [N, 32] uint8, as `perceptual_hash` gives them.
+        num_threads: how many run at once; the result does not depend on it.
 
     Returns:
-        [N] int, the number of every photo's group, in the order of first appearance.
+        [N] int32, the number of every photo's group, in the order of first appearance.
     """
+    count = len(embeddings)
+    if count <= _MAX_COMPARED:
+        most = max(_MIN_LARGE_GROUP, _MAX_GROUP * count)
+        found = _joined(_Comparison(embeddings, hashes), most, num_threads)
+        if found is not None:
+            return found
+    same = np.concatenate([np.empty((0, HASH_BYTES), np.uint8), *_blocks(hashes)])
+    as_one = np.ascontiguousarray(same).view(f"S{HASH_BYTES}")[:, 0]
+    _, first, same = np.unique(as_one, return_index=True, return_inverse=True)
+    return np.unique(first[same], return_inverse=True)[1].astype(np.int32)
+
+
+def _joined(comparison: "_Comparison", most: float, num_threads: int) -> np.ndarray | None:
+    """Returns the groups that near-copies make; None where one has `most` photos or more."""
     # Importing the library should not need what only the workflow does.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    count = len(embeddings)
-    if count <= _MAX_COMPARED:
-        pairs, _ = near_copies(embeddings, hashes)
-        graph = coo_array((np.ones(len(pairs), bool), pairs.T), shape=(count, count))
-        _, found = connected_components(graph, directed=False)
-        largest = np.bincount(found).max(initial=0)
-        if largest < max(_MIN_LARGE_GROUP, _MAX_GROUP * count):
-            return found
-        log.warning(
-            "%d of %d photos look alike; only those of the same picture are taken for copies",
-            largest,
-            count,
-        )
-    _, first, same = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
-    return np.unique(first[same.reshape(-1)], return_inverse=True)[1]
+    count = len(comparison)
+    numbers = np.arange(count, dtype=np.int32)
+    waiting: list[np.ndarray] = []
+
+    def join() -> np.ndarray:
+        edges = numbers[np.concatenate(waiting)]
+        graph = coo_array((np.ones(len(edges), bool), edges.T), shape=(count, count))
+        waiting.clear()
+        return connected_components(graph, directed=False)[1][numbers]
+
+    for candidates in comparison.candidates(num_threads):
+        # Where many photos look alike, most pairs say nothing new.
+        pairs = candidates[numbers[candidates[:, 0]] != numbers[candidates[:, 1]]]
+        waiting.append(pairs[comparison.scores(pairs) >= _LIKENESS])
+        if sum(map(len, waiting)) >= _JOINED:
+            numbers = join()
+            if np.bincount(numbers).max() >= most:
+                break
+    if waiting:
+        numbers = join()
+    largest = np.bincount(numbers).max(initial=0)
+    if largest < most:
+        return numbers
+    log.warning(
+        "%d of %d photos look alike, or more; only those of the same picture are taken for copies",
+        largest,
+        count,
+    )
+    return None
 
 
-def write_groups(identities: np.ndarray, groups: np.ndarray, path: str | Path) -> None:
-    """Writes the number of every photo's group, by identity."""
-    rows = zip(identities.astype(str).tolist(), map(str, groups.tolist()), strict=True)
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(tables.to_tsv(_GROUP_COLUMNS, rows))
+def write_groups(photos: ByRows, groups: np.ndarray, path: str | Path) -> None:
+    """Writes the number of every photo's group, by identity.
 
-
-def read_groups(path: str | Path) -> dict[str, int]:
-    """Reads what `write_groups` wrote."""
-    return {sha256: int(group) for sha256, group in tables.read(path, _GROUP_COLUMNS)}
-
-
-def _bounds(
-    embeddings: np.ndarray, hashes: np.ndarray, mean: np.ndarray, bit_mean: np.ndarray
-) -> np.ndarray:
-    """Returns float32 [N, P + 1 + 256]; the product of two rows is at least the pair's score.
-
-    The embedding stands there with its first principal components and the length of the rest:
-    by Cauchy and Schwarz, the rests' product is at most that of their lengths.
+    Args:
+        photos: [N, 64] uint8, the digits of the photos' identities.
+        groups: [N] int.
+        path: of the table.
     """
-    # Importing the library should not need what only the workflow does.
-    from threadpoolctl import threadpool_limits
-
-    width = embeddings.shape[1]
-    components = min(_COMPONENTS, width)
-    step = -(-len(embeddings) // _SAMPLE)
-    sample = unit(embeddings[::step] - mean).astype(np.float32)
-    # More threads than one wait for one another here, longer than they work.
-    with threadpool_limits(1):
-        basis = np.linalg.eigh(sample.T @ sample)[1][:, width - components :]
-    rows = np.empty((len(embeddings), components + 1 + 8 * HASH_BYTES), np.float32)
-    for start in range(0, len(rows), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        directions = unit(embeddings[block] - mean).astype(np.float32)
-        main = directions @ basis
-        rest = np.linalg.norm(directions - main @ basis.T, axis=1)
-        rows[block, :components] = main
-        rows[block, components] = rest
-        rows[block, : components + 1] *= _COSINE_WEIGHT**0.5
-        bits = unit(np.unpackbits(hashes[block], axis=1) - bit_mean)
-        rows[block, components + 1 :] = bits * _HASH_WEIGHT**0.5
-    return rows
+    with tables.writing(path, _GROUP_COLUMNS) as add:
+        for rows in _rows(len(groups)):
+            for digits, group in zip(photos[rows], groups[rows].tolist(), strict=True):
+                add((digits.tobytes().decode(), str(group)))
 
 
-def _candidates(bounds: np.ndarray) -> np.ndarray:
-    """Returns the pairs [M, 2] whose bound reaches the threshold."""
-    # Rounding must not lose a pair.
-    threshold = np.float32(_LIKENESS - 0.01)
-    found = [np.empty((0, 2), int)]
-    for i in range(0, len(bounds), _BLOCK):
-        for j in range(i, len(bounds), _BLOCK):
-            scores = bounds[i : i + _BLOCK] @ bounds[j : j + _BLOCK].T
-            pairs = np.argwhere(scores >= threshold) + np.array([i, j])
-            found.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    return np.concatenate(found)
+def read_groups(path: str | Path, photos: ByRows) -> np.ndarray:
+    """Returns the number of every photo's group, int32 [N], as `write_groups` wrote them.
+
+    Raises:
+        UserError: they are of other photos.
+    """
+    lines = tables.read(path, _GROUP_COLUMNS)
+    groups = np.empty(len(photos), np.int32)
+    for rows in _rows(len(photos)):
+        some = list(itertools.islice(lines, len(rows)))
+        if "".join(sha256 for sha256, _ in some).encode() != photos[rows].tobytes():
+            break
+        groups[rows] = [int(group) for _, group in some]
+    else:
+        if next(lines, None) is None:
+            return groups
+    raise UserError(f"{path} is of other photos. Delete it and run again.")
+
+
+class _Comparison:
+    """The likeness of pairs of N photos, and which pairs may be near-copies."""
+
+    def __init__(self, embeddings: ByRows, hashes: ByRows):
+        self._embeddings, self._hashes = embeddings, hashes
+        count = max(len(embeddings), 1)
+        total, bits = np.zeros(embeddings.shape[1]), np.zeros(8 * HASH_BYTES)
+        for vectors, some in zip(_blocks(embeddings), _blocks(hashes), strict=True):
+            total += vectors.sum(axis=0, dtype=np.int64)
+            bits += np.unpackbits(some, axis=1).sum(axis=0, dtype=np.int64)
+        self._mean, self._bit_mean = total / count, bits / count
+
+    def __len__(self) -> int:
+        return len(self._embeddings)
+
+    def _directions(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the embeddings and the hashes of photos, of length 1."""
+        bits = np.unpackbits(self._hashes[rows], axis=1)
+        return unit(self._embeddings[rows] - self._mean), unit(bits - self._bit_mean)
+
+    def scores(self, pairs: np.ndarray) -> np.ndarray:
+        """Returns the likeness [n] of pairs [n, 2], as the thresholds have it."""
+        found = np.empty(len(pairs))
+        for start in range(0, len(pairs), _PAIRS):
+            part = slice(start, start + _PAIRS)
+            first, second = (self._directions(rows) for rows in pairs[part].T)
+            cosine, correlation = (
+                np.sum(a * b, axis=1) for a, b in zip(first, second, strict=True)
+            )
+            found[part] = _COSINE_WEIGHT * cosine + _HASH_WEIGHT * correlation
+        return found
+
+    def candidates(self, num_threads: int) -> Iterator[np.ndarray]:
+        """Yields some pairs [n, 2] at a time whose bound reaches the threshold."""
+        # Importing the library should not need what only the workflow does.
+        from threadpoolctl import threadpool_limits
+
+        if len(self) < 2:
+            return
+        # Rounding must not lose a pair.
+        threshold = np.float32(_LIKENESS - 0.01)
+        # Of a hundred thousand photos the bounds are 150 MB.
+        with tempfile.TemporaryFile() as file, ThreadPoolExecutor(num_threads) as pool:
+
+            def read(start: int) -> np.ndarray:
+                file.seek(start * width * np.dtype(np.float32).itemsize)
+                return np.fromfile(file, np.float32, _BLOCK * width).reshape(-1, width)
+
+            def compare(others: np.ndarray) -> np.ndarray:
+                return np.flatnonzero(block @ others.T >= threshold)
+
+            with threadpool_limits(1):
+                for bounds in self._bounds():
+                    bounds.tofile(file)
+                    width = bounds.shape[1]
+                for i in range(0, len(self), _BLOCK):
+                    block = read(i)
+                    for first in range(i, len(self), num_threads * _BLOCK):
+                        starts = range(first, len(self), _BLOCK)[:num_threads]
+                        others = [read(j) for j in starts]
+                        found = pool.map(compare, others)
+                        for j, some, flat in zip(starts, others, found, strict=True):
+                            for start in range(0, len(flat), _JOINED):
+                                part = np.divmod(flat[start : start + _JOINED], len(some))
+                                pairs = np.stack(part, axis=1) + np.array([i, j])
+                                yield pairs[pairs[:, 0] < pairs[:, 1]]
+
+    def _bounds(self) -> Iterator[np.ndarray]:
+        """Yields float32 [n, P + 1 + 256]; the product of two rows is at least the pair's score.
+
+        The embedding stands there with its first principal components and the length of the rest:
+        by Cauchy and Schwarz, the rests' product is at most that of their lengths.
+        """
+        basis = self._basis()
+        components = basis.shape[1]
+        for rows in _rows(len(self)):
+            directions, bits = self._directions(rows)
+            directions = directions.astype(np.float32)
+            bounds = np.empty((len(rows), components + 1 + 8 * HASH_BYTES), np.float32)
+            bounds[:, :components] = directions @ basis
+            directions -= bounds[:, :components] @ basis.T
+            bounds[:, components] = np.linalg.norm(directions, axis=1)
+            bounds[:, : components + 1] *= _COSINE_WEIGHT**0.5
+            bounds[:, components + 1 :] = bits * _HASH_WEIGHT**0.5
+            yield bounds
+
+    def _basis(self) -> np.ndarray:
+        """Returns the first principal components [D, P] of a sample."""
+        width = self._embeddings.shape[1]
+        products = np.zeros((width, width), np.float32)
+        for rows in _rows(len(self), step=-(-len(self) // _SAMPLE)):
+            directions = self._directions(rows)[0].astype(np.float32)
+            products += directions.T @ directions
+        return np.linalg.eigh(products)[1][:, -min(_COMPONENTS, width) :].copy()
+
+
+def _rows(count: int, step: int = 1) -> Iterator[np.ndarray]:
+    """Yields a block of rows at a time."""
+    rows = np.arange(0, count, step)
+    return (rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK))
+
+
+def _blocks(array: ByRows) -> Iterator[np.ndarray]:
+    return (array[rows] for rows in _rows(len(array)))

@@ -87,72 +87,10 @@ class Embeddings:
                 reasons=arrays["reasons"],
             )
 
-    @classmethod
-    def load_all(cls, paths: Sequence[str | Path]) -> "Embeddings":
-        """Reads and joins shards, sorted by identity, so that their number makes no difference.
-
-        One shard at a time is in memory beside the whole.
-
-        Raises:
-            UserError: a file is damaged, or the shards come from different extractors or
-                preprocessings.
-        """
-        identities = []
-        for path in paths:
-            with _reading(path) as arrays:
-                identities.append(arrays["photos"])
-        photos = np.concatenate(identities)
-        order = np.argsort(photos)
-        places = np.empty(len(order), int)
-        places[order] = np.arange(len(order))
-        first = cls.load(paths[0])
-        embeddings = np.empty((len(photos), first.embeddings.shape[1]), first.embeddings.dtype)
-        hashes = np.empty((len(photos), first.hashes.shape[1]), np.uint8)
-        undecodable, reasons, start = [], [], 0
-        for path in paths:
-            shard = cls.load(path)
-            if (shard.extractor, shard.preprocessing) != (first.extractor, first.preprocessing):
-                raise UserError("The embeddings come from different extractors; delete them.")
-            rows = places[start : start + len(shard.photos)]
-            embeddings[rows], hashes[rows] = shard.embeddings, shard.hashes
-            undecodable.append(shard.undecodable)
-            reasons.append(shard.reasons)
-            start += len(rows)
-        bad = np.argsort(np.concatenate(undecodable))
-        return cls(
-            embeddings,
-            first.scale,
-            first.zero_point,
-            photos[order],
-            hashes,
-            first.extractor,
-            first.preprocessing,
-            np.concatenate(undecodable)[bad],
-            np.concatenate(reasons)[bad],
-        )
-
     @property
     def quantization(self) -> Quantization:
         """What the quantized values stand for."""
         return Quantization(self.scale, self.zero_point)
-
-    def rows(self, identities: Iterable[str]) -> np.ndarray:
-        """Returns the rows of these photos, as int [M].
-
-        Raises:
-            UserError: a photo is not among those embedded.
-        """
-        wanted = _bytes(identities)
-        found = np.searchsorted(self.photos, wanted)
-        missing = (found == len(self.photos)) | (
-            self.photos.take(found, mode="clip") != wanted if len(self.photos) else True
-        )
-        if np.any(missing):
-            raise UserError(
-                f"{int(np.sum(missing))} photos are not embedded; delete the folder embeddings/ "
-                "and run again."
-            )
-        return found
 
     def why_undecodable(self) -> dict[str, str]:
         """Returns the reason of every photo that could not be decoded, by identity."""

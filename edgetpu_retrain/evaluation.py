@@ -1,30 +1,33 @@
 """Measure a classifier file on photos."""
 
+import heapq
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
-from edgetpu_retrain import figures, files, photos, preprocessing, scoring
-from edgetpu_retrain.embeddings import Embeddings
+from edgetpu_retrain import figures, files, manifest, photos, predictions, preprocessing, scoring
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.index import class_folders
 from edgetpu_retrain.interpreter import Interpreter
+from edgetpu_retrain.labelled_embeddings import TEST, LabelledEmbeddings
 from edgetpu_retrain.manifest import Photo
 from edgetpu_retrain.predictions import Predictions
+from edgetpu_retrain.stored_embeddings import StoredEmbeddings
 
 log = logging.getLogger(__name__)
 
-TEST_DATASET = "test_dataset"
 # A file writes scores in steps of 1/256.
 _STEPS = 256
-_PART = 8_192
+_STEP = np.float32(1 / _STEPS)
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,9 @@ class Evaluation:
         model: path of the file.
         device: what it ran on.
         training: how its head was trained (`Head.training`).
-        predictions: out of fold, and from the file on photos of the split test and of the test
-            dataset.
+        out_of_fold: predictions of the cross-validation.
+        tested: those of the file for the split test.
+        test_dataset: those of the file for the test dataset.
         agreement: the fraction of photos of which the file says what the float head says.
         photos_per_second: decoding included; None without photos.
     """
@@ -44,34 +48,33 @@ class Evaluation:
     model: str
     device: str
     training: Mapping[str, Any]
-    predictions: Predictions
+    out_of_fold: Predictions
+    tested: Predictions
+    test_dataset: Predictions
     agreement: float
     photos_per_second: float | None
 
-    def of_split(self, name: str) -> Predictions:
-        """The predictions of the file for a split or the test dataset."""
-        return self.predictions.take(self.predictions.splits == name)
-
     def as_dict(self) -> dict[str, Any]:
         """Returns what evaluation.json holds."""
-        out_of_fold, tested = self.predictions.out_of_fold, self.of_split("test")
         temperature = self.training.get("temperature", 1.0)
         return {
             "model": self.model,
             "device": self.device,
             "recipe": self.training["recipe"],
-            "classes": list(self.predictions.classes),
-            "test": _result(tested),
-            "cross_validation": _result(out_of_fold),
-            "test_dataset": _result(self.of_split(TEST_DATASET)),
+            "classes": list(self.tested.classes),
+            "test": _result(self.tested),
+            "cross_validation": _result(self.out_of_fold),
+            "test_dataset": _result(self.test_dataset),
             "learning_curve": self.training.get("learning_curve", []),
             "strengths": self.training.get("strengths", []),
             "strength": self.training.get("strength"),
             "class_weights": self.training.get("class_weights"),
             "softmax_regression": self.training.get("softmax_regression"),
             "temperature": temperature,
-            "calibration": _calibration(tested, out_of_fold, temperature),
-            "thresholds": figures.thresholds(out_of_fold.labels, _as_written(out_of_fold.scores)),
+            "calibration": _calibration(self.tested, self.out_of_fold, temperature),
+            "thresholds": figures.thresholds(
+                self.out_of_fold.labels, _as_written(self.out_of_fold.scores)
+            ),
             "agreement_with_float_head": self.agreement,
             "photos_per_second": self.photos_per_second,
         }
@@ -79,11 +82,14 @@ class Evaluation:
 
 def _as_written(scores: np.ndarray) -> np.ndarray:
     """Rounds scores as a file does."""
-    return np.round(scores * _STEPS).clip(0, _STEPS - 1) / _STEPS
+    found = scores * _STEPS
+    np.round(found, out=found).clip(0, _STEPS - 1, out=found)
+    found /= _STEPS
+    return found
 
 
-def _result(predictions: Predictions) -> dict[str, Any] | None:
-    return figures.result(predictions.labels, predictions.predicted, predictions.classes)
+def _result(judged: Predictions) -> dict[str, Any] | None:
+    return figures.result(judged.labels, judged.predicted, judged.classes)
 
 
 def _calibration(
@@ -99,7 +105,8 @@ def _calibration(
         of, tested = "cross_validation", out_of_fold
         scores = _as_written(out_of_fold.scores)
     # softmax(logits / t) ** t is softmax(logits), but for the sum.
-    before = scores.astype(np.float64) ** temperature
+    before = scores.astype(np.float64)
+    before **= temperature
     before /= before.sum(axis=1, keepdims=True)
     after, bins = figures.calibration(tested.labels, scores)
     return {
@@ -113,9 +120,10 @@ def _calibration(
 def evaluate(
     model: str | Path,
     head: Head,
-    manifest: Sequence[Photo],
-    embeddings: Embeddings,
+    listed: str | Path,
+    embeddings: StoredEmbeddings,
     out_of_fold: Predictions,
+    predicted: str | Path,
     test_dataset: str | Path | None = None,
     device: str = "auto",
     resize: str = "bilinear",
@@ -127,9 +135,10 @@ def evaluate(
     Args:
         model: path of the .tflite file.
         head: the float head that the file was made with.
-        manifest: of all photos.
+        listed: path of the manifest of all photos.
         embeddings: those of all shards.
-        out_of_fold: predictions of the cross-validation.
+        out_of_fold: predictions of the cross-validation, in the order of the manifest.
+        predicted: where to write all predictions, as `predictions.writing` does.
         test_dataset: a folder of one folder of photos per class.
         device: as `devices.resolve_device` takes it.
         resize: as `preprocessing.to_pixels` takes it.
@@ -138,85 +147,99 @@ def evaluate(
         UserError: the file gives other scores for a photo than its last layer for the embedding,
             or the test dataset has other classes.
     """
-    undecodable = embeddings.why_undecodable()
-    # By identity, so that the sample of raw photos is of all classes.
-    listed = sorted(
-        (photo for photo in manifest if photo.sha256 not in undecodable),
-        key=lambda photo: photo.sha256,
-    )
-    tested = [photo for photo in listed if photo.split == "test"]
+    labelled = LabelledEmbeddings.join(embeddings, manifest.read(listed))
+    if len(out_of_fold) != np.sum(labelled.splits != TEST):
+        raise UserError("The predictions out of fold are of other photos. Delete them, run again.")
     # The last layer takes so little that the file is compared with the float head on all photos.
-    scores = scoring.score(model, embeddings.embeddings)
-    agreement = _agreement(head, embeddings, scores)
-    compared = tested or listed
-    scores = scores[embeddings.rows(photo.sha256 for photo in compared)]
-    photos_per_second = scoring.check_on_photos(model, compared, scores, device, resize)
-    parts = [out_of_fold]
-    if tested:
-        parts.append(_predictions(tested, scores / _STEPS, head.classes))
-    if test_dataset is not None:
-        interpreter = Interpreter(model, device)
-        parts.append(_classify_folder(interpreter, Path(test_dataset), head.classes, resize))
+    scores = scoring.score(model, embeddings.vectors)
+    tested = labelled.take(labelled.splits == TEST)
+    compared = tested if len(tested.rows) else labelled
+    # By identity, so that the sample of raw photos is of all classes.
+    sample = heapq.nsmallest(
+        scoring.SAMPLE, compared.listed(manifest.read(listed)), key=lambda found: found[1].sha256
+    )
+    rows = compared.rows[[i for i, _ in sample]]
+    photos_per_second = scoring.check_on_photos(
+        model, [photo for _, photo in sample], scores[rows], device, resize
+    )
+    with predictions.writing(predicted, head.classes) as add:
+        judged = zip(out_of_fold.folds.tolist(), out_of_fold.scores, strict=True)
+        for i, photo in labelled.listed(manifest.read(listed)):
+            is_tested = labelled.splits[i] == TEST
+            fold, found = (-1, scores[labelled.rows[i]] * _STEP) if is_tested else next(judged)
+            add(photo, fold, found)
+        others = _judge_folder(model, test_dataset, head.classes, device, resize, add)
     return Evaluation(
         model=str(model),
         device=device,
         training=head.training,
-        predictions=Predictions.concatenate(parts),
-        agreement=agreement,
+        out_of_fold=out_of_fold,
+        tested=_by_file(head.classes, tested.labels, TEST, scores[tested.rows] * _STEP),
+        test_dataset=others,
+        agreement=_agreement(head, embeddings, scores),
         photos_per_second=photos_per_second and round(photos_per_second, 1),
     )
 
 
-def _agreement(head: Head, embeddings: Embeddings, scores: np.ndarray) -> float:
+def _by_file(
+    classes: tuple[str, ...], labels: np.ndarray, split: int, scores: np.ndarray
+) -> Predictions:
+    splits, folds = (np.full(len(labels), number, np.int8) for number in (split, -1))
+    return Predictions(classes, labels, splits, folds, scores)
+
+
+def _agreement(head: Head, embeddings: StoredEmbeddings, scores: np.ndarray) -> float:
     """Returns the fraction of photos whose highest score in the file is the float head's too."""
     same = 0
-    for start in range(0, len(scores), _PART):
-        part = slice(start, start + _PART)
-        values = embeddings.quantization.dequantize(embeddings.embeddings[part])
-        same += int(np.sum(head.logits(values).argmax(axis=1) == scores[part].argmax(axis=1)))
+    for rows in embeddings.blocks():
+        logits = head.logits(embeddings.values(rows))
+        same += int(np.sum(logits.argmax(axis=1) == scores[rows].argmax(axis=1)))
     return same / len(scores)
 
 
-def _predictions(
-    photos: Sequence[Photo], scores: Sequence[np.ndarray] | np.ndarray, classes: tuple[str, ...]
-) -> Predictions:
-    return Predictions(
-        tuple(photo.path for photo in photos),
-        np.array([photo.sha256 for photo in photos], "S64"),
-        classes,
-        np.array([classes.index(photo.label) for photo in photos], int),
-        np.array([photo.split for photo in photos], np.str_),
-        np.full(len(photos), -1),
-        np.array(scores, np.float32).reshape(len(photos), len(classes)),
-    )
-
-
-def _classify_folder(
-    interpreter: Interpreter, folder: Path, classes: tuple[str, ...], resize: str
+def _judge_folder(
+    model: str | Path,
+    folder: str | Path | None,
+    classes: tuple[str, ...],
+    device: str,
+    resize: str,
+    add: predictions.AddPrediction,
 ) -> Predictions:
     """Runs the model on the photos of a folder that was not indexed; unreadable ones are left out.
 
     Raises:
         UserError: a folder in it is none of the classes.
     """
-    found, scores = [], []
+    labels, scores = array("i"), array("f")
+    if folder is not None:
+        interpreter = Interpreter(model, device)
+        for photo, picture in _pictures(Path(folder), classes):
+            pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
+            found = interpreter.run(pixels) * _STEP
+            add(photo, -1, found)
+            labels.append(classes.index(photo.label))
+            scores.extend(found)
+    values = np.asarray(scores).reshape(len(labels), len(classes))
+    number = predictions.SPLITS.index(predictions.TEST_DATASET)
+    return _by_file(classes, np.asarray(labels), number, values)
+
+
+def _pictures(folder: Path, classes: Sequence[str]) -> Iterator[tuple[Photo, Image.Image]]:
     for class_folder in class_folders(folder, descend=False):
         if class_folder.name not in classes:
             raise UserError(
                 f"config: test_dataset has a folder {class_folder.name!r}, which is not one of "
                 f"the classes: {', '.join(classes)}."
             )
-        paths = [path for path, _ in photos.find_photos(class_folder)]
-        for path in tqdm(paths, desc=f"Classifying {class_folder.name}", unit="photo"):
+        found = photos.find_photos(class_folder)
+        for path, _ in tqdm(found, desc=f"Classifying {class_folder.name}", unit="photo"):
             try:
                 picture = photos.read_file(path)
             except photos.PhotoError as error:
                 log.warning("%s is left out: %s", path, error)
                 continue
-            pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
-            scores.append(interpreter.run(pixels) / _STEPS)
-            found.append(Photo(str(path), class_folder.name, TEST_DATASET, files.sha256(path)))
-    return _predictions(found, scores, classes)
+            name, sha256 = class_folder.name, files.sha256(path)
+            yield Photo(str(path), name, predictions.TEST_DATASET, sha256), picture
 
 
 def save(evaluation: Evaluation, path: str | Path) -> None:

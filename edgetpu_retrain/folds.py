@@ -15,19 +15,22 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, count: int) -> np.ndarr
         count: how many folds.
 
     Returns:
-        [N] int, the fold of every photo.
+        [N] int16, the fold of every photo.
 
     >>> assign_folds(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 3]), 2)
-    array([0, 1, 0, 1])
+    array([0, 1, 0, 1], dtype=int16)
     """
-    folds = np.full(len(labels), -1)
-    sizes = np.bincount(groups)
+    folds = np.full(len(labels), -1, np.int16)
     classes, first = np.unique(labels, return_index=True)
     filled = np.zeros((count, labels.max(initial=0) + 1), int)
+    by_group = np.argsort(groups, kind="stable")
+    ends = np.flatnonzero(np.diff(groups[by_group], append=-1)) + 1
+    sizes = np.diff(ends, prepend=0)
     large = np.flatnonzero(sizes > 1)
-    members = _members(groups, large)
+    firsts = by_group[ends[large] - sizes[large]]
     # The largest first: the small ones then even out what these leave.
-    for rows in sorted(members, key=lambda rows: (-len(rows), rows[0])):
+    for group in large[np.lexsort((firsts, -sizes[large]))]:
+        rows = by_group[ends[group] - sizes[group] : ends[group]]
         found, photos = np.unique(labels[rows], return_counts=True)
         fold = np.lexsort((filled.sum(axis=1), filled[:, found].max(axis=1)))[0]
         folds[rows] = fold
@@ -36,15 +39,18 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, count: int) -> np.ndarr
         rows = np.flatnonzero((labels == label) & (folds < 0))
         # Which fold takes the next photo: the one with the fewest of the class, then of all.
         order = np.argsort(np.argsort(filled.sum(axis=1), kind="stable"))
-        levels = filled[:, label] + np.arange(len(rows))[:, np.newaxis]
-        turns = np.lexsort((np.tile(order, len(rows)), levels.reshape(-1)))[: len(rows)]
-        folds[rows] = turns % count
-        filled[:, label] += np.bincount(turns % count, minlength=count)
+        turns = _turns(filled[:, label], order, len(rows))
+        folds[rows] = turns
+        filled[:, label] += np.bincount(turns, minlength=count)
     return folds
 
 
-def _members(groups: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:
-    """Returns the positions of each of the wanted groups' photos."""
-    rows = np.flatnonzero(np.isin(groups, wanted))
-    rows = rows[np.argsort(groups[rows], kind="stable")]
-    return [part for part in np.split(rows, np.flatnonzero(np.diff(groups[rows])) + 1) if len(part)]
+def _turns(filled: np.ndarray, order: np.ndarray, photos: int) -> np.ndarray:
+    """Returns which fold takes each of so many photos: that with the fewest, then the first."""
+    full = int(filled.min())
+    while np.sum(np.maximum(full - filled, 0)) < photos:
+        full += max(1, (photos - int(np.sum(np.maximum(full - filled, 0)))) // len(filled))
+    room = np.maximum(full - filled, 0)
+    folds = np.repeat(np.arange(len(filled)), room)
+    levels = np.concatenate([np.arange(level, full) for level in filled])
+    return folds[np.lexsort((order[folds], levels))][:photos]

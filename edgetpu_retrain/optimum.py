@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from edgetpu_retrain.rows import ByRows
+
 log = logging.getLogger(__name__)
 
 # A map, perhaps of several threads.
@@ -64,7 +66,7 @@ class Data:
         variances: [K] float32, of the embeddings along these; their sum is 1.
     """
 
-    vectors: np.ndarray
+    vectors: ByRows
     rows: np.ndarray
     labels: np.ndarray
     folds: np.ndarray
@@ -78,7 +80,7 @@ class Data:
     @classmethod
     def of(
         cls,
-        vectors: np.ndarray,
+        vectors: ByRows,
         rows: np.ndarray,
         labels: np.ndarray,
         folds: np.ndarray,

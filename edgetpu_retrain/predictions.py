@@ -1,16 +1,24 @@
 """The table of predictions: a score for every class for every photo."""
 
+import contextlib
 import csv
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, overload
 
 import numpy as np
 
-from edgetpu_retrain import files
+from edgetpu_retrain import manifest, tables
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.manifest import Photo
 
+TEST_DATASET = "test_dataset"
+SPLITS = (*manifest.SPLITS, TEST_DATASET)
+_NUMBERS = {name: number for number, name in enumerate(SPLITS)}
 _COLUMNS = ("path", "sha256", "class", "split", "fold", "predicted")
+_PATH, _IDENTITY = range(2)
 # As many digits as give a float32 back.
 _FORMAT = "%.9g"
 
@@ -20,18 +28,14 @@ class Predictions:
     """Scores of N photos, none of which the layer that scored it was trained on.
 
     Attributes:
-        paths: where the photos are.
-        identities: [N] S64, their SHA-256 in hexadecimal.
         classes: names of the C classes.
         labels: [N] int, true classes.
-        splits: [N] str, each train, validation, test or test_dataset.
+        splits: [N] int8, positions in `SPLITS`.
         folds: [N] int, the fold whose held-out layer gave the scores; -1 where the written file
             did.
         scores: [N, C] float32, of softmax.
     """
 
-    paths: tuple[str, ...]
-    identities: np.ndarray
     classes: tuple[str, ...]
     labels: np.ndarray
     splits: np.ndarray
@@ -43,98 +47,141 @@ class Predictions:
         """[N] int, the classes of the highest score."""
         return self.scores.argmax(axis=1)
 
-    def take(self, chosen: np.ndarray) -> "Predictions":
-        """Returns the photos that a mask or positions choose."""
-        positions = np.arange(len(self.paths))[chosen]
-        return Predictions(
-            tuple(self.paths[i] for i in positions),
-            self.identities[chosen],
-            self.classes,
-            self.labels[chosen],
-            self.splits[chosen],
-            self.folds[chosen],
-            self.scores[chosen],
-        )
+    def __len__(self) -> int:
+        return len(self.labels)
 
-    @property
-    def out_of_fold(self) -> "Predictions":
-        """The photos that layers of the cross-validation scored."""
-        return self.take(self.folds >= 0)
 
-    @classmethod
-    def concatenate(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        """Joins tables of the same classes."""
-        return cls(
-            tuple(path for part in parts for path in part.paths),
-            np.concatenate([part.identities for part in parts]),
-            parts[0].classes,
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.splits for part in parts]),
-            np.concatenate([part.folds for part in parts]),
-            np.concatenate([part.scores for part in parts]),
-        )
+AddPrediction = Callable[[Photo, int, np.ndarray], None]
 
-    def write(self, path: str | Path) -> None:
-        """Writes a .tsv file: a line per photo, after six columns a score per class."""
-        with (
-            files.replacing(path) as temporary,
-            # File names need not be valid UTF-8.
-            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-        ):
-            writer = csv.writer(file, dialect="excel-tab", lineterminator="\n")
-            # The module csv quotes a carriage return only where lines end in one.
-            quoting = csv.writer(
-                file, dialect="excel-tab", lineterminator="\n", quoting=csv.QUOTE_ALL
-            )
-            writer.writerow((*_COLUMNS, *self.classes))
-            for i, predicted in enumerate(self.predicted.tolist()):
-                fold = int(self.folds[i])
-                row = (
-                    self.paths[i],
-                    self.identities[i].decode(),
-                    self.classes[self.labels[i]],
-                    str(self.splits[i]),
+
+@contextlib.contextmanager
+def writing(path: str | Path, classes: Sequence[str]) -> Iterator[AddPrediction]:
+    """Yields a function that adds a photo, its fold and its scores to a .tsv file.
+
+    The file replaces `path` if the block succeeds. After six columns it has one per class.
+    """
+    with tables.writing(path, (*_COLUMNS, *classes)) as add_row:
+
+        def add(photo: Photo, fold: int, scores: np.ndarray) -> None:
+            add_row(
+                (
+                    photo.path,
+                    photo.sha256,
+                    photo.label,
+                    photo.split,
                     "" if fold < 0 else str(fold),
-                    self.classes[predicted],
-                    *(_FORMAT % score for score in self.scores[i].tolist()),
+                    classes[int(scores.argmax())],
+                    *(_FORMAT % score for score in scores.tolist()),
                 )
-                (quoting if "\r" in row[0] + row[2] + row[5] else writer).writerow(row)
+            )
 
-    @classmethod
-    def read(cls, path: str | Path) -> "Predictions":
-        """Reads what `write` wrote.
+        yield add
 
-        Raises:
-            UserError: it is damaged.
-        """
-        paths, identities, labels, splits, folds, scores = [], [], [], [], [], []
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = csv.reader(file, dialect="excel-tab")
-            header = tuple(next(rows, ()))
-            classes = header[len(_COLUMNS) :]
-            ids = {name: i for i, name in enumerate(classes)}
-            try:
-                if header[: len(_COLUMNS)] != _COLUMNS:
-                    raise ValueError(f"its first columns are not {', '.join(_COLUMNS)}")
-                for photo, sha256, label, split, fold, _, *values in rows:
-                    paths.append(photo)
-                    identities.append(sha256)
-                    labels.append(ids[label])
-                    splits.append(split)
-                    folds.append(int(fold or -1))
-                    if len(values) != len(classes):
-                        raise ValueError(f"{len(values)} scores for {len(classes)} classes")
-                    scores.append(np.array(values, np.float32))
-            except (ValueError, KeyError) as error:
-                raise UserError(
-                    f"{path}, line {rows.line_num}: {error}. Delete the file and run again."
-                ) from error
-        return cls(
-            tuple(paths),
-            np.array(identities, "S64"),
-            classes,
-            np.array(labels, int),
-            np.array(splits, np.str_),
-            np.array(folds, int),
-            np.array(scores, np.float32).reshape(len(paths), len(classes)),
-        )
+
+@dataclass(frozen=True)
+class ListedPredictions(Predictions):
+    """Predictions with the photos that they are of.
+
+    Attributes:
+        paths: [N] where the photos are.
+        identities: [N] their SHA-256 in hexadecimal.
+    """
+
+    paths: Sequence[str]
+    identities: Sequence[str]
+
+
+def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
+    """Reads what `writing` wrote.
+
+    Paths and identities stay in the file and are looked up in there when they are asked for.
+
+    Args:
+        path: of the table.
+        splits: those whose photos are wanted.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    offsets, labels, numbers = array("q"), array("i"), array("b")
+    folds, scores = array("h"), array("f")
+    wanted = {_NUMBERS[name] for name in splits}
+    with open(path, "rb") as file:
+        lines = _Lines(file)
+        rows = csv.reader(lines, dialect="excel-tab")
+        header = tuple(next(rows, ()))
+        classes = header[len(_COLUMNS) :]
+        ids = {name: i for i, name in enumerate(classes)}
+        start = lines.end
+        try:
+            if header[: len(_COLUMNS)] != _COLUMNS:
+                raise ValueError(f"its first columns are not {', '.join(_COLUMNS)}")
+            for _, _, label, split, fold, _, *values in rows:
+                if len(values) != len(classes):
+                    raise ValueError(f"{len(values)} scores for {len(classes)} classes")
+                found = (ids[label], _NUMBERS[split], int(fold or -1), list(map(float, values)))
+                if found[1] in wanted:
+                    offsets.append(start)
+                    labels.append(found[0])
+                    numbers.append(found[1])
+                    folds.append(found[2])
+                    scores.extend(found[3])
+                start = lines.end
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"{path}, line {rows.line_num}: {error}. Delete the file and run again."
+            ) from error
+    return ListedPredictions(
+        classes,
+        np.asarray(labels),
+        np.asarray(numbers),
+        np.asarray(folds),
+        np.asarray(scores).reshape(len(labels), len(classes)),
+        _Column(path, offsets, _PATH),
+        _Column(path, offsets, _IDENTITY),
+    )
+
+
+class _Lines:
+    """The lines of a table as text, and where in the file the last one ended."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.end = file.tell()
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._file)
+        self.end += len(line)
+        return line.decode("utf-8", "surrogateescape")
+
+
+class _Column(Sequence[str]):
+    """A column of a table; each field is read when it is asked for."""
+
+    def __init__(self, path: str | Path, offsets: Sequence[int], column: int):
+        self._path, self._offsets, self._column = path, offsets, column
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[str]: ...
+    def __getitem__(self, row: int | slice) -> str | Sequence[str]:
+        if isinstance(row, slice):
+            return _Column(self._path, self._offsets[row], self._column)
+        return next(self._fields([self._offsets[row]]))
+
+    def __iter__(self) -> Iterator[str]:
+        return self._fields(self._offsets)
+
+    def _fields(self, offsets: Iterable[int]) -> Iterator[str]:
+        with open(self._path, "rb") as file:
+            for offset in offsets:
+                if file.tell() != offset:
+                    file.seek(offset)
+                yield next(csv.reader(_Lines(file), dialect="excel-tab"))[self._column]

@@ -11,12 +11,14 @@ from edgetpu_retrain.embeddings import open_photo
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.interpreter import Interpreter, LayerInterpreter
 from edgetpu_retrain.manifest import Photo
+from edgetpu_retrain.rows import ByRows
 
 # How many photos are classified by the whole file: every run pays for them.
 SAMPLE = 16
+_BLOCK = 1_024
 
 
-def score(model: str | Path, embeddings: np.ndarray) -> np.ndarray:
+def score(model: str | Path, embeddings: ByRows) -> np.ndarray:
     """Returns what a classifier file gives for photos, from their embeddings.
 
     Only the last layer runs, which is cut out of the file, in the file's own arithmetic. So a
@@ -34,7 +36,11 @@ def score(model: str | Path, embeddings: np.ndarray) -> np.ndarray:
     from edgetpu_retrain.tflite.model import Model
 
     content = last_layer(Model.load(model)).to_bytes()
-    return LayerInterpreter(content, str(model)).run(embeddings)
+    layer, found = LayerInterpreter(content, str(model)), []
+    for start in range(0, len(embeddings), _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, len(embeddings)))
+        found.append(layer.run(embeddings[rows]))
+    return np.concatenate(found)
 
 
 def check_on_photos(

@@ -1,93 +1,23 @@
-"""Join embeddings with the manifest's classes and splits, and train the head on them."""
+"""Train the head on embeddings with classes and splits, and cross-validate it."""
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgetpu_retrain import copies, cross_validation, folds, imprinting
-from edgetpu_retrain.embeddings import Embeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head, unit
-from edgetpu_retrain.manifest import Photo
+from edgetpu_retrain.interpreter import Quantization
+from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, VALIDATION, LabelledEmbeddings
 from edgetpu_retrain.optimum import Data, Layers, softmax
 from edgetpu_retrain.predictions import Predictions
 from edgetpu_retrain.softmax_regression import SoftmaxRegression
 
 log = logging.getLogger(__name__)
-
-_PART = 8_192
-
-
-@dataclass(frozen=True)
-class LabelledEmbeddings:
-    """The embeddings of N listed photos, sorted by identity and class.
-
-    Attributes:
-        embeddings: vectors by identity.
-        paths: where the photos are.
-        rows: [N] int, which vector is the photo's.
-        classes: names of the C classes, sorted.
-        labels: [N] int, positions among the classes.
-        splits: [N] str, each train, validation or test.
-    """
-
-    embeddings: Embeddings
-    paths: tuple[str, ...]
-    rows: np.ndarray
-    classes: tuple[str, ...]
-    labels: np.ndarray
-    splits: np.ndarray
-
-    @classmethod
-    def join(cls, embeddings: Embeddings, manifest: Iterable[Photo]) -> "LabelledEmbeddings":
-        """Looks up the listed photos that could be decoded; copies are listed more than once.
-
-        Raises:
-            UserError: a photo is not embedded.
-        """
-        undecodable = set(embeddings.undecodable.astype(str).tolist())
-        photos = sorted(
-            (photo.sha256, photo.label, photo.split, photo.path)
-            for photo in manifest
-            if photo.sha256 not in undecodable
-        )
-        classes = tuple(sorted({label for _, label, _, _ in photos}))
-        ids = {name: i for i, name in enumerate(classes)}
-        return cls(
-            embeddings,
-            tuple(path for *_, path in photos),
-            embeddings.rows(sha256 for sha256, *_ in photos),
-            classes,
-            np.array([ids[label] for _, label, _, _ in photos], int),
-            np.array([split for _, _, split, _ in photos], np.str_),
-        )
-
-    def take(self, chosen: np.ndarray) -> "LabelledEmbeddings":
-        """Returns the photos that a mask chooses."""
-        return LabelledEmbeddings(
-            self.embeddings,
-            tuple(self.paths[i] for i in np.flatnonzero(chosen)),
-            self.rows[chosen],
-            self.classes,
-            self.labels[chosen],
-            self.splits[chosen],
-        )
-
-    def unit_parts(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yields slices of the photos with their embeddings scaled to length 1, float32 [n, D]."""
-        for start in range(0, len(self.rows), _PART):
-            part = slice(start, start + _PART)
-            values = self.embeddings.embeddings[self.rows[part]]
-            yield part, unit(self.embeddings.quantization.dequantize(values))
-
-    @property
-    def values(self) -> np.ndarray:
-        """The embeddings as float32 [N, D]."""
-        return self.embeddings.quantization.dequantize(self.embeddings.embeddings[self.rows])
 
 
 @dataclass(frozen=True)
@@ -96,11 +26,13 @@ class Trained:
 
     Attributes:
         head: to be written into a file.
-        predictions: of all photos that are not held out for testing, out of fold.
-        groups: int, of every embedded photo; near-copies share one (`copies.groups`).
+        labelled: the photos that are not held out for testing.
+        predictions: of these, out of fold.
+        groups: [M] int, of every embedded photo; near-copies share one (`copies.groups`).
     """
 
     head: Head
+    labelled: LabelledEmbeddings
     predictions: Predictions
     groups: np.ndarray
 
@@ -125,35 +57,24 @@ def train(
     """
     learn = RECIPES[recipe]
     check_settings(recipe, settings)
-    kept = labelled.take(labelled.splits != "test")
-    vectors = labelled.embeddings
-    of_all = copies.groups(vectors.embeddings, vectors.hashes)
+    kept = labelled.take(labelled.splits != TEST)
+    stored = labelled.embeddings
+    of_all = copies.groups(stored.vectors, stored.hashes, num_threads)
     groups = np.unique(of_all[kept.rows], return_inverse=True)[1]
     copied = len(groups) - len(np.unique(groups))
     log.info("%d of %d photos are copies or near-copies of another", copied, len(groups))
     divided = folds.assign_folds(kept.labels, groups, cross_validation.FOLDS)
     head, scores = learn(kept, divided, seed, num_threads, **settings)
     softmax(scores)
-    correct = int(np.sum(scores.argmax(axis=1) == kept.labels))
+    predictions = Predictions(kept.classes, kept.labels, kept.splits, divided, scores)
+    correct = int(np.sum(predictions.predicted == kept.labels))
     log.info("Trained: %d of %d photos correct, cross-validated", correct, len(kept.labels))
     training = head.training | {
         "recipe": recipe,
-        "extractor": vectors.extractor,
-        "preprocessing": vectors.preprocessing,
+        "extractor": stored.extractor,
+        "preprocessing": stored.preprocessing,
     }
-    return Trained(
-        replace(head, training=training),
-        Predictions(
-            kept.paths,
-            vectors.photos[kept.rows],
-            kept.classes,
-            kept.labels,
-            kept.splits,
-            divided,
-            scores,
-        ),
-        of_all,
-    )
+    return Trained(replace(head, training=training), kept, predictions, of_all)
 
 
 def check_settings(recipe: str, settings: Iterable[str]) -> None:
@@ -175,11 +96,10 @@ def _train_optimum(
     class_weights: str = "auto",
 ) -> tuple[Head, np.ndarray]:
     """Trains softmax regression to its optimum; chance has no part in it."""
-    embeddings, classes = labelled.embeddings, labelled.classes
-    data = Data.of(embeddings.embeddings, labelled.rows, labelled.labels, divided, len(classes))
+    data, classes = _data(labelled, divided), labelled.classes
     choice = cross_validation.choose(data, class_weights, num_threads)
     temperature = cross_validation.fit_temperature(choice.logits, labelled.labels)
-    weights, biases = _fold_back(choice.layer, data, embeddings, temperature)
+    weights, biases = _fold_back(choice.layer, data, labelled.embeddings.quantization, temperature)
     head = Head(
         weights,
         biases,
@@ -198,23 +118,27 @@ def _train_optimum(
     return head, choice.logits
 
 
+def _data(labelled: LabelledEmbeddings, divided: np.ndarray) -> Data:
+    vectors, classes = labelled.embeddings.vectors, labelled.classes
+    return Data.of(vectors, labelled.rows, labelled.labels, divided, len(classes))
+
+
 def _fold_back(
-    layers: Layers, data: Data, embeddings: Embeddings, temperature: float
+    layers: Layers, data: Data, quantization: Quantization, temperature: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Makes a layer over centred and scaled embeddings one over those that the extractor gives."""
     weights = layers.weights[:, 0].astype(np.float64) / (data.spread * temperature)
-    offset = data.mean.astype(np.float64) - embeddings.zero_point
+    offset = data.mean.astype(np.float64) - quantization.zero_point
     biases = layers.biases[0] / temperature - offset @ weights
-    return (weights / embeddings.scale).astype(np.float32), biases.astype(np.float32)
+    return (weights / quantization.scale).astype(np.float32), biases.astype(np.float32)
 
 
 def _logit_range(
     labelled: LabelledEmbeddings, weights: np.ndarray, biases: np.ndarray
 ) -> tuple[float, float]:
     ends = []
-    for start in range(0, len(labelled.rows), _PART):
-        part = labelled.embeddings.embeddings[labelled.rows[start : start + _PART]]
-        logits = labelled.embeddings.quantization.dequantize(part) @ weights + biases
+    for _, values in labelled.values():
+        logits = values @ weights + biases
         ends.append((float(logits.min()), float(logits.max())))
     return min(low for low, _ in ends), max(high for _, high in ends)
 
@@ -246,18 +170,17 @@ def _train_coral(
     # Importing the library should not need what only the workflow does.
     from threadpoolctl import threadpool_limits
 
-    values, labels = labelled.values, labelled.labels
+    labels = labelled.labels
 
     def fit(trained: np.ndarray, watched: np.ndarray) -> SoftmaxRegression:
         data = {
-            "data_train": values[trained],
+            "data_train": _Values(labelled.take(trained)),
             "labels_train": labels[trained],
-            "data_val": values[watched],
+            "data_val": _Values(labelled.take(watched)),
             "labels_val": labels[watched],
         }
-        model = SoftmaxRegression(
-            values.shape[1], len(labelled.classes), weight_scale, reg, seed=seed
-        )
+        width = labelled.embeddings.vectors.shape[1]
+        model = SoftmaxRegression(width, len(labelled.classes), weight_scale, reg, seed=seed)
         model.train_with_sgd(data, num_iter, learning_rate, batch_size)
         if not (np.isfinite(model.weights).all() and np.isfinite(model.logit_range or ()).all()):
             raise UserError(
@@ -266,15 +189,18 @@ def _train_coral(
             )
         return model
 
-    trained = labelled.splits == "train"
+    trained = labelled.splits == TRAIN
     logits = np.empty((len(labels), len(labelled.classes)), np.float32)
     # The order of a sum, and so its last bits, depends on the number of threads.
     with threadpool_limits(1):
-        model = fit(trained, labelled.splits == "validation")
+        model = fit(trained, labelled.splits == VALIDATION)
         for fold in range(cross_validation.FOLDS):
             out = divided == fold
             if out.any():
-                logits[out] = fit(~out, out).head.logits(values[out])
+                layer, held_out = fit(~out, out).head, labelled.take(out)
+                rows = np.flatnonzero(out)
+                for part, values in held_out.values():
+                    logits[rows[part]] = layer.logits(values)
     head = Head(
         model.weights,
         model.biases,
@@ -293,6 +219,19 @@ def _train_coral(
     return head, logits
 
 
+class _Values:
+    """Embeddings of N photos as float32 [n, D], which are read when they are asked for."""
+
+    def __init__(self, labelled: LabelledEmbeddings):
+        self._labelled = labelled
+
+    def __len__(self) -> int:
+        return len(self._labelled.rows)
+
+    def __getitem__(self, chosen: np.ndarray | slice) -> np.ndarray:
+        return self._labelled.embeddings.values(self._labelled.rows[chosen])
+
+
 def _train_imprinting(
     labelled: LabelledEmbeddings, divided: np.ndarray, seed: int, num_threads: int
 ) -> tuple[Head, np.ndarray]:
@@ -300,16 +239,17 @@ def _train_imprinting(
 
     Softmax regression is cross-validated too, to say what it would have reached.
     """
-    num_classes, width = len(labelled.classes), labelled.embeddings.embeddings.shape[1]
+    num_classes, width = len(labelled.classes), labelled.embeddings.vectors.shape[1]
     # By fold: a layer without a fold is that of the other sums.
     sums = np.zeros((cross_validation.FOLDS, num_classes, width))
-    for rows, values in labelled.unit_parts():
-        np.add.at(sums, (divided[rows], labelled.labels[rows]), values)
+    for rows, values in labelled.values():
+        np.add.at(sums, (divided[rows], labelled.labels[rows]), unit(values))
     total = sums.sum(axis=0)
     layers = [imprinting.directions(total - part) for part in sums]
     logits = np.empty((len(labelled.labels), num_classes), np.float32)
     cosines = []
-    for rows, values in labelled.unit_parts():
+    for rows, values in labelled.values():
+        values = unit(values)
         for fold, layer in enumerate(layers):
             out = divided[rows] == fold
             logits[rows][out] = imprinting.SCALE * (values[out] @ layer)
@@ -323,12 +263,7 @@ def _train_imprinting(
         float(np.max([part[1] for part in cosines])),
         float(np.mean([part[2] for part in cosines])),
     )
-    choice = cross_validation.choose(
-        Data.of(
-            labelled.embeddings.embeddings, labelled.rows, labelled.labels, divided, num_classes
-        ),
-        num_threads=num_threads,
-    )
+    choice = cross_validation.choose(_data(labelled, divided), num_threads=num_threads)
     head = Head(
         (scale * imprinting.directions(total)).astype(np.float32),
         np.full(num_classes, -scale * middle, np.float32),
@@ -341,7 +276,8 @@ def _train_imprinting(
         },
         normalized=True,
     )
-    return head, logits / np.float32(temperature)
+    logits /= np.float32(temperature)
+    return head, logits
 
 
 _Recipe = Callable[..., tuple[Head, np.ndarray]]

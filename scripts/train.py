@@ -1,27 +1,39 @@
 """Embeddings of all shards and manifest -> head, and predictions of its cross-validation."""
 
-from edgetpu_retrain import copies, index, job, manifest, training
-from edgetpu_retrain.embeddings import Embeddings
-from edgetpu_retrain.head import write_label_map
+from collections import Counter
 
-with job.run(snakemake.log[0]):
-    embeddings = Embeddings.load_all(snakemake.input.embeddings)
-    photos = list(manifest.read(snakemake.input.manifest))
+from edgetpu_retrain import copies, index, job, manifest, predictions, training
+from edgetpu_retrain.head import write_label_map
+from edgetpu_retrain.labelled_embeddings import LabelledEmbeddings
+from edgetpu_retrain.stored_embeddings import StoredEmbeddings
+
+
+def check_photos(labelled: LabelledEmbeddings) -> None:
+    """Ends the job where too few photos could be decoded."""
     listed_in = snakemake.input.skipped
     skipped = list(manifest.read_skipped(listed_in))
-    undecodable = embeddings.why_undecodable()
-    usable = [photo for photo in photos if photo.sha256 not in undecodable]
-    total = len(usable) + sum(photo.reason != index.IN_NO_CLASS for photo in skipped)
+    usable = len(labelled.rows)
+    total = usable + sum(photo.reason != index.IN_NO_CLASS for photo in skipped)
     index.check_skipped(skipped, total, snakemake.params.max_skipped, listed_in)
-    labels = sorted({photo.label for photo in photos})
-    index.check_classes(labels, usable, len(photos) - len(usable), listed_in)
+    listed = Counter(photo.label for photo in manifest.read(snakemake.input.manifest))
+    kept = (photo for _, photo in labelled.listed(manifest.read(snakemake.input.manifest)))
+    index.check_classes(sorted(listed), kept, listed.total() - usable, listed_in)
+
+
+with job.run(snakemake.log[0]):
+    stored = StoredEmbeddings.open(snakemake.input.embeddings)
+    labelled = LabelledEmbeddings.join(stored, manifest.read(snakemake.input.manifest))
+    check_photos(labelled)
     trained = training.train(
-        training.LabelledEmbeddings.join(embeddings, photos),
+        labelled,
         **snakemake.params.training,
         seed=snakemake.params.seed,
         num_threads=snakemake.threads,
     )
-    trained.predictions.write(snakemake.output.out_of_fold)
-    copies.write_groups(embeddings.photos, trained.groups, snakemake.output.groups)
+    with predictions.writing(snakemake.output.out_of_fold, labelled.classes) as add:
+        found = trained.predictions
+        for i, photo in trained.labelled.listed(manifest.read(snakemake.input.manifest)):
+            add(photo, int(found.folds[i]), found.scores[i])
+    copies.write_groups(stored.photos, trained.groups, snakemake.output.groups)
     trained.head.save(snakemake.output.head)
     write_label_map(trained.head.classes, snakemake.output.label_map)

@@ -121,14 +121,13 @@ def next_steps(findings: Findings) -> list[Step]:
 
 
 def _contradictions(findings: Findings) -> list[Step]:
-    groups = findings.contradictions
+    groups, photos = findings.groups.tally(different=True)
     if not groups:
         return []
-    photos = sum(len(group.rows) for group in groups)
     return [
         Step(
             "Look at look-alikes with different labels.",
-            f"{count(photos, 'photo')} in {count(len(groups), 'group')} look alike but have "
+            f"{count(photos, 'photo')} in {count(groups, 'group')} look alike but have "
             "different labels. Where two show the same thing, one label is wrong.",
             "copies",
         )
@@ -207,8 +206,8 @@ def _confused(pairs: Sequence[Pair]) -> list[Step]:
 
 
 def _copies(findings: Findings) -> list[Step]:
-    same = [group for group in findings.groups if len(group.classes) == 1]
-    extra = sum(len(group.rows) - 1 for group in same)
+    same, photos = findings.groups.tally(different=False)
+    extra = photos - same
     if not extra:
         return []
     tests = findings.copied_tests
@@ -222,7 +221,7 @@ def _copies(findings: Findings) -> list[Step]:
             f"training; on the other {tests.other_photos:,} the file was right on "
             f"{percent(tests.other_correct, tests.other_photos)}."
         )
-    return [Step(f"Look at {count(len(same), 'group')} of look-alikes for copies.", why, "copies")]
+    return [Step(f"Look at {count(same, 'group')} of look-alikes for copies.", why, "copies")]
 
 
 def _another_backbone(findings: Findings) -> list[Step]:
@@ -258,13 +257,13 @@ def _compared(run: Run) -> list[Step]:
 
 
 def _skipped(findings: Findings) -> list[Step]:
-    skipped = findings.run.skipped
+    skipped, number = findings.run.skipped, findings.run.num_skipped
     if not skipped:
         return []
-    are = "is" if len(skipped) == 1 else "are"
+    are = "is" if number == 1 else "are"
     return [
         Step(
-            f"See why {count(len(skipped), 'photo')} {are} not used.",
+            f"See why {count(number, 'photo')} {are} not used.",
             f"Of the first: {skipped[0].reason}.",
             "skipped",
         )

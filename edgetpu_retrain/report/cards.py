@@ -1,12 +1,13 @@
 """The parts of the page that show photos, each as a small picture with its scores."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgetpu_retrain.report import findings, words
+from edgetpu_retrain.report.duplicates import Group
 from edgetpu_retrain.report.findings import Findings
 from edgetpu_retrain.report.thumbnails import thumbnails
 
@@ -21,7 +22,7 @@ _MOST_CLASSES, _MOST_PER_CLASS = 20, 5
 def parts(found: Findings) -> dict[str, Any]:
     """Returns everything that is shown with pictures."""
     predictions = found.run.predictions
-    rows = [one.row for one in found.suspects[:_MOST_SUSPECTS]]
+    rows = found.suspects[:_MOST_SUSPECTS].tolist()
     groups = found.groups[:_MOST_GROUPS]
     pairs = _pairs(found)
     uncertain = _uncertain(found)
@@ -33,7 +34,7 @@ def parts(found: Findings) -> dict[str, Any]:
     ]
     pictures = thumbnails((predictions.paths[row] for row in wanted), _SIDE)
     best = predictions.predicted
-    parent = os.path.commonpath([os.path.dirname(path) for path in predictions.paths] or ["."])
+    parent = _parent(predictions.paths)
 
     def card(row: int, choices: Sequence[str] = ()) -> dict[str, Any]:
         path, label = predictions.paths[row], predictions.classes[predictions.labels[row]]
@@ -43,7 +44,7 @@ def parts(found: Findings) -> dict[str, Any]:
         return {
             "path": words.shown(path),
             "short": words.shown(os.path.relpath(path, parent)),
-            "sha256": predictions.identities[row].decode(),
+            "sha256": predictions.identities[row],
             "thumbnail": pictures.get(path, ""),
             "label": label,
             "best": suggested,
@@ -97,7 +98,7 @@ def _suspects_said(found: Findings) -> str:
     return said
 
 
-def _group_title(group: findings.Group) -> str:
+def _group_title(group: Group) -> str:
     photos = words.count(len(group.rows), "photo")
     what = f"{photos}, {group.kind}"
     if len(group.classes) > 1:
@@ -106,8 +107,8 @@ def _group_title(group: findings.Group) -> str:
 
 
 def _groups_said(found: Findings) -> str:
-    groups, different = len(found.groups), len(found.contradictions)
-    photos = sum(len(group.rows) for group in found.groups)
+    different, photos = found.groups.tally(different=True)
+    groups, photos = len(found.groups), photos + found.groups.tally(different=False)[1]
     said = f"{words.count(photos, 'photo')} in {words.count(groups, 'group')} look alike"
     if different:
         said += f"; {different:,} of the groups {'has' if different == 1 else 'have'} different "
@@ -136,16 +137,29 @@ def _copied_said(found: Findings) -> str:
     return said + "."
 
 
+def _parent(paths: Iterable[str]) -> str:
+    """Returns the deepest folder that all paths lie in."""
+    low = high = None
+    for path in paths:
+        low, high = min(low or path, path), max(high or path, path)
+    # What the first and the last in order have in common, all have.
+    return os.path.commonpath([os.path.dirname(low), os.path.dirname(high)]) if low and high else ""
+
+
 def _pairs(found: Findings) -> list[tuple[str, str, int, list[int]]]:
     """Returns (label, answer, number, most confident rows) of the mistakes, commonest first."""
-    predictions = found.run.predictions
-    by_pair: dict[tuple[int, int], list[int]] = {}
-    for row in found.mistakes:
-        key = (int(predictions.labels[row]), int(predictions.scores[row].argmax()))
-        by_pair.setdefault(key, []).append(row)
-    ordered = sorted(by_pair.items(), key=lambda item: (-len(item[1]), item[0]))
-    names = predictions.classes
-    return [(names[a], names[b], len(r), r[:_MOST_PER_PAIR]) for (a, b), r in ordered]
+    predictions, rows = found.run.predictions, found.mistakes
+    names, labels = predictions.classes, predictions.labels[rows]
+    answers = predictions.scores[rows].argmax(axis=1)
+    kinds, of_kind, numbers = np.unique(
+        labels * len(names) + answers, return_inverse=True, return_counts=True
+    )
+    pairs = []
+    for i in np.argsort(-numbers, kind="stable"):
+        label, answer = divmod(int(kinds[i]), len(names))
+        some = rows[np.flatnonzero(of_kind == i)[:_MOST_PER_PAIR]]
+        pairs.append((names[label], names[answer], int(numbers[i]), some.tolist()))
+    return pairs
 
 
 def _uncertain(found: Findings) -> list[tuple[str, list[int]]]:
@@ -153,7 +167,7 @@ def _uncertain(found: Findings) -> list[tuple[str, list[int]]]:
     predictions = found.run.predictions
     if not len(predictions.labels):
         return []
-    correct = predictions.scores.argmax(axis=1) == predictions.labels
+    correct = predictions.predicted == predictions.labels
     numbers = np.bincount(predictions.labels, minlength=len(predictions.classes))
     recalls = np.bincount(predictions.labels, correct, len(numbers)) / np.maximum(numbers, 1)
     weakest = np.argsort(recalls, kind="stable")[:_MOST_CLASSES]

@@ -1,5 +1,7 @@
 """Several backbones and recipes on the same photos: which does best, and what it costs."""
 
+import functools
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -9,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain import files
+from edgetpu_retrain import files, identities, predictions
 from edgetpu_retrain.figures import wilson_interval
-from edgetpu_retrain.predictions import Predictions
 from edgetpu_retrain.report import charts, words
 from edgetpu_retrain.report.page import comparison_said, render
 
@@ -26,8 +27,9 @@ class Candidate:
     Attributes:
         name: of the backbone.
         recipe: how the layer was trained.
-        correct: whether each photo was classified correctly by a layer that was trained without
-            it, by identity.
+        photos: [N] S32, sorted, identities of the photos that were judged by a layer that was
+            trained without them.
+        correct: [N] bool, which of these were classified correctly.
         milliseconds: what the model takes for one image on this machine's CPU, one thread.
         bytes: the size of the model's file for the CPU.
         edgetpu_milliseconds: what is published of the network on an Edge TPU; None where nothing
@@ -36,7 +38,8 @@ class Candidate:
 
     name: str
     recipe: str
-    correct: Mapping[bytes, bool]
+    photos: np.ndarray
+    correct: np.ndarray
     milliseconds: float
     bytes: int
     edgetpu_milliseconds: float | None
@@ -52,12 +55,15 @@ def judge(folder: str | Path, name: str, edgetpu_milliseconds: float | None) -> 
     """
     folder = Path(folder)
     model = folder / "retrained_model.tflite"
-    predictions = Predictions.read(folder / "predictions.tsv").out_of_fold
-    right = predictions.predicted == predictions.labels
+    judged = predictions.read(folder / "predictions.tsv")
+    out_of_fold = judged.folds >= 0
+    found = identities.pack_all(itertools.compress(judged.identities, out_of_fold))
+    photos, rows = np.unique(found, return_index=True)
     return Candidate(
         name,
         json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["recipe"],
-        dict(zip(predictions.identities.tolist(), right.tolist(), strict=True)),
+        photos,
+        (judged.predicted == judged.labels)[out_of_fold][rows],
         milliseconds_per_image(model),
         model.stat().st_size,
         edgetpu_milliseconds,
@@ -110,8 +116,8 @@ def compare(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
         `behind` (how far behind the best), `behind_interval` (paired) and `differs` (whether that
         interval leaves out 0), milliseconds, edgetpu_milliseconds and bytes.
     """
-    shared = sorted(set.intersection(*(set(one.correct) for one in candidates)))
-    right = [np.array([one.correct[photo] for photo in shared], bool) for one in candidates]
+    shared = functools.reduce(np.intersect1d, (one.photos for one in candidates))
+    right = [one.correct[np.searchsorted(one.photos, shared)] for one in candidates]
     order = sorted(
         range(len(candidates)), key=lambda i: (-int(right[i].sum()), candidates[i].milliseconds)
     )
@@ -126,9 +132,9 @@ def compare(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
                 "recipe": one.recipe,
                 "photos": len(shared),
                 "correct": count,
-                "accuracy": count / len(shared) if shared else None,
-                "interval": list(wilson_interval(count, len(shared))) if shared else None,
-                "behind": float((best.sum() - count) / len(shared)) if shared else None,
+                "accuracy": count / len(shared) if len(shared) else None,
+                "interval": list(wilson_interval(count, len(shared))) if len(shared) else None,
+                "behind": float((best.sum() - count) / len(shared)) if len(shared) else None,
                 "behind_interval": [low, high],
                 "differs": i != order[0] and low > 0,
                 "milliseconds": round(one.milliseconds, 2),
@@ -154,7 +160,7 @@ def write_page(rows: Sequence[Mapping[str, Any]], dataset: str, path: str | Path
         "chart": charts.comparison(rows) if rows[0]["photos"] else "",
     }
     with files.replacing(path) as temporary:
-        temporary.write_text(render("comparison.html.j2", context), encoding="utf-8")
+        temporary.write_text("".join(render("comparison.html.j2", context)), encoding="utf-8")
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:

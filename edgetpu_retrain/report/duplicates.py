@@ -1,20 +1,22 @@
 """Groups of photos that look alike, and how much of the accuracy rests on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
-from edgetpu_retrain import files, tables
-from edgetpu_retrain.predictions import Predictions
+from edgetpu_retrain import tables
+from edgetpu_retrain.predictions import SPLITS, ListedPredictions, Predictions
+from edgetpu_retrain.rows import ByRows
 
 # Bits of 256 in which hashes differ. Measured on flower photos: re-encoded and resized copies at
 # most 4, brightened ones at most 34, different photos seldom less than 50.
 _MOST_BITS = 40
 _MOST_COMPARED = 500
 
-IDENTICAL, COPIES, ALIKE = "the same file", "copies", "alike"
+_KINDS = IDENTICAL, COPIES, ALIKE = "the same file", "copies", "alike"
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,78 @@ class Group:
     """Photos that are copies of each other or look alike.
 
     Attributes:
-        rows: their rows in the predictions, in the order of their paths.
+        rows: [N] int, their rows in the predictions, in order.
         classes: the different classes they were given, sorted.
         kind: IDENTICAL; COPIES, where each has nearly the same hash as another; or ALIKE.
         bits: in how many bits the two nearest hashes differ.
     """
 
-    rows: tuple[int, ...]
+    rows: np.ndarray
     classes: tuple[str, ...]
     kind: str
     bits: int
+
+
+class Groups(Sequence[Group]):
+    """All groups of two or more photos: of different classes first, then the most alike."""
+
+    def __init__(self, predictions: ListedPredictions, numbers: np.ndarray, hashes: ByRows):
+        """Looks at the groups, one after the other.
+
+        Args:
+            predictions: of N photos.
+            numbers: [N] int; photos that look alike share a number (`copies.groups`).
+            hashes: [N, 32] uint8, perceptual hashes (`copies.perceptual_hash`).
+        """
+        self._predictions = predictions
+        self._rows = np.argsort(numbers, kind="stable").astype(np.int32)
+        ends = np.flatnonzero(np.diff(numbers[self._rows], append=-1)) + 1
+        sizes = np.diff(ends, prepend=0)
+        self._ends, self._sizes = ends[sizes > 1], sizes[sizes > 1]
+        count = len(self._ends)
+        self._bits, self._kinds = np.empty(count, np.int16), np.empty(count, np.int8)
+        self._differ = np.empty(count, bool)
+        for i in range(count):
+            rows = self._members(i)
+            nearest = _bits_to_nearest(hashes[rows[:_MOST_COMPARED]])
+            labels = predictions.labels[rows]
+            self._bits[i], self._differ[i] = nearest.min(), labels.min() != labels.max()
+            kind = COPIES if nearest.max() <= _MOST_BITS else ALIKE
+            # The same file has the same hash.
+            if not nearest.max() and _is_one(predictions.identities[row] for row in rows):
+                kind = IDENTICAL
+            self._kinds[i] = _KINDS.index(kind)
+        first = self._rows[self._ends - self._sizes]
+        different = self._kinds != _KINDS.index(IDENTICAL)
+        self._order = np.lexsort((first, self._bits, different, ~self._differ))
+
+    def _members(self, i: int) -> np.ndarray:
+        return self._rows[self._ends[i] - self._sizes[i] : self._ends[i]]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, place: int) -> Group: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Group]: ...
+    def __getitem__(self, place: int | slice) -> Group | Sequence[Group]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(len(self))[place]]
+        i = self._order[place]
+        rows, names = self._members(i), self._predictions.classes
+        classes = sorted(names[label] for label in np.unique(self._predictions.labels[rows]))
+        return Group(rows, tuple(classes), _KINDS[self._kinds[i]], int(self._bits[i]))
+
+    def tally(self, different: bool) -> tuple[int, int]:
+        """Returns how many groups there are of different classes, or of one, and their photos."""
+        sizes = self._sizes[self._differ == different]
+        return len(sizes), int(sizes.sum())
+
+
+def _is_one(texts: Iterator[str]) -> bool:
+    first = next(texts)
+    return all(text == first for text in texts)
 
 
 @dataclass(frozen=True)
@@ -51,34 +115,6 @@ class CopiedTests:
     other_correct: int
 
 
-def find_groups(predictions: Predictions, numbers: np.ndarray, hashes: np.ndarray) -> list[Group]:
-    """Returns the groups of two or more photos: of different classes first, then the most alike.
-
-    Args:
-        predictions: of N photos.
-        numbers: [N] int; photos that look alike share a number (`copies.groups`).
-        hashes: [N, 32] uint8, perceptual hashes (`copies.perceptual_hash`).
-    """
-    order = np.argsort(numbers, kind="stable")
-    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
-    groups = []
-    for rows in np.split(order, starts[1:]):
-        if len(rows) > 1:
-            by_path = sorted(rows.tolist(), key=lambda row: predictions.paths[row])
-            classes = sorted({predictions.classes[predictions.labels[row]] for row in rows})
-            nearest = _bits_to_nearest(hashes[rows[:_MOST_COMPARED]])
-            kind = COPIES if nearest.max() <= _MOST_BITS else ALIKE
-            if len(set(predictions.identities[rows].tolist())) == 1:
-                kind = IDENTICAL
-            groups.append(Group(tuple(by_path), tuple(classes), kind, int(nearest.min())))
-
-    def key(group: Group) -> tuple[bool, bool, int, str]:
-        same = group.kind != IDENTICAL
-        return len(group.classes) == 1, same, group.bits, predictions.paths[group.rows[0]]
-
-    return sorted(groups, key=key)
-
-
 def _bits_to_nearest(hashes: np.ndarray) -> np.ndarray:
     """Returns [N] int, in how many bits each hash differs from the one nearest to it."""
     bits = np.unpackbits(hashes, axis=1).astype(np.float32)
@@ -94,9 +130,9 @@ def copied_tests(predictions: Predictions, numbers: np.ndarray) -> CopiedTests:
     In cross-validation the copies of a photo are all held out together, so that figure does not
     rest on copies.
     """
-    tested = predictions.splits == "test"
+    tested = predictions.splits == SPLITS.index("test")
     copied = tested & np.isin(numbers, numbers[~tested])
-    correct = predictions.scores.argmax(axis=1) == predictions.labels
+    correct = predictions.predicted == predictions.labels
     others = tested & ~copied
     return CopiedTests(
         int(copied.sum()),
@@ -106,12 +142,10 @@ def copied_tests(predictions: Predictions, numbers: np.ndarray) -> CopiedTests:
     )
 
 
-def write_copies(groups: Sequence[Group], predictions: Predictions, path: str | Path) -> None:
+def write_copies(groups: Groups, predictions: ListedPredictions, path: str | Path) -> None:
     """Writes copies.tsv: number of the group, path and class of each photo in it."""
-    rows = (
-        (str(number), predictions.paths[row], predictions.classes[predictions.labels[row]])
-        for number, group in enumerate(groups, start=1)
-        for row in group.rows
-    )
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(tables.to_tsv(("group", "path", "class"), rows))
+    with tables.writing(path, ("group", "path", "class")) as add:
+        for number, group in enumerate(groups, start=1):
+            for row in group.rows:
+                label = predictions.classes[predictions.labels[row]]
+                add((str(number), predictions.paths[row], label))

@@ -9,9 +9,10 @@ import numpy as np
 
 from edgetpu_retrain.corrections import Applied
 from edgetpu_retrain.manifest import Skipped
-from edgetpu_retrain.predictions import Predictions
-from edgetpu_retrain.report.duplicates import CopiedTests, Group, copied_tests, find_groups
-from edgetpu_retrain.report.suspects import Suspect, find_suspects
+from edgetpu_retrain.predictions import ListedPredictions, Predictions
+from edgetpu_retrain.report.duplicates import CopiedTests, Groups, copied_tests
+from edgetpu_retrain.report.suspects import find_suspects
+from edgetpu_retrain.rows import ByRows
 
 # Scores of two classes that differ by less are near to each other.
 _NEAR = 0.5
@@ -29,7 +30,8 @@ class Run:
         evaluation: what evaluation.json holds.
         groups: [N] int; photos that look alike share a number.
         hashes: [N, 32] uint8, their perceptual hashes.
-        skipped: photos that were left out, with reasons.
+        skipped: the first photos that were left out, with reasons.
+        num_skipped: how many were left out.
         corrections: what became of each correction.
         models: the model's files.
         settings: what the configuration says, by key.
@@ -42,11 +44,12 @@ class Run:
     dataset: str
     backbone: str
     photos: Mapping[str, int]
-    predictions: Predictions
+    predictions: ListedPredictions
     evaluation: Mapping[str, Any]
     groups: np.ndarray
-    hashes: np.ndarray
+    hashes: ByRows
     skipped: Sequence[Skipped] = ()
+    num_skipped: int = 0
     corrections: Sequence[Applied] = ()
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -81,7 +84,7 @@ class Findings:
         run: the run.
         source: test or cross_validation, whichever judged more photos; None if neither did.
         result: that part of the evaluation; None if there is none.
-        suspects: photos whose label is probably wrong, surest first.
+        suspects: rows of photos whose label is probably wrong, surest first.
         groups: photos that look alike, those of different classes first.
         copied_tests: how the test photos did that look like one of another split.
         pairs: of confused classes, the worst first.
@@ -91,16 +94,11 @@ class Findings:
     run: Run
     source: str | None
     result: Mapping[str, Any] | None
-    suspects: list[Suspect]
-    groups: list[Group]
+    suspects: np.ndarray
+    groups: Groups
     copied_tests: CopiedTests
     pairs: list[Pair]
-    mistakes: list[int]
-
-    @property
-    def contradictions(self) -> list[Group]:
-        """Groups of look-alikes of which some were given another class than others."""
-        return [group for group in self.groups if len(group.classes) > 1]
+    mistakes: np.ndarray
 
     @property
     def guess(self) -> tuple[str, int]:
@@ -121,10 +119,10 @@ def find(run: Run) -> Findings:
         source,
         result,
         suspects,
-        find_groups(predictions, run.groups, run.hashes),
+        Groups(predictions, run.groups, run.hashes),
         copied_tests(predictions, run.groups),
         confused_pairs(result) if result else [],
-        confident_mistakes(predictions, {one.row for one in suspects}),
+        confident_mistakes(predictions, suspects),
     )
 
 
@@ -151,14 +149,11 @@ def confused_pairs(result: Mapping[str, Any]) -> list[Pair]:
     return sorted(found, key=lambda pair: (-pair.mistakes, pair.photos, pair.first, pair.second))
 
 
-def confident_mistakes(predictions: Predictions, passed_over: set[int]) -> list[int]:
-    """Returns the rows of wrong predictions, the highest score first."""
-    if not len(predictions.labels):
-        return []
-    best = predictions.scores.argmax(axis=1)
-    order = np.argsort(-predictions.scores.max(axis=1), kind="stable")
-    wrong = best != predictions.labels
-    return [int(row) for row in order if wrong[row] and row not in passed_over]
+def confident_mistakes(predictions: Predictions, passed_over: np.ndarray) -> np.ndarray:
+    """Returns the rows of wrong predictions, the highest score first, without some."""
+    rows = np.flatnonzero(predictions.predicted != predictions.labels)
+    rows = rows[~np.isin(rows, passed_over)]
+    return rows[np.argsort(-predictions.scores[rows].max(axis=1), kind="stable")]
 
 
 def least_certain(predictions: Predictions, label: int, most: int) -> list[int]:

@@ -1,11 +1,11 @@
 """From the files of a run to its page and the tables beside it."""
 
 import importlib.metadata
+import itertools
 import json
 import logging
 import platform
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain import copies, corrections, files, manifest
-from edgetpu_retrain.embeddings import Embeddings
-from edgetpu_retrain.predictions import Predictions
+from edgetpu_retrain import copies, corrections, files, manifest, predictions
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.report import findings, history, page
 from edgetpu_retrain.report.duplicates import write_copies
 from edgetpu_retrain.report.suspects import write_suspects
+from edgetpu_retrain.rows import Chosen
+from edgetpu_retrain.stored_embeddings import StoredEmbeddings
 
 log = logging.getLogger(__name__)
 
@@ -71,24 +73,27 @@ def make_report(
         folder: below results/, where the other files of this run are.
     """
     folder = Path(folder)
-    embeddings = Embeddings.load_all(sources.embeddings)
-    undecodable = embeddings.why_undecodable()
-    photos = [p for p in manifest.read(sources.manifest) if p.sha256 not in undecodable]
-    predictions = Predictions.read(sources.predictions)
+    embeddings = StoredEmbeddings.open(sources.embeddings)
+    labelled = LabelledEmbeddings.join(embeddings, manifest.read(sources.manifest))
     # Labels of the test dataset are its owner's business: corrections do not reach it.
-    predictions = predictions.take(np.isin(predictions.splits, manifest.SPLITS))
-    groups = copies.read_groups(sources.groups)
-    identities = predictions.identities.astype(str).tolist()
+    judged = predictions.read(sources.predictions, manifest.SPLITS)
+    # All photos that could be decoded were judged, and are listed in the order of the manifest.
+    rows = labelled.rows[np.argsort(labelled.lines)]
+    if len(rows) != len(judged):
+        raise UserError(f"{sources.predictions} is of other photos. Delete it and run again.")
+    skipped = manifest.read_skipped(sources.skipped)
+    first_skipped = list(itertools.islice(skipped, page.MOST_LINES))
     found = findings.find(
         findings.Run(
             dataset,
             backbone,
-            dict(sorted(Counter(photo.label for photo in photos).items())),
-            predictions,
+            dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True)),
+            judged,
             json.loads(sources.evaluation.read_text(encoding="utf-8")),
-            np.array([groups[sha256] for sha256 in identities], int),
-            embeddings.hashes[embeddings.rows(identities)],
-            skipped=list(manifest.read_skipped(sources.skipped)),
+            copies.read_groups(sources.groups, embeddings.photos)[rows],
+            Chosen(embeddings.hashes, rows),
+            skipped=first_skipped,
+            num_skipped=len(first_skipped) + sum(1 for _ in skipped),
             corrections=corrections.read_applied(sources.corrections),
             models=sources.models,
             settings=settings,
@@ -108,11 +113,14 @@ def make_report(
     others = history.read([path for path in sources.runs if path != own])
     older = history.append(history.read([own] if own.is_file() else []), found, own)
     earlier = sorted([*others, *older], key=lambda run: run["time"])
-    write_suspects(found.suspects, folder / "suspects.tsv")
-    write_copies(found.groups, predictions, folder / "copies.tsv")
+    write_suspects(found.suspects, judged, folder / "suspects.tsv")
+    write_copies(found.groups, judged, folder / "copies.tsv")
     html = page.report_page(found, earlier, str(folder))
-    with files.replacing(folder / "report.html") as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    with (
+        files.replacing(folder / "report.html") as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
+        file.writelines(html)
     log.info("Report: %s", folder / "report.html")
 
 

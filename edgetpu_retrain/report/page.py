@@ -1,7 +1,7 @@
 """One self-contained page of what a run found."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from edgetpu_retrain.report.findings import Findings
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MOST_MATRIX_CLASSES = 30
-_MOST_LINES = 200
+MOST_LINES = 200
 _MEASURED_ON = {"test": "test photos", "cross_validation": "photos of the cross-validation"}
 
 
-def render(template: str, context: Mapping[str, Any]) -> str:
-    """Returns a self-contained page as HTML; whatever the context holds is text in it."""
+def render(template: str, context: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a self-contained page as HTML; whatever the context holds is text in it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -31,11 +31,13 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         name: Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
         for name in ("page.css", "sort.js", "decide.js")
     }
-    return environment.get_template(template).render(context, parts=parts)
+    return environment.get_template(template).generate(context, parts=parts)
 
 
-def report_page(found: Findings, earlier: Sequence[Mapping[str, Any]], folder: str) -> str:
-    """Returns the page of a run as HTML.
+def report_page(
+    found: Findings, earlier: Sequence[Mapping[str, Any]], folder: str
+) -> Iterator[str]:
+    """Yields the page of a run as HTML, a part after the other.
 
     Args:
         found: what to show.
@@ -210,10 +212,10 @@ def _calibration_said(evaluation: Mapping[str, Any]) -> str:
 def _end(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns skipped photos, settings and what the page's script needs."""
     run = found.run
-    skipped = [{"path": words.shown(s.path), "reason": s.reason} for s in run.skipped[:_MOST_LINES]]
-    said = f"{words.count(len(run.skipped), 'file')}, left out of everything."
-    if len(run.skipped) > _MOST_LINES:
-        said += f" The first {_MOST_LINES} are shown, all are in skipped.tsv."
+    skipped = [{"path": words.shown(s.path), "reason": s.reason} for s in run.skipped[:MOST_LINES]]
+    said = f"{words.count(run.num_skipped, 'file')}, left out of everything."
+    if run.num_skipped > MOST_LINES:
+        said += f" The first {MOST_LINES} are shown, all are in skipped.tsv."
     now = {"time": "this run", **history.entry(found)}
     where = run.settings.get("corrections")
     return {

@@ -12,8 +12,8 @@ from edgetpu_retrain.report.page import comparison_said
 
 
 def candidate(name: str, right: np.ndarray, milliseconds: float = 1.0) -> Candidate:
-    correct = {b"%d" % i: bool(one) for i, one in enumerate(right)}
-    return Candidate(name, "optimum", correct, milliseconds, 4_000_000, 2.2)
+    photos = np.array([b"%03d" % i for i in range(len(right))], "S32")
+    return Candidate(name, "optimum", photos, right.astype(bool), milliseconds, 4_000_000, 2.2)
 
 
 def test_a_paired_interval_covers_the_truth():

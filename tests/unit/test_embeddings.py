@@ -9,6 +9,7 @@ from PIL import Image
 from edgetpu_retrain import UserError, embeddings, files, photos, preprocessing
 from edgetpu_retrain.embeddings import Embeddings, embed, read_undecodable
 from edgetpu_retrain.interpreter import Interpreter
+from tests.shards import stored
 
 try:
     from ai_edge_litert.interpreter import Interpreter as Runtime
@@ -144,13 +145,6 @@ def test_a_file_of_an_earlier_version_is_named(tmp_path: Path):
         Embeddings.load(tmp_path / "x.npz")
 
 
-def test_rows_are_found_by_identity(embedded, flowers):
-    wanted = [*flowers][::-1] + [*flowers][:2]
-    assert embedded.rows(wanted).tolist() == [7, 6, 5, 4, 3, 2, 1, 0, 0, 1]
-    with pytest.raises(UserError, match="2 photos are not embedded"):
-        embedded.rows(["0" * 64, "f" * 64, *flowers])
-
-
 def test_a_file_cut_short_is_named(embedded, tmp_path: Path):
     embedded.save(tmp_path / "1.npz")
     content = (tmp_path / "1.npz").read_bytes()
@@ -165,11 +159,6 @@ def test_a_shard_may_be_empty(embedded, extractor: Path, tmp_path: Path):
     loaded = Embeddings.load(tmp_path / "empty.npz")
     assert loaded.embeddings.shape == (0, 256)
     assert loaded.reasons.dtype.kind == "U"
-    embedded.save(tmp_path / "whole.npz")
-    joined = Embeddings.load_all([tmp_path / "empty.npz", tmp_path / "whole.npz"])
-    assert np.array_equal(joined.embeddings, embedded.embeddings)
-    with pytest.raises(UserError, match="1 photos are not embedded"):
-        loaded.rows(["0" * 64])
 
 
 def part_of(flowers: dict[str, str], rows: slice) -> dict[str, str]:
@@ -203,20 +192,9 @@ def test_those_of_another_preprocessing_are_made_again(
     caplog.set_level(logging.INFO)
     nearest = embed(part_of(flowers, slice(1)), extractor, "cpu", "nearest", earlier=[embedded])
     assert not np.array_equal(nearest.embeddings, embedded.embeddings[:1])
-    nearest.save(tmp_path / "1.npz")
-    embedded.save(tmp_path / "2.npz")
     with pytest.raises(UserError, match="different extractors"):
-        Embeddings.load_all([tmp_path / "1.npz", tmp_path / "2.npz"])
+        stored(tmp_path, nearest, embedded)
     assert "embedded again: the preprocessing was 'bilinear 2'" in caplog.text
-
-
-def test_the_number_of_shards_makes_no_difference(embedded, flowers, extractor, tmp_path: Path):
-    paths = [tmp_path / f"{i}.npz" for i in range(3)]
-    for path, rows in zip(paths, (slice(5, 8), slice(2), slice(2, 5)), strict=True):
-        embed(part_of(flowers, rows), extractor, "cpu").save(path)
-    joined = Embeddings.load_all(paths)
-    for name in vars(embedded):
-        assert np.array_equal(getattr(joined, name), getattr(embedded, name)), name
 
 
 def test_a_model_that_gives_floats_is_refused(flowers, made: Path):

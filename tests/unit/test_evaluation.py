@@ -6,27 +6,26 @@ import pytest
 from PIL import Image
 
 from edgetpu_retrain import confusion_matrix, evaluation
-from edgetpu_retrain.predictions import Predictions
+from edgetpu_retrain.predictions import SPLITS, Predictions
 
 CLASSES = ("a", "$5 to $10^", "ü")
 
 
-def make(labels: list[int], predicted: list[int], split: str = "test") -> evaluation.Evaluation:
+def predictions_of(labels: list[int], predicted: list[int], split: str) -> Predictions:
     scores = np.eye(3, dtype=np.float32)[predicted].reshape(-1, 3) * 0.75
-    count = len(labels)
+    splits = np.full(len(labels), SPLITS.index(split))
+    folds = np.full(len(labels), 0 if split == "train" else -1)
+    return Predictions(CLASSES, np.array(labels, int), splits, folds, scores)
+
+
+def make(labels: list[int], predicted: list[int], split: str = "test") -> evaluation.Evaluation:
+    given = {split: predictions_of(labels, predicted, split)}
     return evaluation.Evaluation(
         "model.tflite",
         "cpu",
         {"recipe": "optimum", "temperature": 2.0, "strength": 0.1},
-        Predictions(
-            tuple(f"{i}.jpg" for i in range(count)),
-            np.array([f"{i:064}" for i in range(count)], "S64"),
-            CLASSES,
-            np.array(labels, int),
-            np.array([split] * count, np.str_),
-            np.full(count, -1 if split == "test" else 0),
-            scores,
-        ),
+        *(given.get(name, predictions_of([], [], name)) for name in ("train", "test")),
+        predictions_of([], [], "test_dataset"),
         0.5,
         25.0,
     )
@@ -68,7 +67,7 @@ def test_the_picture_shows_where_photos_went(tmp_path: Path):
 
 def test_thresholds_can_be_reached_by_a_file():
     evaluated = make([0, 1, 1, 2], [0, 1, 0, 2], "train")
-    evaluated.predictions.scores[:2] *= 0.9999 / 0.75
+    evaluated.out_of_fold.scores[:2] *= 0.9999 / 0.75
     found = evaluated.as_dict()["thresholds"]
     # The two that are surest are right; a file's highest score is 255/256.
     assert [one["score"] for one in found] == [255 / 256] * 3

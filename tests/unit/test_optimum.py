@@ -6,11 +6,13 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from edgetpu_retrain import cross_validation, folds, optimum
-from edgetpu_retrain.embeddings import Embeddings
+from edgetpu_retrain import cross_validation, folds, identities, optimum
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.interpreter import Quantization
+from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, VALIDATION, LabelledEmbeddings
 from edgetpu_retrain.optimum import Data, Plan, descend, finish
-from edgetpu_retrain.training import LabelledEmbeddings, check_settings, train
+from edgetpu_retrain.stored_embeddings import StoredEmbeddings
+from edgetpu_retrain.training import check_settings, train
 
 
 @pytest.fixture(scope="module")
@@ -149,17 +151,21 @@ def test_a_temperature_makes_scores_probabilities():
 
 def labelled_of(pictures, labels, names="0123456789", count: int = 500) -> LabelledEmbeddings:
     random = np.random.default_rng(0)
-    embeddings = Embeddings(
-        pictures[:count], 0.1, 7, np.array([f"{i:064}" for i in range(count)], "S64"),
-        random.integers(0, 256, (count, 32), dtype=np.uint8), "x", "y",
-        np.array([], "S64"), np.array([], np.str_),
+    embeddings = StoredEmbeddings(
+        pictures[:count], random.integers(0, 256, (count, 32), dtype=np.uint8),
+        np.zeros((count, 64), np.uint8), identities.pack([]),
+        Quantization(0.1, 7), "x", "y",
     )  # fmt: skip
     order = np.argsort(list(names))
-    splits = np.array(["train", "validation", "test", "train", "train"] * (count // 5))
+    splits = np.array([TRAIN, VALIDATION, TEST, TRAIN, TRAIN] * (count // 5))
     return LabelledEmbeddings(
-        embeddings, tuple(map(str, range(count))), np.arange(count),
-        tuple(names[i] for i in order), np.argsort(order)[labels[:count]], splits,
+        embeddings, np.arange(count), tuple(names[i] for i in order),
+        np.argsort(order)[labels[:count]], splits, np.arange(count),
     )  # fmt: skip
+
+
+def values_of(labelled: LabelledEmbeddings) -> np.ndarray:
+    return np.concatenate([values for _, values in labelled.values()])
 
 
 def test_seed_and_threads_change_no_bit_and_names_no_prediction(digits):
@@ -181,17 +187,15 @@ def test_seed_and_threads_change_no_bit_and_names_no_prediction(digits):
 def test_a_head_takes_embeddings_as_they_come(digits, recipe: str, worse: float):
     labelled = labelled_of(*digits)
     trained = train(labelled, recipe, seed=0)
-    assert set(labelled.splits[[int(path) for path in trained.predictions.paths]]) == {
-        "train", "validation"
-    }  # fmt: skip
-    tested = labelled.take(labelled.splits == "test")
-    logits = trained.head.logits(tested.values)
+    assert set(labelled.splits[trained.labelled.lines]) == {TRAIN, VALIDATION}
+    tested = labelled.take(labelled.splits == TEST)
+    logits = trained.head.logits(values_of(tested))
     accuracy = np.mean(logits.argmax(axis=1) == tested.labels)
-    values = labelled.take(labelled.splits != "test")
-    expected = LogisticRegression(max_iter=5000).fit(values.values, values.labels)
-    assert accuracy >= expected.score(tested.values, tested.labels) - worse
+    values = values_of(trained.labelled)
+    expected = LogisticRegression(max_iter=5000).fit(values, trained.labelled.labels)
+    assert accuracy >= expected.score(values_of(tested), tested.labels) - worse
     low, high = trained.head.logit_range
-    logits = trained.head.logits(values.values)
+    logits = trained.head.logits(values)
     if recipe == "optimum":
         assert (low, high) == pytest.approx((logits.min(), logits.max()), rel=1e-4)
     out_of_fold = np.mean(trained.predictions.predicted == trained.predictions.labels)

@@ -3,38 +3,61 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetpu_retrain import UserError
-from edgetpu_retrain.predictions import Predictions
+from edgetpu_retrain import UserError, predictions
+from edgetpu_retrain.manifest import Photo
 
-TABLE = Predictions(
-    ("a/tab\there.jpg", "b/ü\rx.jpg", "a/\udcff.jpg"),
-    np.array(["1" * 64, "2" * 64, "3" * 64], "S64"),
-    ("a", "fold"),
-    np.array([0, 1, 0]),
-    np.array(["train", "validation", "test"]),
-    np.array([3, 0, -1]),
-    np.array([[0.1, 0.9], [1e-9, 1.0], [0.75, 0.25]], np.float32),
-)
+CLASSES = ("a", "fold")
+PHOTOS = [
+    Photo("a/tab\there.jpg", "a", "train", "1" * 64),
+    Photo("b/ü\rx\ny.jpg", "fold", "validation", "2" * 64),
+    Photo("a/\udcff.jpg", "a", "test", "3" * 64),
+    Photo("x/last.jpg", "fold", "test_dataset", "4" * 64),
+]
+FOLDS = [3, 0, -1, -1]
+SCORES = np.array([[0.1, 0.9], [1e-9, 1.0], [0.75, 0.25], [0.25, 0.75]], np.float32)
 
 
-def test_a_table_is_read_as_it_was_written(tmp_path: Path):
-    TABLE.write(tmp_path / "predictions.tsv")
-    found = Predictions.read(tmp_path / "predictions.tsv")
-    assert (found.paths, found.classes) == (TABLE.paths, TABLE.classes)
-    for name in ("identities", "labels", "splits", "folds", "scores"):
-        assert np.array_equal(getattr(found, name), getattr(TABLE, name)), name
-    text = (tmp_path / "predictions.tsv").read_text("utf-8", "surrogateescape")
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "predictions.tsv"
+    with predictions.writing(path, CLASSES) as add:
+        for photo, fold, scores in zip(PHOTOS, FOLDS, SCORES, strict=True):
+            add(photo, fold, scores)
+    return path
+
+
+def test_a_table_is_read_as_it_was_written(table: Path):
+    found = predictions.read(table)
+    assert found.classes == CLASSES
+    assert found.labels.tolist() == [0, 1, 0, 1]
+    assert [predictions.SPLITS[split] for split in found.splits] == [p.split for p in PHOTOS]
+    assert found.folds.tolist() == FOLDS
+    assert found.scores.dtype == np.float32
+    assert np.array_equal(found.scores, SCORES)
+    text = table.read_text("utf-8", "surrogateescape")
     assert text.startswith("path\tsha256\tclass\tsplit\tfold\tpredicted\ta\tfold\n")
     assert f"{'3' * 64}\ta\ttest\t\ta\t0.75\t0.25\n" in text
-    assert found.out_of_fold.paths == TABLE.paths[:2]
+
+
+def test_paths_and_identities_are_looked_up_in_the_file(table: Path):
+    found = predictions.read(table)
+    assert list(found.paths) == [photo.path for photo in PHOTOS]
+    assert [found.paths[np.int32(i)] for i in (2, 0, 1)] == [PHOTOS[i].path for i in (2, 0, 1)]
+    assert found.identities[-1] == "4" * 64
+    assert list(found.identities[1:3]) == ["2" * 64, "3" * 64]
+
+
+def test_of_some_splits_alone(table: Path):
+    found = predictions.read(table, ("validation", "test"))
+    assert found.labels.tolist() == [1, 0]
+    assert list(found.paths) == [PHOTOS[1].path, PHOTOS[2].path]
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("sha256", "sha1"), ("\t0.25", ""), ("\ttest\t\ta", "\ttest\tx\ta")]
+    ("old", "new"),
+    [("sha256", "sha1"), ("\t0.25\n", "\n"), ("\ttest\t\ta", "\ttest\tx\ta"), ("\ttest\t", "\t\t")],
 )
-def test_a_damaged_table_is_an_error_with_its_line(tmp_path: Path, old: str, new: str):
-    path = tmp_path / "predictions.tsv"
-    TABLE.write(path)
-    path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
+def test_a_damaged_table_is_an_error_with_its_line(table: Path, old: str, new: str):
+    table.write_bytes(table.read_bytes().replace(old.encode(), new.encode()))
     with pytest.raises(UserError, match=r"predictions\.tsv, line [15]"):
-        Predictions.read(path)
+        predictions.read(table)

@@ -18,9 +18,9 @@ from sklearn.model_selection import cross_val_predict
 from edgetpu_retrain.corrections import Applied
 from edgetpu_retrain.figures import wilson_interval
 from edgetpu_retrain.manifest import Skipped
-from edgetpu_retrain.predictions import Predictions
+from edgetpu_retrain.predictions import SPLITS, ListedPredictions
 from edgetpu_retrain.report import advice, findings, history, page
-from edgetpu_retrain.report.duplicates import copied_tests, find_groups, write_copies
+from edgetpu_retrain.report.duplicates import Groups, copied_tests, write_copies
 from edgetpu_retrain.report.suspects import find_suspects, write_suspects
 
 HOSTILE = ("<script>alert(1)</script>", '"quo\'te" & \u05d5\u05e8\u05d3', "\U0001f337</script><b>")
@@ -32,21 +32,38 @@ def predictions_of(
     classes: tuple[str, ...],
     tested: np.ndarray | None = None,
     paths: tuple[str, ...] | None = None,
-) -> Predictions:
+) -> ListedPredictions:
     number = len(labels)
-    splits = np.where(np.zeros(number, bool) if tested is None else tested, "test", "train")
-    return Predictions(
-        paths or tuple(f"photos/{classes[label]}/{i}.jpg" for i, label in enumerate(labels)),
-        np.array([f"{i:064x}" for i in range(number)], "S64"),
+    is_test = np.zeros(number, bool) if tested is None else tested
+    return ListedPredictions(
         classes,
         labels,
-        splits,
-        np.where(splits == "test", -1, 0),
+        np.where(is_test, SPLITS.index("test"), SPLITS.index("train")),
+        np.where(is_test, -1, 0),
         scores.astype(np.float32),
+        paths or tuple(f"photos/{classes[label]}/{i}.jpg" for i, label in enumerate(labels)),
+        tuple(f"{i:064x}" for i in range(number)),
     )
 
 
-def result_of(predictions: Predictions) -> dict | None:
+def some_of(predictions: ListedPredictions, chosen: np.ndarray) -> ListedPredictions:
+    rows = np.flatnonzero(chosen)
+    return ListedPredictions(
+        predictions.classes,
+        predictions.labels[rows],
+        predictions.splits[rows],
+        predictions.folds[rows],
+        predictions.scores[rows],
+        tuple(predictions.paths[row] for row in rows),
+        tuple(predictions.identities[row] for row in rows),
+    )
+
+
+def document_of(found: findings.Findings, earlier=(), folder: str = "results") -> str:
+    return "".join(page.report_page(found, earlier, folder))
+
+
+def result_of(predictions: ListedPredictions) -> dict | None:
     """A part of evaluation.json, by scikit-learn."""
     labels, predicted = predictions.labels, predictions.scores.argmax(axis=1)
     if not len(labels):
@@ -71,11 +88,13 @@ def result_of(predictions: Predictions) -> dict | None:
     }
 
 
-def run_of(predictions: Predictions, groups: np.ndarray | None = None, **changes) -> findings.Run:
-    tested = predictions.splits == "test"
+def run_of(
+    predictions: ListedPredictions, groups: np.ndarray | None = None, **changes
+) -> findings.Run:
+    tested = predictions.splits == SPLITS.index("test")
     evaluation = {
-        "test": result_of(predictions.take(tested)),
-        "cross_validation": result_of(predictions.take(~tested)),
+        "test": result_of(some_of(predictions, tested)),
+        "cross_validation": result_of(some_of(predictions, ~tested)),
         "test_dataset": None,
         "learning_curve": [],
         "thresholds": [{"precision": 0.9, "score": None, "coverage": 0.0}],
@@ -91,11 +110,12 @@ def run_of(predictions: Predictions, groups: np.ndarray | None = None, **changes
         evaluation,
         np.arange(len(predictions.labels)) if groups is None else groups,
         np.zeros((len(predictions.labels), 32), np.uint8),
+        num_skipped=len(changes.get("skipped", ())),
         **changes,
     )
 
 
-def made_up(classes: int, photos: int, accuracy: float, names=None, **options) -> Predictions:
+def made_up(classes: int, photos: int, accuracy: float, names=None, **options) -> ListedPredictions:
     """Scores of which a given share is right, in no order."""
     draw = np.random.default_rng(0)
     labels = np.repeat(np.arange(classes), photos)
@@ -114,7 +134,7 @@ def text_of(document: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[Predictions, np.ndarray]:
+def digits() -> tuple[ListedPredictions, np.ndarray]:
     """Out-of-fold scores of scikit-learn's handwritten digits; 5 % of labels were changed.
 
     Returns the predictions and the rows that were changed.
@@ -132,27 +152,26 @@ def digits() -> tuple[Predictions, np.ndarray]:
 def test_changed_labels_are_suspected(digits):
     predictions, changed = digits
     suspects = find_suspects(predictions)
-    rows = {suspect.row for suspect in suspects}
+    rows = set(suspects.tolist())
     found = rows & set(changed.tolist())
     assert len(found) >= 0.85 * len(changed)
     assert len(found) >= 0.5 * len(rows)
     truth = datasets.load_digits().target
-    assert sum(int(s.suggested) == truth[s.row] for s in suspects if s.row in found) >= 75
-    surest = [suspect.row for suspect in suspects[:20]]
-    assert len(set(surest) & set(changed.tolist())) >= 18
+    assert sum(predictions.predicted[row] == truth[row] for row in found) >= 75
+    assert len(set(suspects[:20].tolist()) & set(changed.tolist())) >= 18
 
 
 def test_what_a_person_decided_is_not_suspected_again(digits):
     predictions, _ = digits
     suspects = find_suspects(predictions)
-    decided = {suspect.sha256 for suspect in suspects[::2]}
-    assert find_suspects(predictions, decided) == suspects[1::2]
+    decided = {predictions.identities[row] for row in suspects[::2]}
+    assert find_suspects(predictions, decided).tolist() == suspects[1::2].tolist()
 
 
 def test_suspects_are_written_with_both_scores(digits, tmp_path: Path):
     predictions, _ = digits
     suspects = find_suspects(predictions)
-    write_suspects(suspects, tmp_path / "suspects.tsv")
+    write_suspects(suspects, predictions, tmp_path / "suspects.tsv")
     text = (tmp_path / "suspects.tsv").read_text()
     rows = list(csv.DictReader(io.StringIO(text), dialect="excel-tab"))
     assert len(rows) == len(suspects)
@@ -174,8 +193,8 @@ def test_groups_of_copies_and_what_the_test_owes_them(tmp_path: Path):
     hashes = np.zeros((8, 32), np.uint8)
     hashes[[1, 7], :6] = 255
     hashes[6, 0] = 0b111
-    groups = find_groups(predictions, numbers, hashes)
-    assert [(g.rows, g.classes, g.kind, g.bits) for g in groups] == [
+    groups = Groups(predictions, numbers, hashes)
+    assert [(tuple(g.rows), g.classes, g.kind, g.bits) for g in groups] == [
         ((1, 3), ("a", "b"), "alike", 48),
         ((0, 2, 7), ("a",), "alike", 0),
         ((5, 6), ("b",), "copies", 3),
@@ -195,7 +214,7 @@ def test_groups_of_copies_and_what_the_test_owes_them(tmp_path: Path):
 def test_the_verdict_is_true_at_any_size(classes: int, photos: int, accuracy: float):
     predictions = made_up(classes, photos, accuracy)
     found = findings.find(run_of(predictions))
-    document = page.report_page(found, [], "results/birds/net")
+    document = document_of(found)
     text = text_of(document)
     correct = int((predictions.scores.argmax(axis=1) == predictions.labels).sum())
     assert f"That is {correct:,} of {classes * photos:,} photos" in text
@@ -214,10 +233,10 @@ def test_the_verdict_is_true_at_any_size(classes: int, photos: int, accuracy: fl
 
 
 def test_without_any_held_out_photo_nothing_is_claimed():
-    predictions = made_up(3, 30, 0.9).take(np.zeros(90, bool))
+    predictions = some_of(made_up(3, 30, 0.9), np.zeros(90, bool))
     run = run_of(predictions, evaluation={"test": None, "cross_validation": None})
     run.photos.update({"class 0": 30, "class 1": 30, "class 2": 30})
-    text = text_of(page.report_page(findings.find(run), [], "results"))
+    text = text_of(document_of(findings.find(run)))
     assert "nobody knows how accurate the model is" in text
     assert "No photo was judged" in text
     assert "90 photos in 3 classes" in text
@@ -232,18 +251,18 @@ def test_a_comparison_made_before_decides_about_the_backbone():
     ]
     rows = [row | {"milliseconds": 1.0} for row in rows]
     run = run_of(predictions, evaluation={"recipe": "optimum"}, comparison=rows)
-    text = text_of(page.report_page(findings.find(run), [], "results"))
+    text = text_of(document_of(findings.find(run)))
     assert "Take big with the recipe optimum." in text
     assert "5.0 points ahead of this one, by more than chance" in text
     rows[1]["differs"] = False
-    text = text_of(page.report_page(findings.find(run), [], "results"))
+    text = text_of(document_of(findings.find(run)))
     assert "Take big" not in text
     assert "big (optimum) and net (optimum) do not differ by more than chance" in text
 
 
 def test_figures_are_those_of_scikit_learn(digits):
     predictions, _ = digits
-    document = page.report_page(findings.find(run_of(predictions)), [], "results")
+    document = document_of(findings.find(run_of(predictions)))
     predicted = predictions.scores.argmax(axis=1)
     matrix = metrics.confusion_matrix(predictions.labels, predicted)
     body = re.search(r'<table class="confusion">.*?<tbody>(.*?)</tbody>', document, re.DOTALL)[1]
@@ -275,7 +294,7 @@ def test_names_are_text_whatever_they_are(tmp_path: Path):
         corrections=[Applied("f" * 64, "</script>", HOSTILE[0], HOSTILE[1], "relabelled", "<u>")],
         settings={"dataset": "</pre><script>"},
     )
-    document = page.report_page(findings.find(run), [], "results/<s>")
+    document = document_of(findings.find(run), folder="results/<s>")
     document.encode("utf-8")
     assert document.count("<script") == 2
     assert document.count("</script>") == 2
@@ -286,7 +305,7 @@ def test_names_are_text_whatever_they_are(tmp_path: Path):
 
 
 def test_the_page_asks_nobody_for_anything(digits):
-    document = page.report_page(findings.find(run_of(digits[0])), [], "results")
+    document = document_of(findings.find(run_of(digits[0])))
     assert "default-src 'none'" in document
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", document)
     assert "http" not in document.replace("http-equiv", "")
@@ -310,7 +329,7 @@ def test_the_page_stays_small_however_many_photos(tmp_path: Path):
     skipped = [Skipped(f"photos/{i}.jpg", "the file is empty") for i in range(5000)]
     found = findings.find(run_of(predictions, groups, skipped=skipped))
     assert len(found.suspects) > 1000
-    assert len(page.report_page(found, [], "results").encode()) < 15_000_000
+    assert len(document_of(found).encode()) < 15_000_000
 
 
 def test_it_says_what_was_changed_and_what_that_brought(tmp_path: Path):
@@ -326,7 +345,7 @@ def test_it_says_what_was_changed_and_what_that_brought(tmp_path: Path):
     )
     earlier = history.append(history.read([own]), after, own)
     assert len(earlier) == 1
-    text = text_of(page.report_page(after, earlier, "results"))
+    text = text_of(document_of(after, earlier))
     assert "had 80.0%, now 90.0%" in text
     assert "Changed since: 3 corrections instead of 0 and the settings seed." in text
     assert "The corrections and the other changes brought 10.0 points" in text

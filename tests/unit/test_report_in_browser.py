@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from PIL import Image
 
 from edgetpu_retrain import corrections
 from edgetpu_retrain.corrections import Applied
-from edgetpu_retrain.report import findings, page
+from edgetpu_retrain.report import findings
 from edgetpu_retrain.report.suspects import find_suspects
-from tests.unit.test_report import HOSTILE, made_up, predictions_of, run_of
+from tests.unit.test_report import HOSTILE, document_of, made_up, predictions_of, run_of
 
 _WAIT_SECONDS = 20
 
@@ -58,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> findings.Run:
     groups[59] = 0
     earlier = [
         Applied("e" * 64, "gone.jpg", "", HOSTILE[1], "missing", 'said "so"'),
-        Applied(predictions.identities[1].decode(), paths[1], HOSTILE[0], "", "left out", ""),
+        Applied(predictions.identities[1], paths[1], HOSTILE[0], "", "left out", ""),
     ]
     return run_of(predictions, groups, corrections=earlier)
 
@@ -66,7 +67,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> findings.Run:
 @pytest.fixture(scope="module")
 def address(run: findings.Run, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page.report_page(findings.find(run), [], "results/birds/net"), "utf-8")
+    path.write_text(document_of(findings.find(run), folder="results/birds/net"), "utf-8")
     return path.as_uri()
 
 
@@ -109,7 +110,16 @@ def test_decisions_are_saved_and_read_back(browser, address: str, run: findings.
     open_page(browser, address)
     browser.execute_script("localStorage.clear()")
     open_page(browser, address)
-    suspects = find_suspects(run.predictions, {one.sha256 for one in run.corrections})
+    shown, names = run.predictions, run.predictions.classes
+    suspects = [
+        SimpleNamespace(
+            sha256=shown.identities[row],
+            path=shown.paths[row],
+            label=names[shown.labels[row]],
+            suggested=names[shown.predicted[row]],
+        )
+        for row in find_suspects(shown, {one.sha256 for one in run.corrections})
+    ]
     assert len(suspects) >= 4
     suggested, kept, left_out, other = suspects[:4]
     third = ({*HOSTILE} - {other.label, other.suggested}).pop()
@@ -134,7 +144,7 @@ def test_decisions_are_saved_and_read_back(browser, address: str, run: findings.
     found = {sha256: one.label for sha256, one in corrections.read(saved).items()}
     assert found == {
         "e" * 64: HOSTILE[1],
-        run.predictions.identities[1].decode(): "",
+        run.predictions.identities[1]: "",
         suggested.sha256: suggested.suggested,
         kept.sha256: kept.label,
         left_out.sha256: "",

@@ -1,12 +1,16 @@
 """Embeddings and manifest joined, and the published recipe on them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from edgetpu_retrain import SoftmaxRegression, UserError, training
 from edgetpu_retrain.embeddings import Embeddings
-from edgetpu_retrain.manifest import Photo
-from edgetpu_retrain.training import LabelledEmbeddings
+from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, LabelledEmbeddings
+from edgetpu_retrain.manifest import SPLITS, Photo
+from edgetpu_retrain.stored_embeddings import StoredEmbeddings
+from tests.shards import identities_of, stored
 
 RECIPE = {
     "recipe": "coral",
@@ -16,7 +20,7 @@ RECIPE = {
 
 
 @pytest.fixture
-def embeddings() -> Embeddings:
+def shard() -> Embeddings:
     """Thirty photos of three kinds, which are far apart; two more are broken."""
     random = np.random.default_rng(0)
     identities = sorted(random.bytes(32).hex() for _ in range(32))
@@ -30,53 +34,57 @@ def embeddings() -> Embeddings:
 
 
 @pytest.fixture
-def manifest(embeddings: Embeddings) -> list[Photo]:
+def embeddings(shard: Embeddings, tmp_path: Path) -> StoredEmbeddings:
+    return stored(tmp_path, shard)
+
+
+@pytest.fixture
+def manifest(shard: Embeddings) -> list[Photo]:
     """All of them, in another order, as three classes."""
-    identities = [*embeddings.photos.astype(str), *embeddings.undecodable.astype(str)]
+    sha256s = [*shard.photos.astype(str), *shard.undecodable.astype(str)]
     return [
         Photo(f"{i}.jpg", "cab"[i % 3], ("train", "train", "validation", "test")[i % 4], sha256)
-        for i, sha256 in reversed(list(enumerate(identities)))
+        for i, sha256 in reversed(list(enumerate(sha256s)))
     ]
 
 
-def test_every_photo_gets_its_own_class_and_split(embeddings, manifest):
+def test_every_photo_gets_its_own_class_and_split(shard, embeddings, manifest):
     labelled = LabelledEmbeddings.join(embeddings, manifest)
     assert labelled.classes == ("a", "b", "c")
     expected = {
         photo.sha256: (photo.label, photo.split)
         for photo in manifest
-        if photo.sha256 not in embeddings.why_undecodable()
+        if photo.sha256 not in shard.why_undecodable()
     }
+    known = identities_of(embeddings)
     found = {
-        embeddings.photos[row].decode(): (labelled.classes[label], split)
-        for row, label, split in zip(
-            labelled.rows, labelled.labels, labelled.splits.tolist(), strict=True
-        )
+        known[row]: (labelled.classes[label], SPLITS[split])
+        for row, label, split in zip(labelled.rows, labelled.labels, labelled.splits, strict=True)
     }
     assert found == expected
+    listed = dict(labelled.listed(manifest))
+    assert list(listed.values()) == [p for p in manifest if p.sha256 in expected]
+    for i, photo in listed.items():
+        assert labelled.classes[labelled.labels[i]] == photo.label
+        assert manifest[labelled.lines[i]] == photo
 
 
-def test_a_split_is_dequantized(embeddings, manifest):
+def test_a_split_is_dequantized(shard, embeddings, manifest):
     labelled = LabelledEmbeddings.join(embeddings, manifest)
-    tested = labelled.take(labelled.splits == "test")
-    x, labels = tested.values, tested.labels
-    listed = sorted(
-        (photo.sha256, photo.label)
-        for photo in manifest
-        if photo.split == "test" and photo.sha256 not in embeddings.why_undecodable()
-    )
-    assert [labelled.classes[i] for i in labels] == [label for _, label in listed]
-    known = embeddings.photos.astype(str).tolist()
-    rows = [known.index(sha256) for sha256, _ in listed]
-    assert x.dtype == np.float32
-    assert np.allclose(x, 0.02 * (embeddings.embeddings[rows].astype(float) - 3))
+    tested = labelled.take(labelled.splits == TEST)
+    known = shard.photos.astype(str).tolist()
+    found = np.concatenate([values for _, values in tested.values()])
+    assert found.dtype == np.float32
+    for i, photo in tested.listed(manifest):
+        assert photo.split == "test"
+        expected = 0.02 * (shard.embeddings[known.index(photo.sha256)].astype(float) - 3)
+        assert np.allclose(found[i], expected)
+    assert len(found) == sum(p.split == "test" and p.sha256 in known for p in manifest)
 
 
 def test_a_photo_that_is_listed_twice_counts_twice(embeddings, manifest):
-    copy = next(photo for photo in manifest if photo.sha256 == embeddings.photos[4].decode())
-    labelled = LabelledEmbeddings.join(
-        embeddings, [*manifest, Photo("x", "d", "test", copy.sha256)]
-    )
+    copy = identities_of(embeddings)[4]
+    labelled = LabelledEmbeddings.join(embeddings, [*manifest, Photo("x", "d", "test", copy)])
     assert len(labelled.rows) == 31
     assert labelled.rows.tolist().count(4) == 2
     assert labelled.classes == ("a", "b", "c", "d")
@@ -90,8 +98,8 @@ def test_a_photo_that_is_not_embedded_is_an_error(embeddings, manifest):
 def test_it_is_the_recipe_on_the_training_split(embeddings, manifest):
     labelled = LabelledEmbeddings.join(embeddings, manifest)
     head = training.train(labelled, **RECIPE).head
-    trained = labelled.take(labelled.splits == "train")
-    x, y = trained.values, trained.labels
+    trained = labelled.take(labelled.splits == TRAIN)
+    x, y = next(trained.values())[1], trained.labels
     model = SoftmaxRegression(4, 3, 0.05, seed=0)
     model.train_with_sgd({"data_train": x, "labels_train": y}, 300, 0.1, batch_size=20)
     assert np.array_equal(head.weights, model.weights)

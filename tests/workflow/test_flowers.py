@@ -9,8 +9,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain import manifest
-from edgetpu_retrain.embeddings import Embeddings
-from edgetpu_retrain.training import LabelledEmbeddings
+from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, LabelledEmbeddings
+from edgetpu_retrain.stored_embeddings import StoredEmbeddings
 from tests.conftest import copy_project, run_in, run_snakemake
 
 CONFIG = ("--configfile", "tests/config/flowers.yaml")
@@ -67,11 +67,11 @@ def recipe(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndar
 
 def test_as_accurate_as_the_published_recipe(results: Path):
     paths = sorted((results / "embeddings").glob("*.npz"))
-    embedded = Embeddings.load_all(list(paths))
+    embedded = StoredEmbeddings.open(list(paths))
     listed = manifest.read(results.parent / "manifest.tsv")
     labelled = LabelledEmbeddings.join(embedded, listed)
-    vectors = embedded.quantization.dequantize(embedded.embeddings)[labelled.rows]
-    train, test = (labelled.splits == name for name in ("train", "test"))
+    vectors = embedded.values(labelled.rows)
+    train, test = (labelled.splits == number for number in (TRAIN, TEST))
     (x, y), (test_x, test_y) = ((vectors[s], labelled.labels[s]) for s in (train, test))
     accuracies = []
     for seed in range(8):

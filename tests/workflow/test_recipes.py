@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetpu_retrain.predictions import Predictions
+from edgetpu_retrain import predictions
+from edgetpu_retrain.manifest import SPLITS
 from tests.conftest import assert_user_error, copy_project, run_snakemake
 
 RESULTS = "results/sample/sample"
@@ -43,18 +44,20 @@ def test_everything_is_trained_on_and_a_second_folder_tests(project: Path):
     assert found["test"] is None
     assert found["recipe"] == "optimum"
     cross_validation = found["cross_validation"]
-    predictions = Predictions.read(project / RESULTS / "predictions.tsv")
-    out_of_fold = predictions.out_of_fold
+    table = project / RESULTS / "predictions.tsv"
+    out_of_fold = predictions.read(table, SPLITS)
     # All but the one that is broken.
-    assert cross_validation["photos"] == len(manifest) - 1 == len(out_of_fold.paths)
+    assert cross_validation["photos"] == len(manifest) - 1 == len(out_of_fold)
     assert cross_validation["accuracy"] == np.mean(out_of_fold.predicted == out_of_fold.labels)
+    paths = [line.split("\t")[0] for line in manifest]
+    assert list(out_of_fold.paths) == [path for path in paths if path in set(out_of_fold.paths)]
     assert found["agreement_with_float_head"] >= 0.99
     assert found["calibration"]["of"] == "cross_validation"
     assert len(found["learning_curve"]) == 3
     # Photos that it was trained on, as it happens, so nearly all are right.
     assert found["test_dataset"]["photos"] == 12
     assert found["test_dataset"]["correct"] >= 10
-    paths = set(predictions.take(predictions.splits == "test_dataset").paths)
+    paths = set(predictions.read(table, ("test_dataset",)).paths)
     assert paths == {str(path.relative_to(project)) for path in (project / "other").glob("*/[!b]*")}
 
 
