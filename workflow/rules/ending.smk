@@ -52,6 +52,12 @@ if workflow.is_main_process:
 logger.addFilter(lambda record: not str(record.msg).startswith("Cannot restore "))
 
 
+onstart:
+    # While jobs wait, Snakemake's scheduler keeps a processor busy with a limit that this workflow
+    # does not need, the more the more jobs have ended; and it waits out the limit's timespan.
+    workflow.scheduler.job_rate_limiter = None
+
+
 onsuccess:
     if workflow.is_main_process:
         print_summary()
