@@ -214,7 +214,9 @@ class _Comparison:
 
     def candidates(self, num_threads: int) -> Iterator[np.ndarray]:
         """Yields some pairs [n, 2] at a time whose bound reaches the threshold."""
-        # Importing the library should not need what only the workflow does.
+        # Importing the library should not need what only the workflow does. What threadpoolctl
+        # limits has to be loaded before.
+        import scipy.linalg  # noqa: F401
         from threadpoolctl import threadpool_limits
 
         if len(self) < 2:
@@ -268,12 +270,16 @@ class _Comparison:
 
     def _basis(self) -> np.ndarray:
         """Returns the first principal components [D, P] of a sample."""
+        # Importing the library should not need what only the workflow does.
+        import scipy.linalg
+
         width = self._embeddings.shape[1]
         products = np.zeros((width, width), np.float32)
         for rows in _rows(len(self), step=-(-len(self) // _SAMPLE)):
             directions = self._directions(rows)[0].astype(np.float32)
             products += directions.T @ directions
-        return np.linalg.eigh(products)[1][:, -min(_COMPONENTS, width) :].copy()
+        last = (max(width - _COMPONENTS, 0), width - 1)
+        return scipy.linalg.eigh(products, subset_by_index=last)[1]
 
 
 def _rows(count: int, step: int = 1) -> Iterator[np.ndarray]:

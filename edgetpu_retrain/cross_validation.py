@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgetpu_retrain.figures import wilson_interval
-from edgetpu_retrain.optimum import Data, Layers, Plan, Run, descend, finish, threads
+from edgetpu_retrain.optimum import Layers, Plan, descend, finish
+from edgetpu_retrain.training_data import Data, Run, threads
 
 FOLDS = 10
 # Folds that a layer is trained without: none, one, or two. Two at a time do for what is only

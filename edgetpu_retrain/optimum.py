@@ -7,24 +7,19 @@ directions. Nothing here depends on chance or on the number of threads: the batc
 same, and what a thread computes is the same wherever it runs.
 """
 
-import contextlib
 import functools
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.rows import ByRows
+from edgetpu_retrain.training_data import Data, Run, cut
 
 log = logging.getLogger(__name__)
-
-# A map, perhaps of several threads.
-Run = Callable[..., Iterable[Any]]
 
 _BATCH = 128
 # Columns of weights per matrix product; fewer waste the processor, more leave threads idle.
@@ -34,131 +29,14 @@ _MIN_EPOCHS = 2
 # Of the largest step that stays stable.
 _RATE = 0.6
 _MOMENTUM = 0.9
-_PART = 8_192
 # Photos per matrix product, so that threads have something to share.
 _ROTATED = 1_024
 _FINISHED = 1_024
-# Photos that the principal axes are taken from.
-_MAX_FOR_AXES = 16_384
-# Directions with less than this part of the mean variance are rounding.
-_MIN_VARIANCE = 1e-6
 # The typical curvature of the loss by the logits, p (1 - p), near the optimum.
 _STEEPNESS = 0.1
 _MAX_ITERATIONS = 500
 # How far the loss may be above its minimum, as a part of the loss of a layer of zeros.
 _TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True)
-class Data:
-    """Quantized embeddings of N photos with classes, read a batch at a time.
-
-    Attributes:
-        vectors: [M, D] uint8 or int8.
-        rows: [N] int, which vector is the photo's.
-        labels: [N] int, classes.
-        folds: [N] int, of the cross-validation.
-        ranks: [N] float in (0, 1), for drawing subsets: place within the class.
-        num_classes: C.
-        mean: [D] float32, of the N quantized vectors.
-        spread: root of the mean square distance from the mean.
-        axes: [D, K] float32, orthonormal; principal axes of the centred and scaled embeddings.
-        variances: [K] float32, of the embeddings along these; their sum is 1.
-    """
-
-    vectors: ByRows
-    rows: np.ndarray
-    labels: np.ndarray
-    folds: np.ndarray
-    ranks: np.ndarray
-    num_classes: int
-    mean: np.ndarray
-    spread: float
-    axes: np.ndarray
-    variances: np.ndarray
-
-    @classmethod
-    def of(
-        cls,
-        vectors: ByRows,
-        rows: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        num_classes: int,
-    ) -> "Data":
-        """Measures mean, spread and axes, and ranks photos by their order."""
-        total = np.zeros(vectors.shape[1], np.int64)
-        squares = 0
-        for start in range(0, len(rows), _PART):
-            part = vectors[rows[start : start + _PART]].astype(np.int32)
-            total += part.sum(axis=0)
-            squares += int(np.einsum("ij,ij->", part, part, dtype=np.int64))
-        mean = total / len(rows)
-        variance = squares / len(rows) - float(np.sum(mean**2))
-        ranks = np.empty(len(rows))
-        for label in range(num_classes):
-            chosen = np.flatnonzero(labels == label)
-            ranks[chosen] = (np.arange(len(chosen)) + 0.5) / max(len(chosen), 1)
-        none = np.empty(0, np.float32)
-        data = cls(
-            vectors,
-            rows,
-            labels,
-            folds,
-            ranks,
-            num_classes,
-            mean.astype(np.float32),
-            max(variance, 0.0) ** 0.5 or 1.0,
-            none,
-            none,
-        )
-        with threads(1):
-            axes, variances = _principal_axes(data.sample(_MAX_FOR_AXES))
-        return replace(data, axes=axes, variances=variances)
-
-    def sample(self, count: int) -> "Data":
-        """Returns at most `count` photos, evenly taken; itself where there are no more."""
-        if len(self.rows) <= count:
-            return self
-        step = -(-len(self.rows) // count)
-        return replace(
-            self,
-            rows=self.rows[::step],
-            labels=self.labels[::step],
-            folds=self.folds[::step],
-            ranks=self.ranks[::step],
-        )
-
-    def embeddings(self, chosen: np.ndarray | slice) -> np.ndarray:
-        """Returns centred and scaled embeddings of some photos, float32 [n, D]."""
-        found = self.vectors[self.rows[chosen]].astype(np.float32)
-        found -= self.mean
-        found *= np.float32(1 / self.spread)
-        return found
-
-    def parts(self) -> list[slice]:
-        """Returns slices of the photos that fit into memory as float32."""
-        return _cut(slice(0, len(self.rows)), _PART)
-
-
-def _principal_axes(data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Returns orthonormal directions [D, K] and the variances [K] along them, float32."""
-    width, count = len(data.mean), len(data.rows)
-    if count < width:
-        # Fewer photos span fewer directions: those of the products between photos.
-        embeddings = data.embeddings(slice(None))
-        squares, found = np.linalg.eigh(embeddings @ embeddings.T)
-    else:
-        products = np.zeros((width, width), np.float32)
-        for part in data.parts():
-            embeddings = data.embeddings(part)
-            products += embeddings.T @ embeddings
-        squares, found = np.linalg.eigh(products)
-    kept = squares > _MIN_VARIANCE * max(squares.mean(), np.finfo(np.float32).tiny)
-    squares, found = squares[kept], found[:, kept]
-    if count < width:
-        found = embeddings.T @ (found / np.sqrt(squares))
-    return found, squares / count
 
 
 @dataclass(frozen=True)
@@ -233,17 +111,6 @@ class Layers:
         return product.reshape(-1, layers, classes) + self.biases
 
 
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[Run]:
-    """Gives a `map` that calls its function in `count` threads, each with one thread for sums."""
-    # Importing the library should not need what only the workflow does.
-    from threadpoolctl import threadpool_limits
-
-    # The order of a sum, and so its last bits, depends on the number of threads of a product.
-    with threadpool_limits(1), ThreadPoolExecutor(count) as pool:
-        yield pool.map
-
-
 def descend(data: Data, plan: Plan, run: Run = map) -> Layers:
     """Trains all layers by SGD, from zero.
 
@@ -274,7 +141,7 @@ def descend(data: Data, plan: Plan, run: Run = map) -> Layers:
     values = None
     for part, count in list(zip(parts, batches, strict=True)) * epochs:
         if values is None or len(parts) > 1:
-            rotated = run(lambda some: data.embeddings(some) @ basis, _cut(part, _ROTATED))
+            rotated = run(lambda some: data.embeddings(some) @ basis, cut(part, _ROTATED))
             values = np.concatenate(list(rotated))
         order = random.permutation(len(values))
         drawn = np.array_split(order, count)
@@ -350,7 +217,7 @@ def finish(data: Data, plan: Plan, start: Layers, run: Run = map) -> Layers:
     scale = (_STEEPNESS * data.variances + strength) ** -0.5
     basis = data.axes * scale.astype(np.float32)
     shape = (len(scale) + 1, classes)
-    pieces = [piece for part in data.parts() for piece in _cut(part, _FINISHED)]
+    pieces = [piece for part in data.parts() for piece in cut(part, _FINISHED)]
 
     def loss(part: slice, weights: np.ndarray, biases: np.ndarray) -> tuple[float, Any, Any]:
         labels = data.labels[part]
@@ -426,11 +293,3 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     sums = logits.sum(axis=-1, keepdims=True)
     logits /= sums
     return sums[..., 0]
-
-
-def _cut(part: slice, length: int) -> list[slice]:
-    """Divides a slice into slices of at most this length."""
-    return [
-        slice(start, min(start + length, part.stop))
-        for start in range(part.start, part.stop, length)
-    ]

@@ -13,9 +13,10 @@ from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head, unit
 from edgetpu_retrain.interpreter import Quantization
 from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, VALIDATION, LabelledEmbeddings
-from edgetpu_retrain.optimum import Data, Layers, softmax
+from edgetpu_retrain.optimum import Layers, softmax
 from edgetpu_retrain.predictions import Predictions
 from edgetpu_retrain.softmax_regression import SoftmaxRegression
+from edgetpu_retrain.training_data import Data
 
 log = logging.getLogger(__name__)
 

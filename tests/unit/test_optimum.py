@@ -6,13 +6,14 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from edgetpu_retrain import cross_validation, folds, identities, optimum
+from edgetpu_retrain import cross_validation, folds, identities, training_data
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.interpreter import Quantization
 from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, VALIDATION, LabelledEmbeddings
-from edgetpu_retrain.optimum import Data, Plan, descend, finish
+from edgetpu_retrain.optimum import Plan, descend, finish
 from edgetpu_retrain.stored_embeddings import StoredEmbeddings
 from edgetpu_retrain.training import check_settings, train
+from edgetpu_retrain.training_data import Data
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_photos_in_many_parts_give_the_same_layers_as_in_one(digits, monkeypatch
     last = Plan.of([((-1, -1), 1.0, 1e-3, False)])
     found, finished = [], []
     for length in (10_000, 300):
-        monkeypatch.setattr(optimum, "_PART", length)
+        monkeypatch.setattr(training_data, "_PART", length)
         found.append(descend(data, Plan.of(layers)))
         finished.append(finish(data, last, descend(data, last)).weights)
     everything = data.embeddings(np.arange(len(data.labels)))
