@@ -84,13 +84,30 @@ def decide_shards():
 decide_shards()
 
 
+@functools.cache
+def ask_for_index(created):
+    """Returns Snakemake's exception if the index is not made yet, for so many created files."""
+    try:
+        checkpoints.index.get()
+    except IncompleteCheckpointException as error:
+        return error
+    return None
+
+
+def index_once_made():
+    """Does what checkpoints.index.get() does, which goes through all shards, once and not per shard."""
+    error = ask_for_index(len(checkpoints.created_output or ()))
+    if error is not None:
+        raise error.with_traceback(None)
+
+
 def once_counted(paths):
     """What `paths` gives for the number of shards, where that is not known once they are indexed."""
     if config["shards"] != "auto":
         return paths(config["shards"])
 
     def after_index(wildcards):
-        checkpoints.index.get()
+        index_once_made()
         return paths(shards_written())
 
     return after_index
@@ -158,7 +175,7 @@ def indexed(path):
     """A function that gives a file of the index, once the photos are indexed."""
 
     def after_index(wildcards):
-        checkpoints.index.get()
+        index_once_made()
         return path.format(**wildcards)
 
     return after_index
