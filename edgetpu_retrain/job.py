@@ -7,9 +7,11 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgetpu_retrain import interrupt
+from edgetpu_retrain import interrupt, locking
 from edgetpu_retrain.errors import UserError
 
+# Shared by the jobs at work in a folder, so that a run can wait for those of one that was killed.
+AT_WORK = Path(".snakemake/at_work")
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 
@@ -34,7 +36,8 @@ def run(log_path: str | Path | None = None) -> Iterator[None]:
     log = logging.getLogger(__name__)
     try:
         interrupt.raise_again()
-        yield
+        with _at_work():
+            yield
     except UserError as error:
         log.error("Error: %s", error)
         sys.exit(1)
@@ -49,6 +52,13 @@ def run(log_path: str | Path | None = None) -> Iterator[None]:
         sys.exit(1)
     finally:
         interrupt.end_silently()
+
+
+def _at_work() -> contextlib.AbstractContextManager[object]:
+    with contextlib.suppress(locking.UnsupportedError):
+        if AT_WORK.parent.is_dir():
+            return locking.lock(AT_WORK, shared=True, wait=True) or contextlib.nullcontext()
+    return contextlib.nullcontext()
 
 
 def sentence(error: OSError) -> str:

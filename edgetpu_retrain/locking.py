@@ -10,11 +10,13 @@ class UnsupportedError(Exception):
     """This system or file system has no such locks."""
 
 
-def lock(path: str | os.PathLike[str]) -> IO[str] | None:
+def lock(path: str | os.PathLike[str], shared: bool = False, wait: bool = False) -> IO[str] | None:
     """Takes the lock that a file stands for.
 
     Args:
-        path: of the file, which is made where it is not there; it stays.
+        path: of the file, which is made where it is not there; it stays, with what is in it.
+        shared: with others who share it, but not with one who does not.
+        wait: until nobody is in the way.
 
     Returns:
         The open file, which holds the lock as long as it is open; None where another process
@@ -28,9 +30,10 @@ def lock(path: str | os.PathLike[str]) -> IO[str] | None:
     except ImportError:
         raise UnsupportedError("this system has no fcntl") from None
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    holder = open(path, "w")  # noqa: SIM115, the caller holds it
+    holder = open(path, "a+")  # noqa: SIM115, the caller holds it
     try:
-        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(holder, kind if wait else kind | fcntl.LOCK_NB)
     except OSError as error:
         holder.close()
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):

@@ -17,5 +17,6 @@ with job.run(snakemake.log[0]):
     ]
     manifest.write_skipped(skipped, snakemake.output.skipped)
     manifest.remove_other_shards(snakemake.input.embeddings)
+    manifest.remove_other_shards(snakemake.input.complete)
     if skipped:
         logging.info("%d photos skipped, listed in %s", len(skipped), snakemake.output.skipped)

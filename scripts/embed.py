@@ -18,3 +18,4 @@ with job.run(snakemake.log[0]):
         earlier=(Embeddings.load(output.with_name(f"{name}.npz")) for name in earlier),
         num_threads=snakemake.threads,
     ).save(output)
+    Path(snakemake.output.complete).touch()

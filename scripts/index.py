@@ -28,3 +28,4 @@ with job.run(snakemake.log[0]):
     # The table, of a thousand classes perhaps, goes to the log.
     logging.getLogger(index.__name__).debug(index.summary(found))
     logging.info(index.totals(found))
+    Path(output.complete).touch()

@@ -184,7 +184,8 @@ def test_other_numbers_of_shards(changing: Folder, equals_a_fresh_run):
         jobs, decoded = changing.run(f"shards={count}")
         assert not decoded
         assert jobs.count("embed") == count
-        assert len(list(folder.iterdir())) == count
+        assert len(list(folder.glob("*.npz"))) == count
+        assert len(list(folder.glob("*.complete"))) == count
         assert changing.results() == before
         assert changing.run(f"shards={count}")[0] == []
     equals_a_fresh_run()

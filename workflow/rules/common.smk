@@ -26,18 +26,7 @@ wildcard_constraints:
     twin="|_edgetpu",
 
 
-def drop_damaged():
-    """Removes results that a fault cut short, so that they, and nothing else, are made again."""
-    for folder in (DATASET_RESULTS, RESULTS):
-        for pattern in ("*.tsv", "*.npz", "shards/*", "embeddings/*.npz"):
-            for path in sorted(Path(folder).glob(pattern)):
-                if files.is_cut_short(path):
-                    print(f"{path} is damaged; it is made again.", file=sys.stderr)
-                    path.unlink(missing_ok=True)
-
-
-if workflow.is_main_process and not workflow.output_settings.dryrun:
-    drop_damaged()
+include: "damaged.smk"
 
 
 def photos_made():
@@ -133,6 +122,7 @@ def index_outputs():
         "not_photos": [f"{DATASET_RESULTS}/not_photos.tsv"],
         "corrections": [f"{DATASET_RESULTS}/applied_corrections.tsv"],
         "identities": [f"{DATASET_RESULTS}/identities.tsv"],
+        "complete": [f"{DATASET_RESULTS}/.complete"],
     }
     # Of an archive's not known before it is extracted, only those that are lost later.
     if config["shards"] != "auto":
@@ -144,9 +134,11 @@ def index_outputs():
         name: sorted(paths, key=os.path.exists) for name, paths in outputs.items()
     }
     by_first = sorted(ordered.items(), key=lambda item: os.path.exists(item[1][0]))
+    found = {name: paths if name == "shards" else paths[0] for name, paths in by_first}
+    # A job that fails leaves the other files as they were, and Snakemake takes them for new.
     return {
-        name: update(paths if name == "shards" else paths[0])
-        for name, paths in by_first
+        name: paths if name == "complete" else update(paths)
+        for name, paths in found.items()
     }
 
 
@@ -166,8 +158,7 @@ def index_missed():
         if workflow.output_settings.dryrun:
             # What a dry run finds missing may be back when it is run.
             note = Path(".snakemake/index_missed")
-        count = int(note.read_text().split()[0]) if note.is_file() else 0
-        note.write_text(f"{count + 1} times\n")
+        files.count_up(note)
     return str(note) if note.is_file() else []
 
 
@@ -193,6 +184,10 @@ def embeddings(count):
 
 
 EMBEDDINGS = once_counted(embeddings)
+
+
+def embeddings_complete(count):
+    return expand(f"{RESULTS}/embeddings/{{shard}}.complete", shard=shard_names(count))
 
 
 def kept_manifest(wildcards):

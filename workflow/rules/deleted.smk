@@ -8,6 +8,7 @@ def behind(twin, num_shards):
     twins = sorted({"", TWIN, twin})
     paths = [path for found in index_outputs().values() for path in _listed(found)]
     paths = sorted({*paths, *shards(num_shards)}) + embeddings(num_shards)
+    paths += embeddings_complete(num_shards)
     paths += rules.collect_skipped.output + rules.train.output
     paths += rules.evaluate.output + rules.plot_confusion_matrix.output
     paths += expand(rules.serialize.output, twin=twins)
@@ -27,7 +28,7 @@ def _listed(found):
 @functools.cache
 def times_missed():
     """How often results were missed behind a model at the top; a change of it delivers again."""
-    count = int(Path(MISSED).read_text()) if os.path.exists(MISSED) else 0
+    count = files.counted(MISSED)
     missed = set()
     num_shards = 0 if config["shards"] == "auto" else config["shards"]
     for twin in ("", "_edgetpu"):
@@ -36,5 +37,5 @@ def times_missed():
     if not all(map(os.path.exists, missed)):
         count += 1
         if workflow.is_main_process and not workflow.output_settings.dryrun:
-            Path(MISSED).write_text(f"{count}\n")
+            files.count_up(MISSED)
     return count

@@ -9,6 +9,8 @@ rule embed:
     output:
         # update keeps the earlier file readable: photos that are in it are not embedded again.
         embeddings=update(f"{RESULTS}/embeddings/{{shard}}.npz"),
+        # Where the job fails, Snakemake puts the earlier file back and takes it for new.
+        complete=f"{RESULTS}/embeddings/{{shard}}.complete",
     log:
         f"{LOGS}/{BACKBONE.name}/embed_{{shard}}.log",
     conda:
@@ -29,6 +31,7 @@ rule embed:
 rule collect_skipped:
     input:
         embeddings=EMBEDDINGS,
+        complete=once_counted(embeddings_complete),
         manifest=manifest,
         not_photos=not_photos,
     output:
