@@ -1,12 +1,13 @@
 """Embed the photos of a shard, and keep vectors by photo identity in .npz files without pickles."""
 
+import collections
 import contextlib
 import hashlib
 import logging
 import queue
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from edgetpu_retrain.interpreter import Interpreter, Quantization
 
 log = logging.getLogger(__name__)
 
+# Photos per thread that may be decoded before they are needed.
+_AHEAD = 4
 # A photo's embedding and perceptual hash.
 _Vector = tuple[np.ndarray, np.ndarray]
 
@@ -161,29 +164,40 @@ def embed(
     idle: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
     idle.put(model)
 
-    def vector_or_reason(sha256: str) -> _Vector | str:
+    def decode(sha256: str) -> tuple[np.ndarray, np.ndarray] | str:
+        """Returns the pixels and the perceptual hash of a photo, or why there are none."""
         try:
             photo = open_photo(shard[sha256], sha256, at_least)
         except photos.PhotoError as error:
             return photos.advice(shard[sha256], str(error))
         stretched = preprocessing.stretch(photo, model.input_size, resize)
-        pixels = np.asarray(stretched)
         # What was averaged to the network's size needs no averaging from all pixels again.
         picture = photo if resize == "nearest" else stretched
+        return np.asarray(stretched), copies.perceptual_hash(picture)
+
+    def decode_and_run(sha256: str) -> _Vector | str:
+        decoded = decode(sha256)
+        if isinstance(decoded, str):
+            return decoded
         try:
-            # There is one Edge TPU to wait for; on a CPU every thread has a network of its own.
-            free = idle.get(block=model.on_edge_tpu)
+            free = idle.get(block=False)
         except queue.Empty:
             free = Interpreter(extractor, device)
         try:
-            vector = free.run(pixels)
+            return free.run(decoded[0]), decoded[1]
         finally:
             idle.put(free)
-        return vector, copies.perceptual_hash(picture)
 
-    # While one thread waits for the Edge TPU, the others decode.
-    workers = num_threads + 1 if model.on_edge_tpu else num_threads
-    found = _in_threads(vector_or_reason, new, workers)
+    found: Iterator[_Vector | str]
+    if model.on_edge_tpu:
+        # There is one, which is fed from here with what threads have decoded.
+        found = (
+            decoded if isinstance(decoded, str) else (model.run(decoded[0]), decoded[1])
+            for decoded in _in_threads(decode, new, num_threads)
+        )
+    else:
+        # Every thread has a network of its own.
+        found = _in_threads(decode_and_run, new, num_threads)
     for sha256, result in zip(
         new, tqdm(found, "Embedding photos", len(new), unit="photo", disable=None), strict=True
     ):
@@ -236,12 +250,21 @@ def _taken_over(
 def _in_threads(
     function: Callable[[str], Any], arguments: Sequence[str], workers: int
 ) -> Iterator[Any]:
-    """Yields function(argument) in the order of the arguments; the first error ends all."""
+    """Yields function(argument) in the order of the arguments; the first error ends all.
+
+    Threads go no further ahead than some arguments, so that what they give does not pile up.
+    """
+    waiting: collections.deque[Future[Any]] = collections.deque()
     # Reading a photo sets warnings aside, which is not safe in threads: one may leave them so.
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")
         try:
-            yield from pool.map(function, arguments)
+            for argument in arguments:
+                waiting.append(pool.submit(function, argument))
+                if len(waiting) > _AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -77,7 +77,9 @@ def read_photo(content: bytes, at_least: int | None = None) -> Image.Image:
             if at_least is not None and image.format == "JPEG":
                 image.draft("RGB", (at_least, at_least))
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            # In place, since otherwise upright pictures are copied.
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
     except PhotoError:
         raise
     except Image.UnidentifiedImageError:
