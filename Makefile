@@ -22,13 +22,14 @@ backbones: $(INSTALLED)
 test: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 
-# A run killed at that many random moments.
+# A run, or a job of it, killed at that many random moments; says in which stages.
 KILLS ?= 30
 test-kills: $(INSTALLED)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --kills $(KILLS) \
-		tests/workflow/test_kills.py -k random
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --kills $(KILLS) -rP \
+		tests/workflow/test_kills.py -k random_moments
 
-# On a real Slurm of one node, which this installs (Debian, as root), starts and ends.
+# On a real Slurm of one node, without and with accounting, which this installs (Debian, as root),
+# starts and ends.
 test-slurm: $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[slurm]"
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --slurm tests/slurm

@@ -33,6 +33,8 @@ def run(log_path: str | Path | None = None) -> Iterator[None]:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
     # Details of this package go to the file.
     logging.getLogger("edgetpu_retrain").setLevel(logging.DEBUG)
+    # On a full disk the log cannot be written either.
+    logging.raiseExceptions = False
     log = logging.getLogger(__name__)
     try:
         interrupt.raise_again()

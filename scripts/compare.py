@@ -5,6 +5,7 @@ is not made again.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,10 @@ def run(entry: dict, config: dict, cores: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.json")
         path.write_text(json.dumps(config | {"training": entry["training"]}), encoding="utf-8")
-        command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--nolock"]
+        # That of a cluster names itself, so that what takes long is submitted here too.
+        profile = os.environ.get("EDGETPU_RETRAIN_PROFILE")
+        where = ["--workflow-profile", profile] if profile else ["--cores", str(cores)]
+        command = [sys.executable, "-m", "snakemake", *where, "--nolock"]
         command += ["--quiet", "all", "--configfile", str(path)]
         command += ["--config", f"backbone={json.dumps(entry['backbone'])}"]
         wanted = [f"{entry['results']}/{name}" for name in ("evaluation.json", "report.html")]

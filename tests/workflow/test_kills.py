@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import (
+    assert_user_error,
     configure,
     copy_project,
     jobs_run,
@@ -332,6 +333,29 @@ def test_another_preprocessing_embeds_again_but_keeps_the_index(done_before: Pat
     done = run_snakemake(done_before, "-n", TARGET)
     assert jobs_run(done).count("embed") == 2
     assert "index" not in jobs_run(done)
+
+
+@pytest.mark.parametrize("kilobytes", [120, 760])
+def test_a_small_disk(quiet, sample_photos: Path, made: Path, tmp_path: Path, kilobytes: int):
+    """On which so much is left, so that the logs and Snakemake's notes cannot be written either."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "none", disk]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs to be root, to mount a small disk")
+    try:
+        project = lay_out(disk / "a", sample_photos, made)
+        used = shutil.disk_usage(disk).used // 1024
+        small = f"remount,size={used + kilobytes}k"
+        subprocess.run(["mount", "-o", small, disk], check=True)
+        done = run_snakemake(project, TARGET)
+        assert_user_error(done, "no space left on device")
+        subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
+        done = run_snakemake(project, TARGET)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert products(project) == quiet[1]
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_full_disk(quiet, sample_photos: Path, made: Path, tmp_path: Path):
