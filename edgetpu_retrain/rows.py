@@ -1,7 +1,7 @@
 """Arrays of which rows are read when they are asked for, so that not all are in memory."""
 
-import functools
 import struct
+import threading
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+
+from edgetpu_retrain.errors import UserError
 
 # Files that stay in memory: as many as hold a small data set, or threads work on.
 _KEPT = 4
@@ -78,7 +80,9 @@ class StoredRows:
         self._stored = [_find(path, name) for path in places.paths]
         self.dtype = self._stored[0].dtype
         self.shape = (len(places.places), self._stored[0].shape[1])
-        self._shard = functools.lru_cache(_KEPT)(self._read)
+        # The files read last, the oldest first; their memory is used again, for others.
+        self._kept: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -90,14 +94,25 @@ class StoredRows:
         order = np.argsort(shards, kind="stable")
         for chosen in np.split(order, np.flatnonzero(np.diff(shards[order])) + 1):
             if len(chosen):
-                found[chosen] = self._shard(int(shards[chosen[0]]))[places[chosen]]
+                with self._lock:
+                    found[chosen] = self._shard(int(shards[chosen[0]]))[places[chosen]]
         return found
 
-    def _read(self, shard: int) -> np.ndarray:
-        stored = self._stored[shard]
-        with open(self._places.paths[shard], "rb") as file:
-            file.seek(stored.offset)
-            return np.fromfile(file, stored.dtype, int(np.prod(stored.shape))).reshape(stored.shape)
+    def _shard(self, shard: int) -> np.ndarray:
+        kept, stored = self._kept.pop(shard, None), self._stored[shard]
+        if kept is None:
+            if len(self._kept) < _KEPT:
+                height = max(one.shape[0] for one in self._stored)
+                kept = np.empty((height, self.shape[1]), self.dtype)
+            else:
+                kept = self._kept.pop(next(iter(self._kept)))
+            with open(self._places.paths[shard], "rb") as file:
+                file.seek(stored.offset)
+                wanted = memoryview(kept[: stored.shape[0]]).cast("B")
+                if file.readinto(wanted) < len(wanted):
+                    raise UserError(f"{file.name} was longer a moment ago. Run again.")
+        self._kept[shard] = kept
+        return kept
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from edgetpu_retrain.rows import ByRows
 # A map, perhaps of several threads.
 Run = Callable[..., Iterable[Any]]
 
-_PART = 8_192
+_PART = 2_048
 # Photos that the principal axes are taken from.
 _MAX_FOR_AXES = 16_384
 # Directions with less than this part of the mean variance are rounding.

@@ -8,6 +8,7 @@ from PIL import Image, ImageEnhance
 from edgetpu_retrain import copies, preprocessing
 from edgetpu_retrain.interpreter import Interpreter
 from edgetpu_retrain.photos import read_photo
+from tests.memory import peak_of
 
 PHOTOS = 30
 
@@ -89,6 +90,23 @@ def test_where_all_photos_look_alike_only_the_same_picture_is_a_copy():
     numbers = copies.groups(embeddings, hashes)
     assert len(set(numbers.tolist())) == 59
     assert numbers[7] == numbers[3]
+
+
+def test_many_pairs_of_copies_are_not_kept():
+    """Six scenes of 500 photos that look alike: 750,000 pairs, 12 MB as two numbers each."""
+    random = np.random.default_rng(0)
+    scenes = random.permutation(np.arange(3000) % 6)
+    embeddings = random.integers(50, 200, (6, 64))[scenes] + random.integers(0, 9, (3000, 64))
+    bits = (random.random((6, 256)) > 0.5)[scenes] ^ (random.random((3000, 256)) < 0.02)
+    numbers = []
+    peak = peak_of(
+        lambda: numbers.append(
+            copies.groups(embeddings.astype(np.uint8), np.packbits(bits, axis=1), num_threads=2)
+        )
+    )
+    first = {scene: i for i, scene in enumerate(dict.fromkeys(scenes.tolist()))}
+    assert numbers[0].tolist() == [first[scene] for scene in scenes.tolist()]
+    assert peak < 25_000_000
 
 
 @pytest.mark.parametrize("count", [0, 1])
