@@ -108,7 +108,7 @@ class StoredRows:
                 kept = self._kept.pop(next(iter(self._kept)))
             with open(self._places.paths[shard], "rb") as file:
                 file.seek(stored.offset)
-                wanted = memoryview(kept[: stored.shape[0]]).cast("B")
+                wanted = kept[: stored.shape[0]].data.cast("B")
                 if file.readinto(wanted) < len(wanted):
                     raise UserError(f"{file.name} was longer a moment ago. Run again.")
         self._kept[shard] = kept
