@@ -25,6 +25,7 @@ rule serialize:
     input:
         extractor=f"{EXTRACTORS}/extractor{{twin}}.tflite",
         head=f"{RESULTS}/head.npz",
+        indexed=kept_manifest,
     output:
         model=f"{RESULTS}/retrained_model{{twin}}.tflite",
     log:
@@ -65,6 +66,7 @@ rule evaluate:
 rule plot_confusion_matrix:
     input:
         evaluation=rules.evaluate.output.evaluation,
+        indexed=kept_manifest,
     output:
         picture=report(
             f"{RESULTS}/confusion_matrix.png",

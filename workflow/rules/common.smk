@@ -191,7 +191,11 @@ def embeddings_complete(count):
 
 
 def kept_manifest(wildcards):
-    """The manifest, whose changes make nothing anew."""
+    """The manifest, whose changes make nothing anew.
+
+    A job with this input is decided about once the photos are indexed. One without it would be run
+    for every index, though what it depends on stays.
+    """
     return ancient(manifest(wildcards))
 
 
