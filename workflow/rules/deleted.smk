@@ -7,8 +7,8 @@ def behind(twin, num_shards):
     """The results that a model at the top is made of, itself among them."""
     twins = sorted({"", TWIN, twin})
     paths = [path for found in index_outputs().values() for path in _listed(found)]
-    paths = sorted({*paths, *shards(num_shards)}) + embeddings(num_shards)
-    paths += embeddings_complete(num_shards)
+    paths = sorted({*paths, *shards(num_shards), *digests(num_shards)})
+    paths += embeddings(num_shards) + embeddings_complete(num_shards)
     paths += rules.collect_skipped.output + rules.train.output
     paths += rules.evaluate.output + rules.plot_confusion_matrix.output
     paths += expand(rules.serialize.output, twin=twins)
