@@ -218,7 +218,7 @@ def reason_against(path: str, status: os.stat_result) -> str:
     if not status.st_size:
         return "the file is empty"
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             start = file.read(_START_BYTES)
     except OSError as error:
         return f"cannot be opened: {error.strerror}"
