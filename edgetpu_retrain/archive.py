@@ -67,6 +67,18 @@ def extract(archive: str | Path, folder: str | Path) -> None:
             ) from error
 
 
+def count_files(archive: str | Path) -> int | None:
+    """Returns how many files an archive lists; None where it cannot be read."""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as packed:
+                return sum(not entry.is_dir() for entry in packed.infolist())
+        with tarfile.open(archive) as tar:
+            return sum(member.isfile() for member in tar)
+    except (OSError, *_DAMAGES):
+        return None
+
+
 def _starts_as_archive(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04"))

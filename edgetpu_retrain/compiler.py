@@ -27,6 +27,10 @@ _ELSEWHERE = (
     "then name the file in the config, backbone: {name: ..., compiled: PATH}. For the CPU alone "
     "nothing is compiled: snakemake --cores 4 --config device=cpu -- retrained_model.tflite"
 )
+WHY_NOT = (
+    "this backbone is not published compiled, and there is no edgetpu_compiler here. It runs on "
+    "x86-64 Linux only; the README says how to bring a compiled extractor."
+)
 _KNOWN_FAILURES = {
     r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'": (
         "a newer converter wrote the operator {0} in version {1}, which the compiler does not "

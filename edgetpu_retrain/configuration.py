@@ -4,7 +4,7 @@ import contextlib
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +27,7 @@ class Dataset:
         archive: an archive on disk.
         urls: addresses of one archive.
         sha256: the archive's checksum, if known.
+        photos: how many photos there are in the archive, if known.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Dataset:
     archive: str | None = None
     urls: tuple[str, ...] = ()
     sha256: str | None = None
+    photos: int | None = None
 
 
 def check(
@@ -71,6 +73,10 @@ def values_from_text(data: dict[str, Any], schema: Mapping[str, Any]) -> None:
             kind = "integer"
         if kind == "object" and isinstance(value, dict):
             values_from_text(value, subschema)
+        elif kind == "array" and isinstance(value, list):
+            for item in value:
+                if isinstance(item, dict):
+                    values_from_text(item, {"properties": {}, **subschema["items"]})
         elif kind in ("number", "integer") and isinstance(value, str):
             with contextlib.suppress(ValueError):
                 data[key] = int(value) if kind == "integer" else float(value)
@@ -140,14 +146,28 @@ def check_split(validation: float, test: float) -> None:
 
 
 def find_dataset(
-    wanted: str, catalogue: Mapping[str, Mapping[str, Any]], sha256: str | None
+    wanted: str,
+    catalogue: Mapping[str, Mapping[str, Any]],
+    sha256: str | None = None,
+    reserved: Container[str] = (),
 ) -> Dataset:
     """Resolves the key `dataset`: a name, a folder, an archive, or an address of one.
+
+    Args:
+        wanted: what the key says.
+        catalogue: the data sets that have a name.
+        sha256: the checksum of an archive of the user's own.
+        reserved: names that no data set can have.
 
     Raises:
         UserError: it is none of these, or a checksum is given for what has none.
     """
     found = _find_dataset(wanted, catalogue)
+    if found.name in reserved:
+        raise UserError(
+            f"config: dataset is {wanted!r}, but results/{found.name} is for something else: "
+            "rename it."
+        )
     if sha256 is None:
         return found
     if not (found.archive or found.urls) or wanted in catalogue:
@@ -166,6 +186,7 @@ def _find_dataset(wanted: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Da
             archive=entry.get("archive"),
             urls=tuple(entry.get("urls", ())),
             sha256=entry.get("sha256"),
+            photos=entry.get("photos"),
         )
     if re.match(r"https?://", wanted):
         return Dataset(_stem(unquote(PurePosixPath(urlsplit(wanted).path).name)), urls=(wanted,))

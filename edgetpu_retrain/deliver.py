@@ -1,9 +1,10 @@
 """Put the results of one run where users look for them, and nothing of another run beside them."""
 
-import filecmp
+import contextlib
+import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgetpu_retrain import files
@@ -22,30 +23,45 @@ def deliver(results: Mapping[str | Path, str | Path]) -> None:
             shutil.copyfile(source, temporary)
 
 
-def remove_others(
-    copies: Mapping[str | Path, str | Path],
-    newer_than: str | Path,
-    with_them: Mapping[str, Sequence[str]] | None = None,
-) -> list[str]:
-    """Removes copies that are not of this run, and says so.
+def record(delivered: Iterable[str | Path], run: str, path: str | Path) -> None:
+    """Writes down which files were delivered, so that they can be told from the user's own.
 
     Args:
-        copies: where a copy may be, by where this run's own file is or would be.
-        newer_than: path of what this run's own files are made of.
-        with_them: paths that go in place of a copy, by the copy: the folder that it is in, and so
-            on.
+        delivered: paths of the files.
+        run: what identifies the model that they belong to.
+        path: of the record.
+    """
+    content = {"run": run, "files": {str(file): files.sha256(file) for file in delivered}}
+    with files.replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def remove_others(records: str | Path, run: str) -> list[str]:
+    """Removes what was delivered for other models, and says so.
+
+    A file that is not what was delivered is left alone: it is the user's.
+
+    Args:
+        records: the folder of what `record` wrote.
+        run: what identifies the model that stays.
 
     Returns:
         The paths of what was removed.
     """
-    removed: list[str] = []
-    made = Path(newer_than).stat().st_mtime_ns
-    for own, copy in ((Path(own), Path(copy)) for own, copy in copies.items()):
-        is_own = own.is_file() and own.stat().st_mtime_ns >= made
-        if copy.exists() and not (is_own and filecmp.cmp(own, copy, shallow=False)):
-            removed += (with_them or {}).get(str(copy), [str(copy)])
-    for path in removed:
-        files.remove(Path(path))
+    removed = []
+    for path in sorted(Path(records).glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["run"] == run:
+            continue
+        for name, sha256 in content["files"].items():
+            file = Path(name)
+            if file.is_file() and files.sha256(file) == sha256:
+                file.unlink()
+                removed.append(name)
+                # A folder that was made for it goes with its last file.
+                with contextlib.suppress(OSError):
+                    file.parent.rmdir()
+        path.unlink()
     if removed:
-        log.info("Removed, since it was of an earlier run: %s", ", ".join(removed))
+        log.info("Removed, since they belong to another model: %s", ", ".join(removed))
     return removed

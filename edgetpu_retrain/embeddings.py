@@ -4,7 +4,9 @@ import collections
 import contextlib
 import hashlib
 import logging
+import os
 import queue
+import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image
 
-from edgetpu_retrain import copies, files, photos, preprocessing
+from edgetpu_retrain import copies, files, manifest, photos, preprocessing
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.interpreter import Interpreter, Quantization
 
@@ -119,6 +121,39 @@ def read_undecodable(path: str | Path) -> dict[str, str]:
     with _reading(path) as arrays:
         identities = arrays["undecodable"].astype(str).tolist()
         return dict(zip(identities, arrays["reasons"].tolist(), strict=True))
+
+
+class Known:
+    """The last vectors of each shard, kept beside the outputs of jobs.
+
+    Snakemake removes the outputs of a job before it runs, and after it was killed. What is kept
+    is of one extractor and preprocessing; it is a cache that may be deleted at any time.
+    """
+
+    def __init__(self, folder: str | Path, extractor: str | Path, resize: str) -> None:
+        """Finds the place for an extractor's vectors below `folder`."""
+        version = preprocessing.version(resize).replace(" ", "-")
+        self._folder = Path(folder, f"{files.sha256(extractor)[:16]}-{version}")
+
+    def load(self, shard: str) -> Iterator[Embeddings]:
+        """Yields what may hold vectors of a shard's photos; what is damaged is left out.
+
+        After a change of the number of shards the photos are in files of other names.
+        """
+        names = [path.stem for path in self._folder.glob("*-of-*.npz")]
+        for name in [shard] if shard in names else manifest.overlapping(shard, names):
+            try:
+                yield Embeddings.load(self._folder / f"{name}.npz")
+            except UserError:
+                log.warning("%s is damaged and not used", self._folder / f"{name}.npz")
+
+    def keep(self, shard: str | Path) -> None:
+        """Keeps a complete file of a shard: as a second name of it, where the disk has such."""
+        with files.replacing(self._folder / Path(shard).name) as temporary:
+            try:
+                os.link(shard, temporary)
+            except OSError:
+                shutil.copyfile(shard, temporary)
 
 
 def embed(

@@ -3,24 +3,13 @@
 import contextlib
 import glob
 import hashlib
-import json
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 16
-_ARCHIVES = {".npz", ".tflite"}
-_LINE_END = b"\n"
-_ENDS = {
-    ".tsv": _LINE_END,
-    ".txt": _LINE_END,
-    ".digest": _LINE_END,
-    ".html": b"</html>",
-    ".png": b"IEND\xaeB`\x82",
-}
 
 
 @contextlib.contextmanager
@@ -84,45 +73,6 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def is_cut_short(path: str | os.PathLike[str]) -> bool:
-    """Whether a result lacks its end, as after a fault of the disk; looks at its last bytes alone.
-
-    Tables, digests and label maps end in the end of a line, .npz files and classifiers, which hold
-    their labels, in the directory of a zip archive, pages and pictures in what closes them; .json
-    files are read. Other files, and such as are not there, are not judged.
-    """
-    path = Path(path)
-    if not path.is_file():
-        return False
-    if path.suffix in _ARCHIVES:
-        return not zipfile.is_zipfile(path)
-    if path.suffix == ".json":
-        try:
-            json.loads(path.read_bytes())
-        except ValueError:
-            return True
-    if path.suffix in _ENDS:
-        end = _ENDS[path.suffix]
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size - len(end), 0))
-            return file.read() != end
-    return False
-
-
-def counted(path: str | os.PathLike[str]) -> int:
-    """Returns the number in a file that `count_up` writes; 0 where there is none."""
-    try:
-        return int(Path(path).read_text(encoding="utf-8").split()[0])
-    except (FileNotFoundError, ValueError, IndexError):
-        return 0
-
-
-def count_up(path: str | os.PathLike[str]) -> None:
-    """Adds one to the number in a file."""
-    with replacing(path) as temporary:
-        temporary.write_text(f"{counted(path) + 1}\n", encoding="utf-8")
-
-
 def sha256(path: str | os.PathLike[str]) -> str:
     """Returns the SHA-256 of a file as 64 hexadecimal digits."""
     digest = hashlib.sha256()
@@ -131,6 +81,11 @@ def sha256(path: str | os.PathLike[str]) -> str:
         while chunk := file.read(_BLOCK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def sha256_of(content: bytes) -> str:
+    """Returns the SHA-256 of some bytes as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def md5(path: str | os.PathLike[str]) -> str:

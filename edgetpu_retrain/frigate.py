@@ -10,6 +10,7 @@ from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import read_label_map
 from edgetpu_retrain.tflite.model import Model
 
+NAMES = ("model.tflite", "labelmap.txt", "config.yml")
 # Frigate brings every picture to this size, whatever the model's is, in uint8.
 _SHAPE = (1, 224, 224, 3)
 _CONFIG = """\
@@ -39,7 +40,7 @@ def write_folder(model: str | Path, label_map: str | Path, name: str, folder: st
         model: the classifier for the CPU.
         label_map: its label map.
         name: of the classification in Frigate.
-        folder: where to; what is there is replaced.
+        folder: where to; other files in it stay.
 
     Raises:
         UserError: Frigate cannot run this model.
@@ -59,10 +60,10 @@ def write_folder(model: str | Path, label_map: str | Path, name: str, folder: st
         )
     labels = read_label_map(label_map)
     entry = {"classification": {"custom": {name: {"name": name, "threshold": 0.8}}}}
-    with files.replacing(folder) as made:
-        made.mkdir()
-        shutil.copyfile(model, made / "model.tflite")
-        names = "".join(f"{labels[i]}\n" for i in range(len(labels)))
-        (made / "labelmap.txt").write_text(names, encoding="utf-8")
+    with files.replacing(Path(folder, "model.tflite")) as temporary:
+        shutil.copyfile(model, temporary)
+    with files.replacing(Path(folder, "labelmap.txt")) as temporary:
+        temporary.write_text("".join(f"{labels[i]}\n" for i in range(len(labels))), "utf-8")
+    with files.replacing(Path(folder, "config.yml")) as temporary:
         lines = yaml.safe_dump(entry, sort_keys=False, allow_unicode=True)
-        (made / "config.yml").write_text(_CONFIG.format(classification=lines), encoding="utf-8")
+        temporary.write_text(_CONFIG.format(classification=lines), encoding="utf-8")

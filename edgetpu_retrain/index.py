@@ -1,20 +1,22 @@
-"""Find the photos of a folder and their identities; no photo is decoded."""
+"""Find the photos of a folder, their identities, classes and splits; no photo is decoded."""
 
-import hashlib
+import json
 import logging
 import os
-import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
 
 from edgetpu_retrain import corrections, files, manifest, photos
 from edgetpu_retrain.corrections import Applied
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.found import Found
-from edgetpu_retrain.manifest import SPLITS, Identity, Photo, Skipped
+from edgetpu_retrain.identity_cache import IdentityCache
+from edgetpu_retrain.manifest import SPLITS, Photo, Skipped, shard_of
+from edgetpu_retrain.splits import assign_splits
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +24,9 @@ _MIN_CLASSES = 2
 _MIN_PHOTOS_PER_CLASS = 3
 _SHOWN = 5
 IN_NO_CLASS = "lies in no class folder"
-# A file may be written twice within what a file system takes for one moment.
-_SETTLED_NS = 2_000_000_000
+_DIGITS = 64
+# What is remembered of a file that does not even claim to be a photo.
+_NO_PHOTO = ""
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,92 @@ class Outputs:
     manifest: str | Path
     not_photos: str | Path
     corrections: str | Path
-    identities: str | Path
     shards: str | Path
 
 
 @dataclass(frozen=True)
 class Index:
-    """What was indexed.
+    """The photos of a folder.
 
     Attributes:
-        counts: how many photos there are of every class and split.
+        classes: the names of the class folders, sorted.
+        photos: those with a class, sorted by path.
+        left_out: identity and path of photos that a correction leaves out. They are embedded all
+            the same, so that one can come back at once.
+        unusable: files that cannot be photos, each with its reason.
+        strays: photos that lie in no class folder.
         corrected: what became of each correction.
     """
 
-    counts: Counter[tuple[str, str]]
+    classes: list[str]
+    photos: list[Photo]
+    left_out: list[tuple[str, str]]
+    unusable: list[Skipped]
+    strays: list[Skipped]
     corrected: list[Applied]
+
+    def shards(self, count: int) -> list[dict[str, str]]:
+        """Divides the photos into `count` shards: the path of each photo by identity.
+
+        Of copies it is the path of the first.
+        """
+        shards: list[dict[str, str]] = [{} for _ in range(count)]
+        for photo in self.photos:
+            shards[shard_of(photo.sha256, count)].setdefault(photo.sha256, photo.path)
+        for sha256, path in self.left_out:
+            shards[shard_of(sha256, count)].setdefault(sha256, path)
+        return shards
+
+    def digests(self, count: int) -> "Digests":
+        """Returns what identifies the photos, divided into `count` shards."""
+        listed = [(photo.sha256, photo.label, photo.split) for photo in self.photos]
+        others = [
+            *map(astuple, [*self.unusable, *self.strays]),
+            *map(astuple, self.corrected),
+        ]
+        return Digests(
+            _digest([*map(_fields, self.photos), *others, self.classes]),
+            _digest(sorted(listed)),
+            _digest(sorted(shard) for shard in self.shards(1)),
+            tuple(_digest([sorted(shard)]) for shard in self.shards(count)),
+        )
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What identifies the photos of a data set, as far as a stage depends on them.
+
+    Attributes:
+        everything: of paths, classes, splits, identities and what was left out.
+        labels: of the class and split of each identity; the paths do not matter.
+        identities: of the identities.
+        shards: of the identities in each shard.
+    """
+
+    everything: str
+    labels: str
+    identities: str
+    shards: tuple[str, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Writes the digests as JSON."""
+        with files.replacing(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Digests":
+        """Reads what `save` wrote."""
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return cls(**content | {"shards": tuple(content["shards"])})
+
+
+def _fields(photo: Photo) -> tuple[str, ...]:
+    return photo.path, photo.label, photo.split, photo.sha256
+
+
+def _digest(rows: Iterable[Sequence[str]]) -> str:
+    text = "".join("\0".join(row) + "\n" for row in rows)
+    return files.sha256_of(text.encode("utf-8", "surrogateescape"))
 
 
 def class_folders(root: str | Path, descend: bool) -> list[Path]:
@@ -89,140 +163,151 @@ def _visible_folders(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def listing(root: str | Path) -> tuple[str, int]:
-    """Returns a digest of the names, sizes and times of all visible files, and their number.
-
-    The digest changes when a photo or a class folder is added, removed or replaced. No photo is
-    read.
-    """
-    digest, count = hashlib.sha256(), 0
-    for folder in _visible_folders(Path(root)):
-        digest.update(os.fsencode(f"{folder}\n"))
-    for path, status in photos.files_below(root):
-        digest.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"))
-        count += 1
-    return digest.hexdigest(), count
-
-
-def index(
+def scan(
     root: str | Path,
-    outputs: Outputs,
+    cache: IdentityCache,
     validation: float,
     test: float,
-    max_skipped: float,
-    shards: int | str = "auto",
     descend: bool = False,
     corrected_by: str | Path | None = None,
-    listed_in: str | Path | None = None,
 ) -> Index:
-    """Lists every photo below the class folders of `root`, with its identity.
-
-    Tables are written as photos are found, so that some bytes per photo are in memory, and stand
-    in their places when all went well. A table whose content stays is not touched.
+    """Lists every photo below the class folders of `root`, with its identity, class and split.
 
     Args:
         root: a folder with one sub-folder per class; photos may lie in folders inside of these.
-        outputs: where to write. The identities that an earlier call left there are taken over: an
-            unchanged file is not read again.
+        cache: what is known of the files. It is brought up to date and saved.
         validation: the fraction of photos for validation, in [0, 1).
         test: the fraction of photos for testing, in [0, 1).
-        max_skipped: the fraction of photos that may be unreadable before this is an error.
-        shards: into how many parts the photos are divided, or auto.
         descend: as `class_folders` takes it.
         corrected_by: a table of corrections to apply (`corrections.read`).
-        listed_in: where all files that cannot be photos are listed, also when this fails.
 
     Raises:
-        UserError: there are too few classes, too few photos in a class, none of them in the
-            training split, too many files that cannot be photos, or an error in a correction.
+        UserError: there are fewer than two classes, or an error in a correction.
     """
     decided = corrections.read(corrected_by) if corrected_by else {}
     corrector = corrections.Corrector(decided, corrected_by or "")
     folders = class_folders(root, descend)
-    strays = _strays(folders[0].parent)
-    known = Path(outputs.identities)
-    earlier = _Earlier(manifest.read_identities(known) if known.is_file() else iter(()))
-    with (
-        manifest.writing_identities(known) as remember,
-        # It goes with the process, however that ends.
-        tempfile.TemporaryFile(dir=known.parent) as scratch,
-    ):
-        found = Found(scratch)
-        skipped, total = _find(folders, earlier, remember, corrector, found)
-        unused = sorted([*skipped, *strays])
-        if listed_in is not None:
-            manifest.write_skipped(unused, listed_in)
-        check_skipped(skipped, total, max_skipped, listed_in)
-        corrected = corrector.applied()
-        found.assign_splits(validation, test)
-        counts = found.counts()
-        names = [folder.name for folder in folders]
-        check_counts(names, counts, len(skipped), listed_in)
-        _warn_of_contradictions(found.contradictions())
-        manifest.write(found.photos(), outputs.manifest)
-        count = manifest.choose_shards(len(found)) if shards == "auto" else int(shards)
-        # A photo that is left out stays embedded, so that it can come back at once.
-        left_out = [(c.sha256, c.path) for c in corrected if c.outcome == corrections.LEFT_OUT]
-        tables = [Path(outputs.shards, f"{name}.tsv") for name in manifest.shard_names(count)]
-        for table, shard in zip(tables, found.shards(count, left_out), strict=True):
-            manifest.write_shard(shard, table)
-        manifest.write_skipped(unused, outputs.not_photos)
-        corrections.write_applied(corrected, outputs.corrections)
-    manifest.remove_other_shards(tables)
-    manifest.remove_other_shards(map(manifest.digest_of, tables))
-    return Index(counts, corrected)
-
-
-def _find(
-    folders: Iterable[Path],
-    earlier: "_Earlier",
-    remember: Callable[[Identity], None],
-    corrector: corrections.Corrector,
-    found: Found,
-) -> tuple[list[Skipped], int]:
-    """Adds every photo below class folders to `found`, sorted by path, with its class.
-
-    Returns:
-        The files that cannot be photos, and the number of all files.
-    """
-    started = time.time_ns()
-    skipped, total = [], 0
-    # A folder's photos stand where its name with a slash does.
+    unusable: list[Skipped] = []
+    paths, labels, identities = [], [], []
+    # A folder's photos are listed where its name with a slash would be.
     for folder in sorted(folders, key=lambda folder: f"{folder}/"):
-        for path, status in photos.find_photos(folder):
-            total += 1
-            sha256 = earlier.sha256(path, status)
-            if sha256 is None:
-                reason = photos.reason_against(path, status)
-                if not reason:
-                    try:
-                        sha256 = files.sha256(path)
-                    except OSError as error:
-                        reason = f"cannot be opened: {error.strerror}"
-                if sha256 is None:
-                    skipped.append(Skipped(path, photos.advice(path, reason)))
-                    continue
-            if label := corrector.correct(path, folder.name, sha256):
-                found.add(path, label, sha256)
-            if status.st_mtime_ns < started - _SETTLED_NS:
-                remember((path, status.st_size, status.st_mtime_ns, sha256))
-    return skipped, total
+        for path, verdict in _verdicts(folder, cache):
+            if len(verdict) != _DIGITS:
+                unusable.append(Skipped(path, photos.advice(path, verdict)))
+            elif label := corrector.correct(path, folder.name, verdict):
+                paths.append(path)
+                labels.append(label)
+                identities.append(verdict)
+    cache.save()
+    corrected = corrector.applied()
+    return Index(
+        [folder.name for folder in folders],
+        _with_splits(paths, labels, identities, validation, test),
+        [(one.sha256, one.path) for one in corrected if one.outcome == corrections.LEFT_OUT],
+        unusable,
+        _strays(folders[0].parent),
+        corrected,
+    )
 
 
-class _Earlier:
-    """The identities of an earlier run, for paths that are asked for in order."""
+def _verdicts(folder: Path, cache: IdentityCache) -> Iterator[tuple[str, str]]:
+    """Yields the path of each file that claims to be a photo, and its SHA-256 or why it is none."""
+    reading = tqdm(desc=f"Reading new photos of {folder.name}", unit="photo", delay=1, disable=None)
+    with reading:
+        for path, status in photos.files_below(folder):
+            verdict = cache.look_up(path, status)
+            if verdict is None:
+                reading.update()
+                verdict = _read(path, status, cache)
+            if verdict != _NO_PHOTO:
+                yield path, verdict
 
-    def __init__(self, identities: Iterator[Identity]) -> None:
-        self._rest = identities
-        self._next = next(identities, None)
 
-    def sha256(self, path: str, status: os.stat_result) -> str | None:
-        """Returns the identity of a file that has not changed; None of any other."""
-        while self._next is not None and self._next[0] < path:
-            self._next = next(self._rest, None)
-        if self._next is None or self._next[:3] != (path, status.st_size, status.st_mtime_ns):
-            return None
-        return self._next[3]
+def _read(path: str, status: os.stat_result, cache: IdentityCache) -> str:
+    verdict = _NO_PHOTO
+    if photos.may_be_photo(path, status):
+        verdict = photos.reason_against(path, status)
+        if not verdict:
+            try:
+                verdict = files.sha256(path)
+            except OSError as error:
+                verdict = photos.cannot_be_opened(error)
+    # Permissions of a folder change without a trace in the file.
+    if os.access(path, os.R_OK) and not verdict.startswith(photos.CANNOT_BE_OPENED):
+        cache.remember(path, status, verdict)
+    return verdict
+
+
+def _with_splits(
+    paths: Sequence[str],
+    labels: Sequence[str],
+    identities: Sequence[str],
+    validation: float,
+    test: float,
+) -> list[Photo]:
+    classes = sorted(set(labels))
+    numbers = {label: i for i, label in enumerate(classes)}
+    splits = assign_splits(
+        np.array([int(sha256[:16], 16) for sha256 in identities], np.uint64),
+        np.array([numbers[label] for label in labels], np.int32),
+        validation,
+        test,
+    )
+    names = [SPLITS[split] for split in splits.tolist()]
+    return list(map(Photo, paths, labels, names, identities))
+
+
+def write(
+    index: Index,
+    outputs: Outputs,
+    shards: int,
+    max_skipped: float,
+    listed_in: str | Path | None = None,
+) -> None:
+    """Checks that there are enough photos, and writes the tables.
+
+    Args:
+        index: of the photos.
+        outputs: where to write.
+        shards: into how many parts the photos are divided.
+        max_skipped: the fraction of photos that may be unusable before this is an error.
+        listed_in: where all files that cannot be used are listed, also when this fails.
+
+    Raises:
+        UserError: there are too few photos in a class, none of them in the training split, or too
+            many files that cannot be photos.
+    """
+    unused = sorted([*index.unusable, *index.strays])
+    if listed_in is not None:
+        manifest.write_skipped(unused, listed_in)
+    total = len(index.photos) + len(index.left_out) + len(index.unusable)
+    check_skipped(index.unusable, total, max_skipped, listed_in)
+    check_counts(index.classes, _counts(index.photos), len(index.unusable), listed_in)
+    _warn_of_strays(index.strays)
+    _warn_of_contradictions(_in_several_classes(index.photos))
+    manifest.write(index.photos, outputs.manifest)
+    manifest.write_skipped(unused, outputs.not_photos)
+    corrections.write_applied(index.corrected, outputs.corrections)
+    tables = [Path(outputs.shards, f"{name}.tsv") for name in manifest.shard_names(shards)]
+    for table, shard in zip(tables, index.shards(shards), strict=True):
+        manifest.write_shard(shard, table)
+    manifest.remove_other_shards(tables)
+
+
+def _counts(listed: Iterable[Photo]) -> Counter[tuple[str, str]]:
+    return Counter((photo.label, photo.split) for photo in listed)
+
+
+def _in_several_classes(listed: Iterable[Photo]) -> list[list[str]]:
+    """Returns the paths of each photo that has copies in another class."""
+    copies = defaultdict(list)
+    for photo in listed:
+        copies[photo.sha256].append(photo)
+    return [
+        [photo.path for photo in same]
+        for same in copies.values()
+        if len({photo.label for photo in same}) > 1
+    ]
 
 
 def check_skipped(
@@ -296,17 +381,20 @@ def check_counts(
 def _strays(folder: Path) -> list[Skipped]:
     with os.scandir(folder) as entries:
         files_there = sorted(entry.path for entry in entries if entry.is_file())
-    strays = [Skipped(path, IN_NO_CLASS) for path in files_there if photos.is_photo(path)]
+    return [Skipped(path, IN_NO_CLASS) for path in files_there if photos.is_photo(path)]
+
+
+def _warn_of_strays(strays: Sequence[Skipped]) -> None:
     if strays:
-        names = [Path(stray.path).name for stray in strays[:_SHOWN]]
-        shown = ", ".join(names) + (" ..." if len(strays) > _SHOWN else "")
+        paths = [Path(stray.path) for stray in strays]
+        shown = ", ".join(path.name for path in paths[:_SHOWN])
+        shown += " ..." if len(paths) > _SHOWN else ""
         log.warning(
             "%d photos in %s lie in no class folder and are not used: %s",
-            len(strays),
-            folder,
+            len(paths),
+            paths[0].parent,
             shown,
         )
-    return strays
 
 
 def _warn_of_contradictions(groups: Sequence[Sequence[str]]) -> None:
@@ -318,23 +406,24 @@ def _warn_of_contradictions(groups: Sequence[Sequence[str]]) -> None:
         log.warning("and %d more such photos, in the log", len(groups) - _SHOWN)
 
 
-def summary(found: Index) -> str:
+def summary(index: Index) -> str:
     """Returns a table of photos by class and split, as text, with the totals below it."""
-    labels = sorted({label for label, _ in found.counts})
+    counts = _counts(index.photos)
+    labels = sorted({label for label, _ in counts})
     width = max(len(label) for label in [*labels, "class"])
     lines = [f"{'class':<{width}}" + "".join(f"{split:>12}" for split in SPLITS)]
     for label in labels:
-        numbers = "".join(f"{found.counts[label, split]:>12}" for split in SPLITS)
+        numbers = "".join(f"{counts[label, split]:>12}" for split in SPLITS)
         lines.append(f"{label:<{width}}{numbers}")
-    return "\n".join([*lines, totals(found)])
+    return "\n".join([*lines, totals(index)])
 
 
-def totals(found: Index) -> str:
+def totals(index: Index) -> str:
     """Says how many photos there are, and what became of corrections."""
-    labels = {label for label, _ in found.counts}
-    lines = [f"{found.counts.total()} photos in {len(labels)} classes"]
-    if found.corrected:
-        outcomes = Counter(one.outcome for one in found.corrected)
+    labels = {photo.label for photo in index.photos}
+    lines = [f"{len(index.photos)} photos in {len(labels)} classes"]
+    if index.corrected:
+        outcomes = Counter(one.outcome for one in index.corrected)
         said = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
         lines.append(f"corrections: {said}")
     return "\n".join(lines)

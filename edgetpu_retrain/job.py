@@ -1,4 +1,4 @@
-"""What every script does around its one call: log, and fail without a traceback."""
+"""What every script does around its one call: log, fail without a traceback, sign its outputs."""
 
 import contextlib
 import logging
@@ -6,8 +6,9 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from edgetpu_retrain import interrupt, locking
+from edgetpu_retrain import files, interrupt, locking
 from edgetpu_retrain.errors import UserError
 
 # Shared by the jobs at work in a folder, so that a run can wait for those of one that was killed.
@@ -16,7 +17,33 @@ _INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 
 @contextlib.contextmanager
-def run(log_path: str | Path | None = None) -> Iterator[None]:
+def run(snakemake: Any) -> Iterator[None]:
+    """What a rule's script does around its one call.
+
+    Besides what `command` does, a run waits for the job if it is killed, and the job's outputs
+    carry their fingerprint once they are complete.
+
+    Args:
+        snakemake: the object that Snakemake gives the script.
+    """
+    with command(snakemake.log[0] if snakemake.log else None), _at_work():
+        yield
+        path = snakemake.output.get("fingerprint")
+        if path is not None:
+            with files.replacing(path) as temporary:
+                temporary.write_text(f"{snakemake.params.fingerprint}\n", encoding="ascii")
+
+
+def read_fingerprint(path: str | Path) -> str | None:
+    """Returns the fingerprint that outputs carry; None where they carry none."""
+    try:
+        return Path(path).read_text(encoding="ascii").removesuffix("\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+@contextlib.contextmanager
+def command(log_path: str | Path | None = None) -> Iterator[None]:
     """Logs to standard error and, if given, to a file; ends the program on an error.
 
     A `UserError`, or an error of the system such as a full disk, is shown as a sentence; the
@@ -38,8 +65,7 @@ def run(log_path: str | Path | None = None) -> Iterator[None]:
     log = logging.getLogger(__name__)
     try:
         interrupt.raise_again()
-        with _at_work():
-            yield
+        yield
     except UserError as error:
         log.error("Error: %s", error)
         sys.exit(1)

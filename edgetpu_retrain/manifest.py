@@ -1,14 +1,12 @@
 """The table of photos: where each is, its class, its split and its identity."""
 
-import contextlib
-import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgetpu_retrain import files, tables
+from edgetpu_retrain import tables
 
 SPLITS = ("train", "validation", "test")
 # Some ten seconds of work to half a minute per core, against half a second for a job's start.
@@ -16,13 +14,9 @@ _PHOTOS_PER_SHARD = 2048
 _COLUMNS = ("path", "class", "split", "sha256")
 _SHARD_COLUMNS = ("sha256", "path")
 _SKIPPED_COLUMNS = ("path", "reason")
-_IDENTITY_COLUMNS = ("path", "bytes", "modified_ns", "sha256")
-
-# (path, size in bytes, modification time in ns, SHA-256)
-Identity = tuple[str, int, int, str]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Photo:
     """One line of a manifest.
 
@@ -134,26 +128,13 @@ def read(path: str | Path) -> Iterator[Photo]:
 
 
 def write_shard(shard: Mapping[str, str], path: str | Path) -> None:
-    """Writes the identities of a shard's photos, in order, with a path of each, and their digest.
-
-    The digest stands in a file beside the other, `digest_of(path)`. It says nothing of paths: who
-    goes by it does not embed photos again that were moved or sorted into another class. A file
-    whose content stays is not touched.
+    """Writes the identities of a shard's photos, in order, with a path of each.
 
     Args:
         shard: the path of a photo by identity.
         path: of the table.
     """
-    rows = sorted(shard.items())
-    tables.write(path, _SHARD_COLUMNS, rows)
-    digest = hashlib.sha256("".join(sha256 for sha256, _ in rows).encode()).hexdigest()
-    with files.replacing(digest_of(path), if_changed=True) as temporary:
-        temporary.write_text(f"{digest}\n", encoding="utf-8")
-
-
-def digest_of(shard: str | Path) -> Path:
-    """Returns the path of the digest of a shard's identities."""
-    return Path(shard).with_suffix(".digest")
+    tables.write(path, _SHARD_COLUMNS, sorted(shard.items()))
 
 
 def read_shard(path: str | Path) -> dict[str, str]:
@@ -170,19 +151,3 @@ def write_skipped(skipped: Iterable[Skipped], path: str | Path) -> None:
 def read_skipped(path: str | Path) -> Iterator[Skipped]:
     """Yields the photos of a list of those that were left out, as `read` does."""
     return (Skipped(*row) for row in tables.read(path, _SKIPPED_COLUMNS))
-
-
-@contextlib.contextmanager
-def writing_identities(path: str | Path) -> Iterator[Callable[[Identity], None]]:
-    """Yields a function that adds an identity which the next run takes over for an unchanged file.
-
-    The file is replaced if the block succeeds, and not touched where its content stays.
-    """
-    with tables.writing(path, _IDENTITY_COLUMNS) as add:
-        yield lambda identity: add([str(part) for part in identity])
-
-
-def read_identities(path: str | Path) -> Iterator[Identity]:
-    """Yields what `writing_identities` wrote, as `read` does."""
-    rows = tables.read(path, _IDENTITY_COLUMNS)
-    return ((name, int(size), int(time), sha256) for name, size, time, sha256 in rows)

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "HEIF", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 120_000_000
+CANNOT_BE_OPENED = "cannot be opened"
 # What Pillow gives its decoders to decide by.
 _START_BYTES = 16
 
@@ -134,16 +135,17 @@ def find_photos(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
     one (notes, spreadsheets) are passed over.
     """
     for path, status in files_below(folder):
-        if _may_be_photo(path, status):
+        if may_be_photo(path, status):
             yield path, status
 
 
 def is_photo(path: str | Path) -> bool:
     """Whether a file is a photo or claims to be one."""
-    return is_visible(os.path.basename(path)) and _may_be_photo(str(path), os.stat(path))
+    return is_visible(os.path.basename(path)) and may_be_photo(str(path), os.stat(path))
 
 
-def _may_be_photo(path: str, status: os.stat_result) -> bool:
+def may_be_photo(path: str, status: os.stat_result) -> bool:
+    """Whether a visible file is a photo or claims to be one by its name."""
     name = os.path.basename(path).lower()
     if name in _NOT_PHOTOS:
         return False
@@ -221,11 +223,16 @@ def reason_against(path: str, status: os.stat_result) -> str:
         with open(path, "rb", buffering=0) as file:
             start = file.read(_START_BYTES)
     except OSError as error:
-        return f"cannot be opened: {error.strerror}"
+        return cannot_be_opened(error)
     decoders = (Image.OPEN[name][1] for name in FORMATS)
     if not any(accept is None or accept(start) for accept in decoders):
         return "not an image of a supported format"
     return ""
+
+
+def cannot_be_opened(error: OSError) -> str:
+    """Returns the reason against a file that the system does not let us read."""
+    return f"{CANNOT_BE_OPENED}: {error.strerror}"
 
 
 def advice(path: str | Path, reason: str) -> str:

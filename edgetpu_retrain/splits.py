@@ -75,11 +75,3 @@ def _donor(split: int, splits: np.ndarray) -> int | None:
     # Validation lies between the other two.
     others = donors[splits[donors] != _TEST]
     return int((others if len(others) else donors)[0])
-
-
-def in_several_classes(positions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the positions, uint64, of photos that have copies in another class."""
-    order = np.lexsort((labels, positions))
-    positions, labels = positions[order], labels[order]
-    same = positions[1:] == positions[:-1]
-    return np.unique(positions[1:][same & (labels[1:] != labels[:-1])])

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -281,9 +281,32 @@ def _train_imprinting(
     return head, logits
 
 
+def name_of(settings: Mapping[str, Any]) -> str:
+    """Returns the name of a recipe with its settings, for a folder; defaults are not named.
+
+    Args:
+        settings: the key `training` of the configuration: `recipe`, and settings of it.
+
+    Raises:
+        UserError: a setting is another recipe's.
+
+    >>> name_of({"recipe": "coral", "reg": 0.1, "num_iter": 500})
+    'coral-reg=0.1'
+    """
+    recipe = settings.get("recipe", DEFAULT)
+    given = {key: value for key, value in settings.items() if key != "recipe"}
+    check_settings(recipe, given)
+    parameters = inspect.signature(RECIPES[recipe]).parameters
+    named = [
+        f"-{key}={given[key]}" for key in sorted(given) if given[key] != parameters[key].default
+    ]
+    return recipe + "".join(named)
+
+
 _Recipe = Callable[..., tuple[Head, np.ndarray]]
 # Each takes photos that are not held out for testing, their folds, a seed, a number of threads and
 # settings, and returns a head and logits out of fold.
+DEFAULT = "optimum"
 RECIPES: dict[str, _Recipe] = {
     "optimum": _train_optimum,
     "coral": _train_coral,

@@ -1,19 +1,22 @@
 """Classifier, for the CPU and for the Edge TPU -> the folder that goes to a device."""
 
 import logging
+from pathlib import Path
 
-from edgetpu_retrain import bundle, job, manifest
+from edgetpu_retrain import bundle, deliver, job, manifest
 
-with job.run(snakemake.log[0]):
-    compiled = snakemake.input.get("compiled")
+with job.run(snakemake):
+    output = snakemake.output
+    model, *compiled = snakemake.input.models
     bundle.write_bundle(
-        snakemake.input.model,
-        compiled,
+        model,
+        compiled[0] if compiled else None,
         snakemake.input.label_map,
         manifest.read(snakemake.input.manifest),
-        snakemake.output.folder,
-        snakemake.output.archive,
+        Path(output.files[0]).parent,
+        output.archive,
     )
-    if compiled is None:
+    deliver.record([*output.files, output.archive], snakemake.params.run, output.record)
+    if not compiled:
         logging.info("No model for the Edge TPU is in it: there is no compiler here for this one.")
-    logging.info("Copy %s to the device and follow its README.md.", snakemake.output.archive)
+    logging.info("Copy %s to the device and follow its README.md.", output.archive)

@@ -210,7 +210,7 @@ def run(arguments: argparse.Namespace) -> bool:
 
 def main() -> None:
     arguments = parse_arguments()
-    with job.run():
+    with job.command():
         try:
             sys.exit(0 if run(arguments) else 1)
         except BrokenPipeError:

@@ -5,7 +5,7 @@ import logging
 from edgetpu_retrain import job, manifest
 from edgetpu_retrain.embeddings import read_undecodable
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     reasons = {}
     for path in snakemake.input.embeddings:
         reasons |= read_undecodable(path)
@@ -17,6 +17,5 @@ with job.run(snakemake.log[0]):
     ]
     manifest.write_skipped(skipped, snakemake.output.skipped)
     manifest.remove_other_shards(snakemake.input.embeddings)
-    manifest.remove_other_shards(snakemake.input.complete)
     if skipped:
         logging.info("%d photos skipped, listed in %s", len(skipped), snakemake.output.skipped)

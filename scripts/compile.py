@@ -2,7 +2,7 @@
 
 from edgetpu_retrain import compiler, job
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     compiler.compile_model(
         snakemake.input.extractor,
         snakemake.output.compiled,

@@ -1,12 +1,12 @@
-"""Copy the results of the configured dataset and backbone to where users look for them."""
+"""Copy the results of the configured data set, backbone and recipe to where users look for them."""
+
+from pathlib import Path
 
 from edgetpu_retrain import deliver, job
 
-with job.run(snakemake.log[0]):
-    deliver.deliver({snakemake.input[name]: path for name, path in snakemake.output.items()})
-    # Where these are wanted, another job makes them anew.
-    deliver.remove_others(
-        snakemake.params.others,
-        newer_than=snakemake.input.head,
-        with_them=snakemake.params.with_them,
-    )
+with job.run(snakemake):
+    source, output, run = snakemake.input, snakemake.output, snakemake.params.run
+    deliver.remove_others(Path(output.record).parent, run)
+    copies = {source[name]: output[name] for name in ("model", "label_map", "report")}
+    deliver.deliver(copies)
+    deliver.record(copies.values(), run, output.record)

@@ -2,5 +2,7 @@
 
 from edgetpu_retrain import deliver, job
 
-with job.run(snakemake.log[0]):
-    deliver.deliver({snakemake.input.model: snakemake.output.model})
+with job.run(snakemake):
+    model = snakemake.output.model
+    deliver.deliver({snakemake.input.model: model})
+    deliver.record([model], snakemake.params.run, snakemake.output.record)

@@ -3,19 +3,17 @@
 from pathlib import Path
 
 from edgetpu_retrain import job, manifest
-from edgetpu_retrain.embeddings import Embeddings, embed
+from edgetpu_retrain.embeddings import Known, embed
 
-with job.run(snakemake.log[0]):
-    output = Path(snakemake.output.embeddings)
-    # After a change of the number of shards the photos are in files of other names.
-    names = [path.stem for path in output.parent.glob("*-of-*.npz")]
-    earlier = [output.stem] if output.stem in names else manifest.overlapping(output.stem, names)
+with job.run(snakemake):
+    output, params = Path(snakemake.output.embeddings), snakemake.params
+    known = Known(output.parent / ".known", snakemake.input.extractor, params.resize)
     embed(
         manifest.read_shard(snakemake.input.shard),
         snakemake.input.extractor,
-        device=snakemake.params.device,
-        resize=snakemake.params.resize,
-        earlier=(Embeddings.load(output.with_name(f"{name}.npz")) for name in earlier),
+        device=params.device,
+        resize=params.resize,
+        earlier=known.load(output.stem),
         num_threads=snakemake.threads,
     ).save(output)
-    Path(snakemake.output.complete).touch()
+    known.keep(output)

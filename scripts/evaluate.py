@@ -4,7 +4,7 @@ from edgetpu_retrain import evaluation, job, predictions
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.stored_embeddings import StoredEmbeddings
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     result = evaluation.evaluate(
         snakemake.input.model,
         Head.load(snakemake.input.head),

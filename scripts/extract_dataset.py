@@ -2,6 +2,6 @@
 
 from edgetpu_retrain import archive, download, job
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     download.verify(snakemake.input.archive, snakemake.params.sha256)
     archive.extract(snakemake.input.archive, snakemake.output.photos)

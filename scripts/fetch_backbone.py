@@ -2,7 +2,7 @@
 
 from edgetpu_retrain import download, job
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     source = snakemake.params.source
     download.fetch(
         source["urls"],

@@ -2,5 +2,5 @@
 
 from edgetpu_retrain import compiler, job
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     compiler.fetch(snakemake.params.sources, snakemake.output.folder)

@@ -2,5 +2,5 @@
 
 from edgetpu_retrain import download, job
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     download.fetch(snakemake.params.urls, snakemake.output.archive, sha256=snakemake.params.sha256)

@@ -1,17 +1,18 @@
 """Classifier for the CPU -> the folder that Frigate's custom classification reads."""
 
 import logging
+from pathlib import Path
 
-from edgetpu_retrain import frigate, job
+from edgetpu_retrain import deliver, frigate, job
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
+    output = snakemake.output
+    folder = Path(output.files[0]).parent
     frigate.write_folder(
-        snakemake.input.model,
-        snakemake.input.label_map,
-        snakemake.params.name,
-        snakemake.output.folder,
+        snakemake.input.model, snakemake.input.label_map, snakemake.params.name, folder
     )
+    deliver.record(output.files, snakemake.params.run, output.record)
     logging.info(
         "Copy %s to model_cache/ in Frigate's config folder; config.yml in it says the rest.",
-        snakemake.output.folder,
+        folder,
     )

@@ -3,29 +3,34 @@
 import logging
 from pathlib import Path
 
-from edgetpu_retrain import index, job
+from edgetpu_retrain import UserError, index, job, plan
+from edgetpu_retrain.identity_cache import IdentityCache
 
-with job.run(snakemake.log[0]):
-    output = snakemake.output
-    found = index.index(
-        str(snakemake.input.photos or snakemake.params.folder),
-        index.Outputs(
-            output.manifest,
-            output.not_photos,
-            output.corrections,
-            output.identities,
-            Path(output.manifest).with_name("shards"),
-        ),
-        **snakemake.params.split,
-        max_skipped=snakemake.params.max_skipped,
-        # Of an archive's photos the number was not known before.
-        shards=snakemake.config["shards"],
+with job.run(snakemake):
+    output, params = snakemake.output, snakemake.params
+    folder = str(snakemake.input.photos or params.folder)
+    found = index.scan(
+        folder,
+        IdentityCache(plan.cache_of(folder, Path(".snakemake/identities"))),
+        **params.split,
         # An archive often holds one folder with the classes in it.
         descend=bool(snakemake.input.photos),
-        corrected_by=snakemake.params.corrections,
-        listed_in=snakemake.params.listed_in,
+        corrected_by=params.corrections,
     )
+    digests = found.digests(len(output.shards))
+    if params.folder and digests.everything != params.listed:
+        raise UserError(f"Photos in {folder} changed while the run started. Run again.")
+    index.write(
+        found,
+        index.Outputs(
+            output.manifest, output.not_photos, output.corrections, Path(output.shards[0]).parent
+        ),
+        len(output.shards),
+        params.max_skipped,
+        # Kept also where the job fails, as its log is.
+        listed_in=Path(snakemake.log[0]).with_name("not_photos.tsv"),
+    )
+    digests.save(output.digests)
     # The table, of a thousand classes perhaps, goes to the log.
     logging.getLogger(index.__name__).debug(index.summary(found))
     logging.info(index.totals(found))
-    Path(output.complete).touch()

@@ -2,7 +2,7 @@
 
 from edgetpu_retrain import backbones, download, job
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     params = snakemake.params
     download.verify(snakemake.input.network, **params.checksum)
     kind = backbones.KINDS[params.kind]

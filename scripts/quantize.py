@@ -2,7 +2,7 @@
 
 from edgetpu_retrain import calibration, job, manifest, quantized_extractor
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     params = snakemake.params
     quantized_extractor.make(
         snakemake.input.extractor,

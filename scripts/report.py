@@ -4,9 +4,9 @@ from pathlib import Path
 
 from edgetpu_retrain import job, report
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     folder = Path(snakemake.output.page).parent
-    compared = folder.parent / "comparison.json"
+    compared = folder.parent.parent / "comparison.json"
     report.make_report(
         report.Sources(
             predictions=Path(snakemake.input.predictions),
@@ -17,12 +17,12 @@ with job.run(snakemake.log[0]):
             skipped=Path(snakemake.input.skipped),
             corrections=Path(snakemake.input.corrections),
             models=[Path(path) for path in snakemake.input.models],
-            # Other backbones may have been tried on the same photos.
-            runs=sorted(folder.parent.glob("*/runs.json")),
+            # Other backbones and recipes may have been tried on the same photos.
+            runs=sorted(folder.parent.parent.glob("*/*/runs.json")),
             comparison=compared if compared.is_file() else None,
         ),
         snakemake.params.dataset,
-        snakemake.params.backbone,
+        snakemake.wildcards.backbone,
         snakemake.params.settings,
         folder,
     )

@@ -2,7 +2,7 @@
 
 from edgetpu_retrain import backbones, download, job
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     download.verify(snakemake.input.compiled, **snakemake.params.checksum)
     backbones.take_compiled(
         snakemake.input.compiled,

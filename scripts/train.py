@@ -20,7 +20,7 @@ def check_photos(labelled: LabelledEmbeddings) -> None:
     index.check_classes(sorted(listed), kept, listed.total() - usable, listed_in)
 
 
-with job.run(snakemake.log[0]):
+with job.run(snakemake):
     stored = StoredEmbeddings.open(snakemake.input.embeddings)
     labelled = LabelledEmbeddings.join(stored, manifest.read(snakemake.input.manifest))
     check_photos(labelled)

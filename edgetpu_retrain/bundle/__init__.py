@@ -51,32 +51,39 @@ def write_bundle(
         compiled: the same for the Edge TPU, if there is one.
         label_map: their label map.
         manifest: photos, one of which becomes the picture to test a board with.
-        folder: where to; what is there is replaced.
+        folder: where to; other files in it stay, and are not in the archive.
         archive: path of the ZIP archive.
     """
     labels = read_label_map(label_map)
     names = [labels[i] for i in range(len(labels))]
     example = _find_example(model, names, manifest)
-    here = Path(__file__).parent
-    with files.replacing(folder) as made:
-        made.mkdir()
-        for name in _PARTS:
-            shutil.copyfile(here / name, made / name)
-        shutil.copyfile(model, made / "model.tflite")
-        if compiled is not None:
-            shutil.copyfile(compiled, made / "model_edgetpu.tflite")
-        shutil.copyfile(label_map, made / "labels.txt")
-        # Without loss, and of the size that the model takes, so that it is the same everywhere.
-        Image.fromarray(example.pixels).save(made / "check.png", format="PNG")
-        scores = {name: float(score) for name, score in zip(names, example.scores, strict=True)}
-        answer = {"class": example.predicted, "scores": scores}
-        (made / "check.json").write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
+    here, folder = Path(__file__).parent, Path(folder)
+    copies: dict[str, str | Path] = {name: here / name for name in _PARTS}
+    copies |= {"model.tflite": model, "labels.txt": label_map}
+    if compiled is not None:
+        copies["model_edgetpu.tflite"] = compiled
+    for name, source in copies.items():
+        with files.replacing(folder / name) as made:
+            shutil.copyfile(source, made)
+    # Without loss, and of the size that the model takes, so that it is the same everywhere.
+    with files.replacing(folder / "check.png") as made:
+        Image.fromarray(example.pixels).save(made, format="PNG")
+    scores = {name: float(score) for name, score in zip(names, example.scores, strict=True)}
+    answer = {"class": example.predicted, "scores": scores}
+    with files.replacing(folder / "check.json") as made:
+        made.write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
     with files.replacing(archive) as made, zipfile.ZipFile(made, "w") as packed:
-        for path in sorted(Path(folder).iterdir()):
+        for name in sorted(names_of_files(compiled is not None)):
             # Without dates, so that the same model gives the same archive.
-            entry = zipfile.ZipInfo(f"{Path(folder).name}/{path.name}")
+            entry = zipfile.ZipInfo(f"{folder.name}/{name}")
             entry.external_attr = 0o644 << 16
-            packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+            packed.writestr(entry, (folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def names_of_files(compiled: bool) -> list[str]:
+    """Returns the names of a bundle's files, with or without a model for the Edge TPU."""
+    models = ["model.tflite", "model_edgetpu.tflite"] if compiled else ["model.tflite"]
+    return [*_PARTS, *models, "labels.txt", "check.png", "check.json"]
 
 
 def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Photo]) -> _Example:

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cutting.add_argument("out", type=Path)
     cutting.add_argument("--tensor", help="name of the tensor to cut at (default: it is found)")
     options = parser.parse_args(arguments)
-    with job.run():
+    with job.command():
         model = Model.load(options.model)
         if options.command == "show":
             print(show(model))

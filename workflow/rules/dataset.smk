@@ -1,11 +1,21 @@
+localrules:
+    fetch_dataset,
+    extract_dataset,
+    index,
+
+
 rule fetch_dataset:
+    input:
+        unless_made_of("fetch_dataset", fingerprint("fetch_dataset")),
     output:
         archive=f"{DATASET_RESOURCES}/archive",
+        fingerprint=f"{DATASET_RESOURCES}/.fetch_dataset",
     log:
         f"{LOGS}/fetch_dataset.log",
     conda:
         "../envs/retrain.yaml"
     params:
+        fingerprint=fingerprint("fetch_dataset"),
         urls=DATASET.urls,
         sha256=DATASET.sha256,
     script:
@@ -14,39 +24,45 @@ rule fetch_dataset:
 
 rule extract_dataset:
     input:
-        archive=lambda wildcards: archive(),
+        unless_made_of("extract_dataset", fingerprint("extract_dataset")),
+        archive=archive(),
     output:
         photos=directory(f"{DATASET_RESOURCES}/photos"),
+        fingerprint=f"{DATASET_RESOURCES}/.extract_dataset",
     log:
         f"{LOGS}/extract_dataset.log",
     conda:
         "../envs/retrain.yaml"
     params:
+        fingerprint=fingerprint("extract_dataset"),
         sha256=DATASET.sha256,
     script:
         "../../scripts/extract_dataset.py"
 
 
-# A checkpoint, so that only the shards whose photos changed are embedded again; update, so that a
-# file that stays is left alone.
-checkpoint index:
+rule index:
     input:
+        unless_made_of("index", fingerprint("index")),
         photos=photos_made(),
-        missed=index_missed(),
     output:
-        **index_outputs(),
+        manifest=f"{DATASET_RESULTS}/manifest.tsv",
+        not_photos=f"{DATASET_RESULTS}/not_photos.tsv",
+        corrections=f"{DATASET_RESULTS}/applied_corrections.tsv",
+        shards=expand(f"{DATASET_RESULTS}/shards/{{shard}}.tsv", shard=SHARDS),
+        # For jobs on other machines, which do not list the photos.
+        digests=f"{DATASET_RESULTS}/digests.json",
+        fingerprint=f"{DATASET_RESULTS}/.index",
     log:
         f"{LOGS}/index.log",
     conda:
         "../envs/retrain.yaml"
     params:
-        folder=lambda wildcards: DATASET.folder,
-        listing=LISTING,
+        fingerprint=fingerprint("index"),
+        folder=DATASET.folder,
+        # So that photos that change while the run starts are noticed.
+        listed=PLAN.fingerprints.photos.everything,
         split=config["split"],
         max_skipped=config["max_skipped"],
-        # Kept also where the job fails, as its log is.
-        listed_in=f"{LOGS}/not_photos.tsv",
-        corrections=CORRECTIONS,
-        corrections_digest=CORRECTIONS and files.sha256(CORRECTIONS),
+        corrections=PLAN.corrections,
     script:
         "../../scripts/index.py"

@@ -1,35 +1,105 @@
-rule bundle:
+from edgetpu_retrain.bundle import names_of_files
+from edgetpu_retrain.frigate import NAMES
+
+# What stands at the top is of the configured data set, backbone and recipe.
+MODEL = {"backbone": PLAN.backbone, "recipe": PLAN.recipe}
+RUN = PLAN.fingerprints.model(**MODEL)
+
+
+localrules:
+    deliver,
+    deliver_edgetpu,
+    bundle,
+    frigate,
+
+
+rule deliver:
     input:
-        unpack(bundled),
-        # So that the model at the top is of the same run.
-        delivered=rules.deliver.output,
-        label_map=f"{RESULTS}/label_map.txt",
-        manifest=manifest,
-        evaluation=f"{RESULTS}/evaluation.json",
+        unless_made_of("deliver", fingerprint("deliver", **MODEL)),
+        model=configured(f"{RESULTS}/retrained_model.tflite"),
+        label_map=configured(rules.train.output.label_map),
+        report=configured(rules.report.output.page),
+        picture=configured(rules.plot_confusion_matrix.output.picture),
     output:
-        folder=directory("bundle"),
-        archive="bundle.zip",
+        model="retrained_model.tflite",
+        label_map="label_map.txt",
+        report="report.html",
+        record="results/.delivered/cpu.json",
+        fingerprint="results/.deliver",
     log:
-        f"{LOGS}/{BACKBONE.name}/bundle.log",
+        f"{LOGS}/deliver.log",
     conda:
         "../envs/retrain.yaml"
+    params:
+        fingerprint=fingerprint("deliver", **MODEL),
+        run=RUN,
+    script:
+        "../../scripts/deliver.py"
+
+
+rule deliver_edgetpu:
+    input:
+        unless_made_of("deliver_edgetpu", fingerprint("deliver_edgetpu", **MODEL)),
+        twin=rules.deliver.output.model,
+        model=configured(f"{RESULTS}/retrained_model_edgetpu.tflite"),
+    output:
+        model="retrained_model_edgetpu.tflite",
+        record="results/.delivered/edgetpu.json",
+        fingerprint="results/.deliver_edgetpu",
+    log:
+        f"{LOGS}/deliver_edgetpu.log",
+    conda:
+        "../envs/retrain.yaml"
+    params:
+        fingerprint=fingerprint("deliver_edgetpu", **MODEL),
+        run=RUN,
+    script:
+        "../../scripts/deliver_edgetpu.py"
+
+
+# Its files are named one by one, so that what the user lays beside them stays.
+rule bundle:
+    input:
+        unless_made_of("bundle", fingerprint("bundle", twins=twins(), **MODEL)),
+        delivered=rules.deliver.output.model,
+        models=[
+            configured(f"{RESULTS}/retrained_model{twin}.tflite") for twin in twins()
+        ],
+        label_map=configured(rules.train.output.label_map),
+        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
+    output:
+        files=[f"bundle/{name}" for name in names_of_files(compiled=len(twins()) > 1)],
+        archive="bundle.zip",
+        record="results/.delivered/bundle.json",
+        fingerprint="results/.bundle",
+    log:
+        f"{LOGS}/bundle.log",
+    conda:
+        "../envs/retrain.yaml"
+    params:
+        fingerprint=fingerprint("bundle", twins=twins(), **MODEL),
+        run=RUN,
     script:
         "../../scripts/bundle.py"
 
 
 rule frigate:
     input:
-        model=f"{RESULTS}/retrained_model.tflite",
-        label_map=f"{RESULTS}/label_map.txt",
-        evaluation=f"{RESULTS}/evaluation.json",
-        delivered=rules.deliver.output,
+        unless_made_of("frigate", fingerprint("frigate", name=FRIGATE, **MODEL)),
+        delivered=rules.deliver.output.model,
+        model=configured(f"{RESULTS}/retrained_model.tflite"),
+        label_map=configured(rules.train.output.label_map),
     output:
-        folder=directory(f"frigate/{FRIGATE}"),
+        files=[f"frigate/{FRIGATE}/{name}" for name in NAMES],
+        record="results/.delivered/frigate.json",
+        fingerprint="results/.frigate",
     log:
-        f"{LOGS}/{BACKBONE.name}/frigate.log",
+        f"{LOGS}/frigate.log",
     conda:
         "../envs/retrain.yaml"
     params:
+        fingerprint=fingerprint("frigate", name=FRIGATE, **MODEL),
+        run=RUN,
         name=FRIGATE,
     script:
         "../../scripts/frigate.py"

@@ -1,44 +1,48 @@
+localrules:
+    collect_skipped,
+
+
 rule embed:
     input:
-        shard=shard_to_embed,
-        # Changes with the photos of the shard alone.
-        digest=digest_to_embed,
-        extractor=f"{EXTRACTORS}/extractor{TWIN}.tflite",
+        unless_made_of("embed", fingerprint("embed")),
+        # The photos of a shard may only have moved.
+        shard=ancient(f"{DATASET_RESULTS}/shards/{{shard}}.tsv"),
+        extractor=extractor,
         # Another network's file is found before anything is embedded.
-        compared=rules.take_compiled.output if BACKBONE.compiled else [],
+        compared=compared_with_compiled,
     output:
-        # update keeps the earlier file readable: photos that are in it are not embedded again.
-        embeddings=update(f"{RESULTS}/embeddings/{{shard}}.npz"),
-        # Where the job fails, Snakemake puts the earlier file back and takes it for new.
-        complete=f"{RESULTS}/embeddings/{{shard}}.complete",
+        embeddings=f"{BACKBONE_RESULTS}/embeddings/{{shard}}.npz",
+        fingerprint=f"{BACKBONE_RESULTS}/embeddings/.{{shard}}.embed",
     log:
-        f"{LOGS}/{BACKBONE.name}/embed_{{shard}}.log",
+        f"{LOGS}/{{backbone}}/embed_{{shard}}.log",
     conda:
         "../envs/retrain.yaml"
     # A job's threads share its start; more than this wait for one another.
     threads: 8
     resources:
-        edgetpu=0 if DEVICE == "cpu" else 1,
+        edgetpu=0 if PLAN.device == "cpu" else 1,
     params:
-        device=DEVICE,
+        fingerprint=fingerprint("embed"),
+        device=PLAN.device,
         resize=config["resize"],
-        # Another release may make other pixels of the same photo.
-        preprocessing=preprocessing.version(config["resize"]),
     script:
         "../../scripts/embed.py"
 
 
 rule collect_skipped:
     input:
-        embeddings=EMBEDDINGS,
-        complete=once_counted(embeddings_complete),
-        manifest=manifest,
-        not_photos=not_photos,
+        unless_made_of("collect_skipped", fingerprint("collect_skipped")),
+        embeddings=embeddings,
+        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
+        not_photos=ancient(f"{DATASET_RESULTS}/not_photos.tsv"),
     output:
-        skipped=f"{RESULTS}/skipped.tsv",
+        skipped=f"{BACKBONE_RESULTS}/skipped.tsv",
+        fingerprint=f"{BACKBONE_RESULTS}/.collect_skipped",
     log:
-        f"{LOGS}/{BACKBONE.name}/collect_skipped.log",
+        f"{LOGS}/{{backbone}}/collect_skipped.log",
     conda:
         "../envs/retrain.yaml"
+    params:
+        fingerprint=fingerprint("collect_skipped"),
     script:
         "../../scripts/collect_skipped.py"

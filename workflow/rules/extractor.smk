@@ -1,80 +1,129 @@
+localrules:
+    fetch_backbone,
+    make_extractor,
+    make_float_extractor,
+    choose_calibration_photos,
+    fetch_compiler,
+    take_compiled,
+    compile,
+
+
 rule fetch_backbone:
+    input:
+        unless_made_of("fetch_backbone", fingerprint("fetch_backbone")),
     output:
-        file=f"{BACKBONE_RESOURCES}/{{part}}",
+        file="resources/backbones/{backbone}/{part}",
+        fingerprint="resources/backbones/{backbone}/.{part}.fetch_backbone",
     log:
-        f"logs/backbones/{BACKBONE.name}/fetch_backbone_{{part}}.log",
+        "logs/backbones/{backbone}/fetch_backbone_{part}.log",
+    wildcard_constraints:
+        part=one_of({COMPILED, *(one.FILE_NAME for one in PLAN.backbones.values())}),
     conda:
         "../envs/retrain.yaml"
     params:
-        source=lambda wildcards: vars(backbone_source(wildcards.part)),
+        fingerprint=fingerprint("fetch_backbone"),
+        source=lambda wildcards: vars(backbone_source(**wildcards)),
     script:
         "../../scripts/fetch_backbone.py"
 
 
-# Every extractor takes raw RGB bytes, whatever the network was trained with; one that has to be
-# calibrated is a float one yet.
+# Every extractor takes raw RGB bytes, whatever the network was trained with.
 rule make_extractor:
     input:
-        network=backbone_file(BACKBONE.FILE_NAME),
+        unless_made_of("make_extractor", fingerprint("make_extractor")),
+        network=network,
     output:
-        extractor=MADE_EXTRACTOR,
+        extractor="results/backbones/{backbone}/extractor.tflite",
+        fingerprint="results/backbones/{backbone}/.make_extractor",
     log:
-        f"logs/backbones/{BACKBONE.name}/make_extractor.log",
+        "logs/backbones/{backbone}/make_extractor.log",
+    wildcard_constraints:
+        backbone=backbones_that(lambda one: not one.CALIBRATED),
     conda:
-        f"../envs/{BACKBONE.ENVIRONMENT}.yaml"
+        environment
     params:
-        kind=BACKBONE.KIND,
-        checksum=BACKBONE.source.checksum(),
-        settings=BACKBONE.settings(),
+        fingerprint=fingerprint("make_extractor"),
+        kind=lambda wildcards: PLAN.backbones[wildcards.backbone].KIND,
+        checksum=lambda wildcards: PLAN.backbones[wildcards.backbone].source.checksum(),
+        settings=lambda wildcards: PLAN.backbones[wildcards.backbone].settings(),
     script:
         "../../scripts/make_extractor.py"
 
 
-if BACKBONE.CALIBRATED:
+# A float network's extractor is quantized with photos of the data set, and so belongs to it.
+rule make_float_extractor:
+    input:
+        unless_made_of("make_float_extractor", fingerprint("make_float_extractor")),
+        network=network,
+    output:
+        extractor="results/backbones/{backbone}/float_extractor.tflite",
+        fingerprint="results/backbones/{backbone}/.make_float_extractor",
+    log:
+        "logs/backbones/{backbone}/make_float_extractor.log",
+    wildcard_constraints:
+        backbone=backbones_that(lambda one: one.CALIBRATED),
+    conda:
+        environment
+    params:
+        fingerprint=fingerprint("make_float_extractor"),
+        kind=lambda wildcards: PLAN.backbones[wildcards.backbone].KIND,
+        checksum=lambda wildcards: PLAN.backbones[wildcards.backbone].source.checksum(),
+        settings=lambda wildcards: PLAN.backbones[wildcards.backbone].settings(),
+    script:
+        "../../scripts/make_extractor.py"
 
-    localrules:
-        choose_calibration_photos,
 
-    # Kept when photos are added, so that not all are embedded anew.
-    rule choose_calibration_photos:
-        input:
-            manifest=manifest_to_calibrate,
-        output:
-            photos=f"{EXTRACTORS}/calibration.tsv",
-        log:
-            f"{EXTRACTOR_LOGS}/choose_calibration_photos.log",
-        conda:
-            "../envs/retrain.yaml"
-        params:
-            photos=config["calibration"]["photos"],
-        script:
-            "../../scripts/choose_calibration_photos.py"
+# Kept when photos are added, so that not all are embedded anew.
+rule choose_calibration_photos:
+    input:
+        unless_made_of(
+            "choose_calibration_photos", fingerprint("choose_calibration_photos")
+        ),
+        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
+    output:
+        photos=f"{BACKBONE_RESULTS}/calibration.tsv",
+        fingerprint=f"{BACKBONE_RESULTS}/.choose_calibration_photos",
+    log:
+        f"{LOGS}/{{backbone}}/choose_calibration_photos.log",
+    conda:
+        "../envs/retrain.yaml"
+    params:
+        fingerprint=fingerprint("choose_calibration_photos"),
+        photos=config["calibration"]["photos"],
+    script:
+        "../../scripts/choose_calibration_photos.py"
 
-    rule quantize:
-        input:
-            extractor=rules.make_extractor.output.extractor,
-            photos=rules.choose_calibration_photos.output.photos,
-            manifest=kept_manifest,
-        output:
-            extractor=f"{EXTRACTORS}/extractor.tflite",
-            report=f"{EXTRACTORS}/quantization.json",
-        log:
-            f"{EXTRACTOR_LOGS}/quantize.log",
-        conda:
-            "../envs/retrain.yaml"
-        threads: 4
-        params:
-            mean=BACKBONE.mean,
-            std=BACKBONE.std,
-            resize=config["resize"],
-            allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
-        script:
-            "../../scripts/quantize.py"
+
+rule quantize:
+    input:
+        unless_made_of("quantize", fingerprint("quantize")),
+        extractor=rules.make_float_extractor.output.extractor,
+        photos=rules.choose_calibration_photos.output.photos,
+        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
+    output:
+        extractor=f"{BACKBONE_RESULTS}/extractor.tflite",
+        report=f"{BACKBONE_RESULTS}/quantization.json",
+        fingerprint=f"{BACKBONE_RESULTS}/.quantize",
+    log:
+        f"{LOGS}/{{backbone}}/quantize.log",
+    wildcard_constraints:
+        backbone=backbones_that(lambda one: one.CALIBRATED),
+    conda:
+        "../envs/retrain.yaml"
+    threads: 4
+    params:
+        fingerprint=fingerprint("quantize"),
+        mean=lambda wildcards: PLAN.backbones[wildcards.backbone].mean,
+        std=lambda wildcards: PLAN.backbones[wildcards.backbone].std,
+        resize=config["resize"],
+        allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
+    script:
+        "../../scripts/quantize.py"
 
 
 rule fetch_compiler:
     output:
-        folder=directory("resources/edgetpu_compiler"),
+        folder=directory(COMPILER_FOLDER),
     log:
         "logs/fetch_compiler.log",
     conda:
@@ -85,50 +134,53 @@ rule fetch_compiler:
         "../../scripts/fetch_compiler.py"
 
 
-if BACKBONE.compiled:
+rule take_compiled:
+    input:
+        unless_made_of("take_compiled", fingerprint("take_compiled")),
+        compiled=compiled_network,
+        extractor="results/{place}/{backbone}/extractor.tflite",
+    output:
+        compiled="results/{place}/{backbone}/extractor_edgetpu.tflite",
+        fingerprint="results/{place}/{backbone}/.take_compiled",
+    log:
+        "logs/{place}/{backbone}/take_compiled.log",
+    wildcard_constraints:
+        backbone=backbones_that(lambda one: one.compiled),
+    conda:
+        "../envs/retrain.yaml"
+    params:
+        fingerprint=fingerprint("take_compiled"),
+        checksum=lambda wildcards: PLAN.backbones[
+            wildcards.backbone
+        ].compiled.checksum(),
+        mean=lambda wildcards: PLAN.backbones[wildcards.backbone].mean,
+        std=lambda wildcards: PLAN.backbones[wildcards.backbone].std,
+        allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
+    script:
+        "../../scripts/take_compiled.py"
 
-    localrules:
-        take_compiled,
 
-    rule take_compiled:
-        input:
-            compiled=backbone_file(COMPILED_NAME),
-            extractor=f"{EXTRACTORS}/extractor.tflite",
-        output:
-            compiled=f"{EXTRACTORS}/extractor_edgetpu.tflite",
-        log:
-            f"{EXTRACTOR_LOGS}/take_compiled.log",
-        conda:
-            "../envs/retrain.yaml"
-        params:
-            checksum=BACKBONE.compiled.checksum(),
-            mean=BACKBONE.mean,
-            std=BACKBONE.std,
-            allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
-        script:
-            "../../scripts/take_compiled.py"
-
-else:
-
-    localrules:
-        compile,
-
-    rule compile:
-        input:
-            extractor=f"{EXTRACTORS}/extractor.tflite",
-            compiler=compiler_fetched(),
-        output:
-            compiled=f"{EXTRACTORS}/extractor_edgetpu.tflite",
-            printed=f"{EXTRACTORS}/compilation.txt",
-            report=f"{EXTRACTORS}/compilation.json",
-        log:
-            f"{EXTRACTOR_LOGS}/compile.log",
-        conda:
-            "../envs/retrain.yaml"
-        params:
-            program=COMPILER,
-            timeout=config["compiler"]["timeout"],
-            min_runtime_version=config["compiler"].get("min_runtime_version"),
-            allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
-        script:
-            "../../scripts/compile.py"
+rule compile:
+    input:
+        unless_made_of("compile", fingerprint("compile")),
+        extractor="results/{place}/{backbone}/extractor.tflite",
+        compiler=compiler_fetched(),
+    output:
+        compiled="results/{place}/{backbone}/extractor_edgetpu.tflite",
+        printed="results/{place}/{backbone}/compilation.txt",
+        report="results/{place}/{backbone}/compilation.json",
+        fingerprint="results/{place}/{backbone}/.compile",
+    log:
+        "logs/{place}/{backbone}/compile.log",
+    wildcard_constraints:
+        backbone=backbones_that(lambda one: not one.compiled),
+    conda:
+        "../envs/retrain.yaml"
+    params:
+        fingerprint=fingerprint("compile"),
+        program=PLAN.compiler,
+        timeout=config["compiler"]["timeout"],
+        min_runtime_version=config["compiler"].get("min_runtime_version"),
+        allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
+    script:
+        "../../scripts/compile.py"

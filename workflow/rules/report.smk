@@ -1,30 +1,22 @@
-# The settings that a result depends on.
-REPORTED = (
-    "dataset",
-    "dataset_sha256",
-    "test_dataset",
-    "corrections",
-    "backbone",
-    "device",
-    "split",
-    "resize",
-    "seed",
-    "max_skipped",
-    "training",
-)
+localrules:
+    report,
+    compare,
 
 
 rule report:
     input:
-        predictions=f"{RESULTS}/predictions.tsv",
-        evaluation=f"{RESULTS}/evaluation.json",
-        groups=f"{RESULTS}/groups.tsv",
-        embeddings=EMBEDDINGS,
-        manifest=manifest,
-        skipped=f"{RESULTS}/skipped.tsv",
-        corrections=applied_corrections,
+        unless_made_of("report", fingerprint("report")),
+        predictions=rules.evaluate.output.predictions,
+        evaluation=rules.evaluate.output.evaluation,
+        groups=rules.train.output.groups,
+        embeddings=embeddings,
+        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
+        skipped=ancient(f"{BACKBONE_RESULTS}/skipped.tsv"),
+        corrections=ancient(f"{DATASET_RESULTS}/applied_corrections.tsv"),
         models=expand(
-            f"{RESULTS}/retrained_model{{twin}}.tflite", twin=sorted({"", TWIN})
+            f"{RESULTS}/retrained_model{{twin}}.tflite",
+            twin=sorted({"", PLAN.twin}),
+            allow_missing=True,
         ),
     output:
         page=report(
@@ -34,24 +26,25 @@ rule report:
         ),
         suspects=f"{RESULTS}/suspects.tsv",
         copies=f"{RESULTS}/copies.tsv",
-        # update keeps what was reported before, to say what has changed since.
-        runs=update(f"{RESULTS}/runs.json"),
+        fingerprint=f"{RESULTS}/.report",
     log:
-        f"{LOGS}/{BACKBONE.name}/report.log",
+        f"{LOGS}/{{backbone}}/{{recipe}}/report.log",
     conda:
         "../envs/retrain.yaml"
     params:
+        fingerprint=fingerprint("report"),
         dataset=DATASET.name,
-        backbone=BACKBONE.name,
-        settings={key: config[key] for key in REPORTED if key in config}
-        | {"device": DEVICE}
-        | ({"calibration": config["calibration"]} if BACKBONE.CALIBRATED else {}),
+        settings=reported_settings,
     script:
         "../../scripts/report.py"
 
 
-# Each of the compared is a run of its own in this folder, inside of this job.
 rule compare:
+    input:
+        unless_made_of("compare", fingerprint("compare")),
+        predictions=of_compared("predictions.tsv"),
+        evaluations=of_compared("evaluation.json"),
+        models=of_compared("retrained_model.tflite"),
     output:
         table=f"{DATASET_RESULTS}/comparison.json",
         page=report(
@@ -59,17 +52,14 @@ rule compare:
             category="Report",
             caption="../report/comparison.rst",
         ),
+        fingerprint=f"{DATASET_RESULTS}/.compare",
     log:
         f"{LOGS}/compare.log",
     conda:
         "../envs/retrain.yaml"
-    threads: 8
     params:
+        fingerprint=fingerprint("compare"),
         dataset=DATASET.name,
-        entries=COMPARED,
-        config={key: config[key] for key in config if key != "compare"}
-        | {"device": DEVICE},
-        listing=LISTING,
-        corrections_digest=CORRECTIONS and files.sha256(CORRECTIONS),
+        entries=[vars(one) for one in PLAN.compared],
     script:
         "../../scripts/compare.py"

@@ -1,0 +1,81 @@
+# One run at a time, and what it ends with.
+import atexit
+
+from snakemake.logging import logger
+
+from edgetpu_retrain import compiler, locking
+from edgetpu_retrain.summary import summary
+
+HELD = []
+
+
+def begin():
+    """Takes the lock of the kernel's, which ends with this process, however that ends.
+
+    Snakemake's own would stay after a power cut; profiles/default switches it off.
+    """
+    try:
+        held = locking.lock(".snakemake/running")
+        if held is None:
+            sys.exit("Another run is working in this folder. Wait until it has ended.")
+        # Jobs that outlive a killed run would put old results in place of those of this one.
+        if locking.lock(job.AT_WORK) is None:
+            print(
+                "Waiting for jobs of the last run, which was killed.", file=sys.stderr
+            )
+            locking.lock(job.AT_WORK, wait=True)
+        HELD.append(held)
+    except locking.UnsupportedError:
+        # As on some network file systems.
+        pass
+
+
+def print_summary():
+    wanted = {job.rule.name for job in workflow.dag.jobs}
+    evaluation = configured(rules.evaluate.output.evaluation)
+    if "deliver" not in wanted or not os.path.exists(evaluation):
+        return
+    shown = {
+        "deliver": ["retrained_model.tflite", "label_map.txt", "report.html"],
+        "deliver_edgetpu": ["retrained_model_edgetpu.tflite"],
+        "bundle": ["bundle", "bundle.zip"],
+        "frigate": [f"frigate/{FRIGATE}"],
+    }
+    top = [PREFIX + path for name in wanted & shown.keys() for path in shown[name]]
+    quantized = configured(rules.quantize.output.report)
+    calibrated = PLAN.backbones[PLAN.backbone].CALIBRATED
+    text = summary(
+        sorted(filter(os.path.exists, top)),
+        evaluation,
+        configured(rules.collect_skipped.output.skipped),
+        configured(rules.plot_confusion_matrix.output.picture),
+        configured(rules.report.output.page),
+        quantized if calibrated else None,
+    )
+    print("", text, sep="\n")
+    if len(twins()) == 1:
+        print(f"No model for the Edge TPU was made: {compiler.WHY_NOT}")
+
+
+def print_summary_of_nothing():
+    # Snakemake has no hook for a run that had nothing to do; it ends with the same summary.
+    ran = workflow.scheduler is not None and not (workflow.dryrun or workflow.touch)
+    if ran and not len(workflow.dag):
+        print_summary()
+
+
+if workflow.is_main_process:
+    atexit.register(print_summary_of_nothing)
+
+
+onstart:
+    # While jobs wait, Snakemake's scheduler keeps a processor busy with a limit that this workflow
+    # does not need, the more the more jobs have ended; and it waits out the limit's timespan.
+    workflow.scheduler.job_rate_limiter = None
+    if workflow.is_main_process:
+        begin()
+
+
+onsuccess:
+    if workflow.is_main_process:
+        print_summary()
