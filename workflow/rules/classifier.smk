@@ -6,10 +6,10 @@ localrules:
 
 rule train:
     input:
-        unless_made_of("train", fingerprint("train")),
+        unless_made_of("train"),
         embeddings=embeddings,
-        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
-        skipped=ancient(f"{BACKBONE_RESULTS}/skipped.tsv"),
+        manifest=there("train", MANIFEST),
+        skipped=there("train", f"{BACKBONE_RESULTS}/skipped.tsv"),
     output:
         head=f"{RESULTS}/head.npz",
         label_map=f"{RESULTS}/label_map.txt",
@@ -32,7 +32,7 @@ rule train:
 
 rule serialize:
     input:
-        unless_made_of("serialize", fingerprint("serialize")),
+        unless_made_of("serialize"),
         extractor=extractor,
         head=rules.train.output.head,
     output:
@@ -50,12 +50,13 @@ rule serialize:
 
 rule evaluate:
     input:
-        unless_made_of("evaluate", fingerprint("evaluate")),
+        unless_made_of("evaluate"),
+        photos=photos_for("evaluate"),
         model=f"{RESULTS}/retrained_model{PLAN.twin}.tflite",
         head=rules.train.output.head,
         out_of_fold=rules.train.output.out_of_fold,
         embeddings=embeddings,
-        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
+        manifest=there("evaluate", MANIFEST),
     output:
         predictions=f"{RESULTS}/predictions.tsv",
         evaluation=f"{RESULTS}/evaluation.json",
@@ -79,7 +80,7 @@ rule evaluate:
 # Beside the report, as drawing takes its time.
 rule plot_confusion_matrix:
     input:
-        unless_made_of("plot_confusion_matrix", fingerprint("plot_confusion_matrix")),
+        unless_made_of("plot_confusion_matrix"),
         evaluation=rules.evaluate.output.evaluation,
     output:
         picture=report(

@@ -45,6 +45,9 @@ RESULTS = f"{BACKBONE_RESULTS}/{{recipe}}"
 LOGS = f"logs/{DATASET.name}"
 SHARDS = manifest.shard_names(PLAN.num_shards)
 COMPILED = "compiled.tflite"
+MANIFEST = f"{DATASET_RESULTS}/manifest.tsv"
+# What stands at the top is of the configured data set, backbone and recipe.
+MODEL = {"backbone": PLAN.backbone, "recipe": PLAN.recipe}
 # What the model is called in Frigate; photos from there lie in clips/NAME/dataset.
 FRIGATE = config.get("frigate", DATASET.name)
 
@@ -66,30 +69,59 @@ wildcard_constraints:
     twin="|_edgetpu",
 
 
-def fingerprint(rule_name, **others):
-    """What the outputs of a job have to be made of."""
+def fingerprint(rule_name):
+    """A function that gives what a job's outputs have to be made of."""
 
-    def function(wildcards):
+    def of_job(wildcards):
         known = {key: wildcards[key] for key in wildcards.keys() if key != "place"}
-        return getattr(PLAN.fingerprints, rule_name)(**known, **others)
+        known |= MODEL if rule_name in DELIVERING else {}
+        return getattr(PLAN.fingerprints, rule_name)(
+            **known, **DELIVERING.get(rule_name, {})
+        )
 
-    return function
+    return of_job
 
 
-def unless_made_of(rule_name, expected):
-    """An input of no file: the job runs unless its outputs carry the expected fingerprint.
+def state_of(rule_name, wildcards):
+    """Whether a job's outputs are "current", "stale" or (all or some) "missing".
 
-    Snakemake's own notes of params are gone with .snakemake, or stay behind when results are copied.
+    Snakemake's own notes are not asked: they are gone with .snakemake, and stay behind when results
+    are copied.
     """
+    output = getattr(rules, rule_name).output
+    paths = [apply_wildcards(str(pattern), wildcards) for pattern in output]
+    mark = apply_wildcards(str(output.fingerprint), wildcards)
+    there = [os.path.exists(path) for path in paths if path != mark]
+    if job.read_fingerprint(mark) == fingerprint(rule_name)(wildcards):
+        return "current" if all(there) else "missing"
+    return "stale" if any(there) else "missing"
 
-    def function(wildcards):
-        pattern = getattr(rules, rule_name).output.fingerprint
-        path = apply_wildcards(str(pattern), wildcards)
-        if job.read_fingerprint(path) != expected(wildcards):
-            workflow.dag.forcefiles.add(path)
+
+def unless_made_of(rule_name):
+    """An input of no file: a job runs if its outputs are made of something else than is there now."""
+
+    def none(wildcards):
+        if state_of(rule_name, wildcards) == "stale":
+            mark = getattr(rules, rule_name).output.fingerprint
+            workflow.dag.forcefiles.add(apply_wildcards(str(mark), wildcards))
         return []
 
-    return function
+    return none
+
+
+def there(rule_name, path):
+    """An input whose changes alone do not make a job run: its fingerprint covers what it uses of it.
+
+    For a job that has to run it is an ordinary input: Snakemake looks at no job behind one that
+    runs but for the way of inputs that are not ancient.
+    """
+
+    def input_file(wildcards):
+        found = apply_wildcards(path, wildcards)
+        is_current = state_of(rule_name, wildcards) == "current"
+        return ancient(found) if is_current else found
+
+    return input_file
 
 
 def own_file(path):
@@ -105,6 +137,11 @@ def archive():
 def photos_made():
     """The folder of photos that a rule makes, or nothing where the user's own is read in place."""
     return [] if DATASET.folder else f"{DATASET_RESOURCES}/photos"
+
+
+def photos_for(rule_name):
+    """Unpacked photos that a job reads again, which may have been deleted since."""
+    return there(rule_name, photos_made()) if photos_made() else []
 
 
 def backbone_source(backbone, part):
@@ -160,9 +197,24 @@ def of_compared(name):
     return [f"{DATASET_RESULTS}/{folder}/{name}" for folder in folders]
 
 
+def twins():
+    """What can be had: without a compiled extractor or a compiler, the model for the CPU alone."""
+    compiled = PLAN.backbones[PLAN.backbone].compiled or PLAN.compiler
+    return ["", "_edgetpu"] if compiled else [""]
+
+
+# What the fingerprints of what is delivered depend on beside the model.
+DELIVERING = {
+    "deliver": {},
+    "deliver_edgetpu": {},
+    "bundle": {"twins": twins()},
+    "frigate": {"name": FRIGATE},
+}
+
+
 def configured(pattern):
     """A path of the configured backbone and recipe."""
-    return str(pattern).format(backbone=PLAN.backbone, recipe=PLAN.recipe)
+    return str(pattern).format(**MODEL)
 
 
 # The settings that a result depends on.
@@ -185,12 +237,6 @@ def compiler_fetched():
     """The compiler's folder if it is downloaded by this run, else nothing."""
     fetched = PLAN.compiler and COMPILER_FOLDER in PLAN.compiler
     return COMPILER_FOLDER if fetched else []
-
-
-def twins():
-    """What can be had: without a compiled extractor or a compiler, the model for the CPU alone."""
-    compiled = PLAN.backbones[PLAN.backbone].compiled or PLAN.compiler
-    return ["", "_edgetpu"] if compiled else [""]
 
 
 def delivered():

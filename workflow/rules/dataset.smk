@@ -6,7 +6,7 @@ localrules:
 
 rule fetch_dataset:
     input:
-        unless_made_of("fetch_dataset", fingerprint("fetch_dataset")),
+        unless_made_of("fetch_dataset"),
     output:
         archive=f"{DATASET_RESOURCES}/archive",
         fingerprint=f"{DATASET_RESOURCES}/.fetch_dataset",
@@ -24,7 +24,7 @@ rule fetch_dataset:
 
 rule extract_dataset:
     input:
-        unless_made_of("extract_dataset", fingerprint("extract_dataset")),
+        unless_made_of("extract_dataset"),
         archive=archive(),
     output:
         photos=directory(f"{DATASET_RESOURCES}/photos"),
@@ -42,7 +42,7 @@ rule extract_dataset:
 
 rule index:
     input:
-        unless_made_of("index", fingerprint("index")),
+        unless_made_of("index"),
         photos=photos_made(),
     output:
         manifest=f"{DATASET_RESULTS}/manifest.tsv",

@@ -2,7 +2,6 @@ from edgetpu_retrain.bundle import names_of_files
 from edgetpu_retrain.frigate import NAMES
 
 # What stands at the top is of the configured data set, backbone and recipe.
-MODEL = {"backbone": PLAN.backbone, "recipe": PLAN.recipe}
 RUN = PLAN.fingerprints.model(**MODEL)
 
 
@@ -15,11 +14,13 @@ localrules:
 
 rule deliver:
     input:
-        unless_made_of("deliver", fingerprint("deliver", **MODEL)),
+        unless_made_of("deliver"),
         model=configured(f"{RESULTS}/retrained_model.tflite"),
         label_map=configured(rules.train.output.label_map),
         report=configured(rules.report.output.page),
         picture=configured(rules.plot_confusion_matrix.output.picture),
+        # So that whenever the photos are indexed, what is missing on the way here is made.
+        manifest=MANIFEST,
     output:
         model="retrained_model.tflite",
         label_map="label_map.txt",
@@ -31,7 +32,7 @@ rule deliver:
     conda:
         "../envs/retrain.yaml"
     params:
-        fingerprint=fingerprint("deliver", **MODEL),
+        fingerprint=fingerprint("deliver"),
         run=RUN,
     script:
         "../../scripts/deliver.py"
@@ -39,7 +40,7 @@ rule deliver:
 
 rule deliver_edgetpu:
     input:
-        unless_made_of("deliver_edgetpu", fingerprint("deliver_edgetpu", **MODEL)),
+        unless_made_of("deliver_edgetpu"),
         twin=rules.deliver.output.model,
         model=configured(f"{RESULTS}/retrained_model_edgetpu.tflite"),
     output:
@@ -51,7 +52,7 @@ rule deliver_edgetpu:
     conda:
         "../envs/retrain.yaml"
     params:
-        fingerprint=fingerprint("deliver_edgetpu", **MODEL),
+        fingerprint=fingerprint("deliver_edgetpu"),
         run=RUN,
     script:
         "../../scripts/deliver_edgetpu.py"
@@ -60,13 +61,14 @@ rule deliver_edgetpu:
 # Its files are named one by one, so that what the user lays beside them stays.
 rule bundle:
     input:
-        unless_made_of("bundle", fingerprint("bundle", twins=twins(), **MODEL)),
+        unless_made_of("bundle"),
+        photos=photos_for("bundle"),
         delivered=rules.deliver.output.model,
         models=[
             configured(f"{RESULTS}/retrained_model{twin}.tflite") for twin in twins()
         ],
         label_map=configured(rules.train.output.label_map),
-        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
+        manifest=there("bundle", MANIFEST),
     output:
         files=[f"bundle/{name}" for name in names_of_files(compiled=len(twins()) > 1)],
         archive="bundle.zip",
@@ -77,7 +79,7 @@ rule bundle:
     conda:
         "../envs/retrain.yaml"
     params:
-        fingerprint=fingerprint("bundle", twins=twins(), **MODEL),
+        fingerprint=fingerprint("bundle"),
         run=RUN,
     script:
         "../../scripts/bundle.py"
@@ -85,7 +87,7 @@ rule bundle:
 
 rule frigate:
     input:
-        unless_made_of("frigate", fingerprint("frigate", name=FRIGATE, **MODEL)),
+        unless_made_of("frigate"),
         delivered=rules.deliver.output.model,
         model=configured(f"{RESULTS}/retrained_model.tflite"),
         label_map=configured(rules.train.output.label_map),
@@ -98,7 +100,7 @@ rule frigate:
     conda:
         "../envs/retrain.yaml"
     params:
-        fingerprint=fingerprint("frigate", name=FRIGATE, **MODEL),
+        fingerprint=fingerprint("frigate"),
         run=RUN,
         name=FRIGATE,
     script:

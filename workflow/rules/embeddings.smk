@@ -4,9 +4,10 @@ localrules:
 
 rule embed:
     input:
-        unless_made_of("embed", fingerprint("embed")),
+        unless_made_of("embed"),
+        photos=photos_for("embed"),
         # The photos of a shard may only have moved.
-        shard=ancient(f"{DATASET_RESULTS}/shards/{{shard}}.tsv"),
+        shard=there("embed", f"{DATASET_RESULTS}/shards/{{shard}}.tsv"),
         extractor=extractor,
         # Another network's file is found before anything is embedded.
         compared=compared_with_compiled,
@@ -31,10 +32,10 @@ rule embed:
 
 rule collect_skipped:
     input:
-        unless_made_of("collect_skipped", fingerprint("collect_skipped")),
+        unless_made_of("collect_skipped"),
         embeddings=embeddings,
-        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
-        not_photos=ancient(f"{DATASET_RESULTS}/not_photos.tsv"),
+        manifest=there("collect_skipped", MANIFEST),
+        not_photos=there("collect_skipped", f"{DATASET_RESULTS}/not_photos.tsv"),
     output:
         skipped=f"{BACKBONE_RESULTS}/skipped.tsv",
         fingerprint=f"{BACKBONE_RESULTS}/.collect_skipped",

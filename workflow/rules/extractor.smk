@@ -10,7 +10,7 @@ localrules:
 
 rule fetch_backbone:
     input:
-        unless_made_of("fetch_backbone", fingerprint("fetch_backbone")),
+        unless_made_of("fetch_backbone"),
     output:
         file="resources/backbones/{backbone}/{part}",
         fingerprint="resources/backbones/{backbone}/.{part}.fetch_backbone",
@@ -30,7 +30,7 @@ rule fetch_backbone:
 # Every extractor takes raw RGB bytes, whatever the network was trained with.
 rule make_extractor:
     input:
-        unless_made_of("make_extractor", fingerprint("make_extractor")),
+        unless_made_of("make_extractor"),
         network=network,
     output:
         extractor="results/backbones/{backbone}/extractor.tflite",
@@ -53,7 +53,7 @@ rule make_extractor:
 # A float network's extractor is quantized with photos of the data set, and so belongs to it.
 rule make_float_extractor:
     input:
-        unless_made_of("make_float_extractor", fingerprint("make_float_extractor")),
+        unless_made_of("make_float_extractor"),
         network=network,
     output:
         extractor="results/backbones/{backbone}/float_extractor.tflite",
@@ -76,10 +76,8 @@ rule make_float_extractor:
 # Kept when photos are added, so that not all are embedded anew.
 rule choose_calibration_photos:
     input:
-        unless_made_of(
-            "choose_calibration_photos", fingerprint("choose_calibration_photos")
-        ),
-        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
+        unless_made_of("choose_calibration_photos"),
+        manifest=there("choose_calibration_photos", MANIFEST),
     output:
         photos=f"{BACKBONE_RESULTS}/calibration.tsv",
         fingerprint=f"{BACKBONE_RESULTS}/.choose_calibration_photos",
@@ -96,10 +94,11 @@ rule choose_calibration_photos:
 
 rule quantize:
     input:
-        unless_made_of("quantize", fingerprint("quantize")),
+        unless_made_of("quantize"),
+        pictures=photos_for("quantize"),
         extractor=rules.make_float_extractor.output.extractor,
         photos=rules.choose_calibration_photos.output.photos,
-        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
+        manifest=there("quantize", MANIFEST),
     output:
         extractor=f"{BACKBONE_RESULTS}/extractor.tflite",
         report=f"{BACKBONE_RESULTS}/quantization.json",
@@ -136,7 +135,7 @@ rule fetch_compiler:
 
 rule take_compiled:
     input:
-        unless_made_of("take_compiled", fingerprint("take_compiled")),
+        unless_made_of("take_compiled"),
         compiled=compiled_network,
         extractor="results/{place}/{backbone}/extractor.tflite",
     output:
@@ -162,7 +161,7 @@ rule take_compiled:
 
 rule compile:
     input:
-        unless_made_of("compile", fingerprint("compile")),
+        unless_made_of("compile"),
         extractor="results/{place}/{backbone}/extractor.tflite",
         compiler=compiler_fetched(),
     output:

@@ -5,14 +5,15 @@ localrules:
 
 rule report:
     input:
-        unless_made_of("report", fingerprint("report")),
+        unless_made_of("report"),
+        photos=photos_for("report"),
         predictions=rules.evaluate.output.predictions,
         evaluation=rules.evaluate.output.evaluation,
         groups=rules.train.output.groups,
         embeddings=embeddings,
-        manifest=ancient(f"{DATASET_RESULTS}/manifest.tsv"),
-        skipped=ancient(f"{BACKBONE_RESULTS}/skipped.tsv"),
-        corrections=ancient(f"{DATASET_RESULTS}/applied_corrections.tsv"),
+        manifest=there("report", MANIFEST),
+        skipped=there("report", f"{BACKBONE_RESULTS}/skipped.tsv"),
+        corrections=there("report", f"{DATASET_RESULTS}/applied_corrections.tsv"),
         models=expand(
             f"{RESULTS}/retrained_model{{twin}}.tflite",
             twin=sorted({"", PLAN.twin}),
@@ -41,7 +42,7 @@ rule report:
 
 rule compare:
     input:
-        unless_made_of("compare", fingerprint("compare")),
+        unless_made_of("compare"),
         predictions=of_compared("predictions.tsv"),
         evaluations=of_compared("evaluation.json"),
         models=of_compared("retrained_model.tflite"),
