@@ -1,9 +1,3 @@
-localrules:
-    serialize,
-    evaluate,
-    plot_confusion_matrix,
-
-
 rule train:
     input:
         unless_made_of("train"),
@@ -40,6 +34,7 @@ rule serialize:
         fingerprint=f"{RESULTS}/.serialize{{twin}}",
     log:
         f"{LOGS}/{{backbone}}/{{recipe}}/serialize{{twin}}.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
@@ -63,6 +58,7 @@ rule evaluate:
         fingerprint=f"{RESULTS}/.evaluate",
     log:
         f"{LOGS}/{{backbone}}/{{recipe}}/evaluate.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     threads: 1
@@ -91,6 +87,7 @@ rule plot_confusion_matrix:
         fingerprint=f"{RESULTS}/.plot_confusion_matrix",
     log:
         f"{LOGS}/{{backbone}}/{{recipe}}/plot_confusion_matrix.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:

@@ -213,8 +213,8 @@ DELIVERING = {
 
 
 def configured(pattern):
-    """A path of the configured backbone and recipe."""
-    return str(pattern).format(**MODEL)
+    """A path of the configured backbone and recipe; Snakemake puts a module's prefix before it."""
+    return str(pattern).removeprefix(PREFIX).format(**MODEL)
 
 
 # The settings that a result depends on.

@@ -1,9 +1,3 @@
-localrules:
-    fetch_dataset,
-    extract_dataset,
-    index,
-
-
 rule fetch_dataset:
     input:
         unless_made_of("fetch_dataset"),
@@ -12,6 +6,7 @@ rule fetch_dataset:
         fingerprint=f"{DATASET_RESOURCES}/.fetch_dataset",
     log:
         f"{LOGS}/fetch_dataset.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
@@ -31,6 +26,7 @@ rule extract_dataset:
         fingerprint=f"{DATASET_RESOURCES}/.extract_dataset",
     log:
         f"{LOGS}/extract_dataset.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
@@ -54,6 +50,7 @@ rule index:
         fingerprint=f"{DATASET_RESULTS}/.index",
     log:
         f"{LOGS}/index.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:

@@ -5,13 +5,6 @@ from edgetpu_retrain.frigate import NAMES
 RUN = PLAN.fingerprints.model(**MODEL)
 
 
-localrules:
-    deliver,
-    deliver_edgetpu,
-    bundle,
-    frigate,
-
-
 rule deliver:
     input:
         unless_made_of("deliver"),
@@ -29,6 +22,7 @@ rule deliver:
         fingerprint="results/.deliver",
     log:
         f"{LOGS}/deliver.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
@@ -49,6 +43,7 @@ rule deliver_edgetpu:
         fingerprint="results/.deliver_edgetpu",
     log:
         f"{LOGS}/deliver_edgetpu.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
@@ -76,6 +71,7 @@ rule bundle:
         fingerprint="results/.bundle",
     log:
         f"{LOGS}/bundle.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
@@ -97,6 +93,7 @@ rule frigate:
         fingerprint="results/.frigate",
     log:
         f"{LOGS}/frigate.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:

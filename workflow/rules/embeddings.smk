@@ -1,7 +1,3 @@
-localrules:
-    collect_skipped,
-
-
 rule embed:
     input:
         unless_made_of("embed"),
@@ -41,6 +37,7 @@ rule collect_skipped:
         fingerprint=f"{BACKBONE_RESULTS}/.collect_skipped",
     log:
         f"{LOGS}/{{backbone}}/collect_skipped.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:

@@ -1,13 +1,3 @@
-localrules:
-    fetch_backbone,
-    make_extractor,
-    make_float_extractor,
-    choose_calibration_photos,
-    fetch_compiler,
-    take_compiled,
-    compile,
-
-
 rule fetch_backbone:
     input:
         unless_made_of("fetch_backbone"),
@@ -18,6 +8,7 @@ rule fetch_backbone:
         "logs/backbones/{backbone}/fetch_backbone_{part}.log",
     wildcard_constraints:
         part=one_of({COMPILED, *(one.FILE_NAME for one in PLAN.backbones.values())}),
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
@@ -39,6 +30,7 @@ rule make_extractor:
         "logs/backbones/{backbone}/make_extractor.log",
     wildcard_constraints:
         backbone=backbones_that(lambda one: not one.CALIBRATED),
+    localrule: True
     conda:
         environment
     params:
@@ -62,6 +54,7 @@ rule make_float_extractor:
         "logs/backbones/{backbone}/make_float_extractor.log",
     wildcard_constraints:
         backbone=backbones_that(lambda one: one.CALIBRATED),
+    localrule: True
     conda:
         environment
     params:
@@ -83,6 +76,7 @@ rule choose_calibration_photos:
         fingerprint=f"{BACKBONE_RESULTS}/.choose_calibration_photos",
     log:
         f"{LOGS}/{{backbone}}/choose_calibration_photos.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
@@ -125,6 +119,7 @@ rule fetch_compiler:
         folder=directory(COMPILER_FOLDER),
     log:
         "logs/fetch_compiler.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
@@ -145,6 +140,7 @@ rule take_compiled:
         "logs/{place}/{backbone}/take_compiled.log",
     wildcard_constraints:
         backbone=backbones_that(lambda one: one.compiled),
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
@@ -173,6 +169,7 @@ rule compile:
         "logs/{place}/{backbone}/compile.log",
     wildcard_constraints:
         backbone=backbones_that(lambda one: not one.compiled),
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:

@@ -1,8 +1,3 @@
-localrules:
-    report,
-    compare,
-
-
 rule report:
     input:
         unless_made_of("report"),
@@ -30,6 +25,7 @@ rule report:
         fingerprint=f"{RESULTS}/.report",
     log:
         f"{LOGS}/{{backbone}}/{{recipe}}/report.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
@@ -56,6 +52,7 @@ rule compare:
         fingerprint=f"{DATASET_RESULTS}/.compare",
     log:
         f"{LOGS}/compare.log",
+    localrule: True
     conda:
         "../envs/retrain.yaml"
     params:

@@ -30,9 +30,13 @@ def begin():
         pass
 
 
+def on_disk(pattern):
+    return PREFIX + configured(pattern)
+
+
 def print_summary():
     wanted = {job.rule.name for job in workflow.dag.jobs}
-    evaluation = configured(rules.evaluate.output.evaluation)
+    evaluation = on_disk(rules.evaluate.output.evaluation)
     if "deliver" not in wanted or not os.path.exists(evaluation):
         return
     shown = {
@@ -42,14 +46,14 @@ def print_summary():
         "frigate": [f"frigate/{FRIGATE}"],
     }
     top = [PREFIX + path for name in wanted & shown.keys() for path in shown[name]]
-    quantized = configured(rules.quantize.output.report)
+    quantized = on_disk(rules.quantize.output.report)
     calibrated = PLAN.backbones[PLAN.backbone].CALIBRATED
     text = summary(
         sorted(filter(os.path.exists, top)),
         evaluation,
-        configured(rules.collect_skipped.output.skipped),
-        configured(rules.plot_confusion_matrix.output.picture),
-        configured(rules.report.output.page),
+        on_disk(rules.collect_skipped.output.skipped),
+        on_disk(rules.plot_confusion_matrix.output.picture),
+        on_disk(rules.report.output.page),
         quantized if calibrated else None,
     )
     print("", text, sep="\n")
