@@ -140,7 +140,7 @@ def photos_made():
 
 
 def photos_for(rule_name):
-    """Unpacked photos that a job reads again, which may have been deleted since."""
+    """Unpacked photos that a job reads, which may have been deleted since."""
     return there(rule_name, photos_made()) if photos_made() else []
 
 

@@ -39,7 +39,7 @@ rule extract_dataset:
 rule index:
     input:
         unless_made_of("index"),
-        photos=photos_made(),
+        photos=photos_for("index"),
     output:
         manifest=f"{DATASET_RESULTS}/manifest.tsv",
         not_photos=f"{DATASET_RESULTS}/not_photos.tsv",
