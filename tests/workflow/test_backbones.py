@@ -45,7 +45,9 @@ def flowers(project: Path, sample_photos: Path) -> None:
 
 
 def accuracy(project: Path, name: str) -> float:
-    evaluation = json.loads((project / f"results/flowers/{name}/optimum/evaluation.json").read_text())
+    evaluation = json.loads(
+        (project / f"results/flowers/{name}/optimum/evaluation.json").read_text()
+    )
     return evaluation["cross_validation"]["accuracy"]
 
 
