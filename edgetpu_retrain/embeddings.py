@@ -155,6 +155,18 @@ class Known:
             except OSError:
                 shutil.copyfile(shard, temporary)
 
+    @staticmethod
+    def forget_other_shards(folder: str | Path, shards: Iterable[str | Path]) -> None:
+        """Removes what is kept below `folder` of another number of shards than all of `shards`.
+
+        It would take the disk's room twice, and hide what is known by now from `load`.
+        """
+        names = [Path(shard).name for shard in shards]
+        for one in Path(folder).glob("*"):
+            kept = [one / name for name in names]
+            if all(path.is_file() for path in kept):
+                manifest.remove_other_shards(kept)
+
 
 def embed(
     shard: Mapping[str, str],

@@ -1,9 +1,10 @@
 """Manifest and embeddings -> the list of photos that are left out, each with its reason."""
 
 import logging
+from pathlib import Path
 
 from edgetpu_retrain import job, manifest
-from edgetpu_retrain.embeddings import read_undecodable
+from edgetpu_retrain.embeddings import Known, read_undecodable
 
 with job.run(snakemake):
     reasons = {}
@@ -16,6 +17,9 @@ with job.run(snakemake):
         if photo.sha256 in reasons
     ]
     manifest.write_skipped(skipped, snakemake.output.skipped)
-    manifest.remove_other_shards(snakemake.input.embeddings)
+    shards = [Path(path) for path in snakemake.input.embeddings]
+    manifest.remove_other_shards(shards)
+    manifest.remove_other_shards(path.with_name(f".{path.stem}.embed") for path in shards)
+    Known.forget_other_shards(shards[0].with_name(".known"), shards)
     if skipped:
         logging.info("%d photos skipped, listed in %s", len(skipped), snakemake.output.skipped)

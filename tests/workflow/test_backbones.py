@@ -45,7 +45,9 @@ def flowers(project: Path, sample_photos: Path) -> None:
 
 
 def accuracy(project: Path, name: str) -> float:
-    evaluation = json.loads((project / f"results/flowers/{name}/evaluation.json").read_text())
+    evaluation = json.loads(
+        (project / f"results/flowers/{name}/optimum/evaluation.json").read_text()
+    )
     return evaluation["cross_validation"]["accuracy"]
 
 
@@ -80,7 +82,7 @@ def test_every_kind_in_one_folder(flowers, project: Path, snakemake: Snakemake, 
     check_kinds(project, snakemake, backbones)
     # Equal extractors give equal classifiers, whichever way they were cut.
     assert accuracy(project, "cut") == accuracy(project, "graph")
-    scaled = Model.load(project / "results/flowers/scaled/retrained_model.tflite")
+    scaled = Model.load(project / "results/flowers/scaled/optimum/retrained_model.tflite")
     assert scaled.operators[0].name == "QUANTIZE"
 
 

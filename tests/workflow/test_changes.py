@@ -83,7 +83,7 @@ class Folder:
     def results(self) -> dict[str, object]:
         """What a run made: models, label map, what is listed, and the evaluation."""
         results = self.project / "results/photos"
-        evaluation = json.loads((results / "small/evaluation.json").read_text())
+        evaluation = json.loads((results / "small/optimum/evaluation.json").read_text())
         del evaluation["photos_per_second"]
         return {
             **{name: (self.project / name).read_bytes() for name in TARGETS},
@@ -129,7 +129,7 @@ def test_every_photo_is_decoded_once(changing: Folder):
 def test_a_file_that_is_no_photo(changing: Folder):
     (changing.photos / "rose" / "notes.txt").write_text("found in the garden")
     jobs, decoded = changing.run()
-    assert (jobs, decoded) == (["index"], Counter())
+    assert (jobs, decoded) == ([], Counter())
 
 
 def test_a_photo_sorted_into_another_class(changing: Folder, equals_a_fresh_run):
@@ -191,23 +191,26 @@ def test_other_numbers_of_shards(changing: Folder, equals_a_fresh_run):
         assert not decoded
         assert jobs.count("embed") == count
         assert len(list(folder.glob("*.npz"))) == count
-        assert len(list(folder.glob("*.complete"))) == count
+        assert len(list(folder.glob(".*.embed"))) == count
+        assert len(list(folder.glob(".known/*/*.npz"))) == count
         assert changing.results() == before
         assert changing.run(f"shards={count}")[0] == []
     equals_a_fresh_run()
     # A result that is missing is made again for the right number of shards.
     shutil.rmtree(folder.parent)
-    _, decoded = changing.run("shards=12")
+    _, decoded = changing.run("shards=12", targets=["all"])
     assert decoded == Counter(identities(changing))
     assert changing.results() == before
 
 
 def test_another_recipe_with_another_number_of_shards(changing: Folder):
-    evaluation = "results/photos/small/evaluation.json"
-    changing.run("shards=2", targets=[evaluation])
+    optimum, coral = (
+        f"results/photos/small/{name}/evaluation.json" for name in ("optimum", "coral")
+    )
+    changing.run("shards=2", targets=[optimum])
     both = ("shards=3", "training={recipe: coral}")
-    jobs, decoded = changing.run(*both, targets=[evaluation])
+    jobs, decoded = changing.run(*both, targets=[coral])
     assert jobs.count("embed") == 3
     assert not decoded
-    assert changing.results()["evaluation"]["recipe"] == "coral"
-    assert changing.run(*both, targets=[evaluation])[0] == []
+    assert json.loads((changing.project / coral).read_text())["recipe"] == "coral"
+    assert changing.run(*both, targets=[coral])[0] == []

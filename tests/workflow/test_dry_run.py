@@ -24,7 +24,6 @@ DATASETS = yaml.safe_load((ROOT / "workflow/datasets.yaml").read_text())
 # The compiler is downloaded where it runs and is not installed.
 FETCHED = can_run_here() and shutil.which(PROGRAM) is None
 
-# How many jobs embed is known once the photos are counted.
 ALWAYS = {
     "index": 1,
     "collect_skipped": 1,
@@ -40,6 +39,7 @@ ALWAYS = {
 PUBLISHED = {"fetch_backbone": 2, "take_compiled": 1}
 COMPILED = {"compile": 1} | ({"fetch_compiler": 1} if FETCHED else {})
 DOWNLOADED = {"fetch_dataset": 1, "extract_dataset": 1}
+FLOWERS = DOWNLOADED | {"embed": 2}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,9 @@ def dry_run(clone: Path, *settings: str, target: str = "retrained_model_edgetpu.
 
 
 def test_the_shipped_configuration(clone: Path):
-    assert dry_run(clone) == Counter(ALWAYS | DOWNLOADED | PUBLISHED)
+    """Nothing is asked for by name: that is everything."""
+    jobs = Counter(jobs_run(run_snakemake(clone, "-n")))
+    assert jobs == Counter(ALWAYS | FLOWERS | PUBLISHED | {"all": 1})
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -65,22 +67,35 @@ def test_every_backbone(clone: Path, backbone):
     if isinstance(entry.get("tflite", entry.get("frozen_graph")), dict):
         made = made | {"fetch_backbone": 1}
     jobs = dry_run(clone, f"backbone={backbone}", "device=cpu")
-    assert jobs == Counter(ALWAYS | DOWNLOADED | made)
+    assert jobs == Counter(ALWAYS | FLOWERS | made)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_dataset(clone: Path, dataset):
-    made = {"extract_dataset": 1} if "archive" in DATASETS[dataset] else DOWNLOADED
+    made = {"extract_dataset": 1, "embed": 1} if "archive" in DATASETS[dataset] else FLOWERS
     assert dry_run(clone, f"dataset={dataset}", "device=cpu") == Counter(ALWAYS | made | PUBLISHED)
 
 
+def lay_beginnings(folder: Path, **counts: int) -> Path:
+    """Files that begin as photos do, so many a class."""
+    for label, count in counts.items():
+        (folder / label).mkdir(parents=True)
+        for i in range(count):
+            (folder / label / f"{i}.jpg").write_bytes(
+                b"\xff\xd8\xff\xe0%d %s" % (i, label.encode())
+            )
+    return folder
+
+
 def test_a_folder_an_archive_and_an_address(clone: Path, tmp_path: Path):
-    archive = tmp_path / "photos.zip"
-    archive.touch()
+    folder = lay_beginnings(tmp_path / "photos", daisy=3000, rose=2000)
+    archive = shutil.make_archive(str(folder), "tar", folder)
     for dataset, made in (
-        (str(tmp_path), {"embed": 1}),
-        (str(archive), {"extract_dataset": 1}),
-        ("https://example.org/photos.zip", DOWNLOADED),
+        # So many shards as there are photos for.
+        (str(folder), {"embed": 4}),
+        (archive, {"extract_dataset": 1, "embed": 4}),
+        # How many are behind an address is not known.
+        ("https://example.org/photos.zip", DOWNLOADED | {"embed": 1}),
     ):
         jobs = dry_run(clone, f"dataset={dataset}", "device=cpu")
         assert jobs == Counter(ALWAYS | made | PUBLISHED)
@@ -100,14 +115,6 @@ def test_the_edge_tpu_embeds_with_the_compiled_twin(clone: Path):
 
 def test_the_number_of_shards(clone: Path):
     assert dry_run(clone, "shards=3", "device=cpu")["embed"] == 3
-
-
-def test_shards_follow_the_number_of_photos(clone: Path, tmp_path: Path):
-    for label, count in (("daisy", 3000), ("rose", 2000)):
-        (tmp_path / label).mkdir()
-        for i in range(count):
-            (tmp_path / label / f"{i}.jpg").touch()
-    assert dry_run(clone, f"dataset={tmp_path}", "device=cpu")["embed"] == 4
 
 
 @pytest.mark.parametrize(
@@ -142,7 +149,7 @@ def test_shards_follow_the_number_of_photos(clone: Path, tmp_path: Path):
 def test_a_wrong_configuration_is_one_clear_message(clone: Path, setting, parts):
     done = run_snakemake(clone, "-n", "--config", setting, "--", "retrained_model.tflite")
     assert_user_error(done, *parts)
-    message = [line for line in done.stderr.splitlines() if line.startswith("config")]
+    message = [line for line in done.stderr.splitlines() if line.startswith("Error: config")]
     assert len(message) == 1
     assert jobs_run(done) == []
 
@@ -174,8 +181,7 @@ def test_auto_is_the_cpu_where_nothing_compiled_can_be_had(clone: Path, tmp_path
     listing = "def list_edge_tpus():\n    return [{'type': 'usb', 'path': '/sys/x'}]\n"
     (package / "edgetpu.py").write_text(listing)
     for sources, compiled in (("compiler={path: Snakefile}", 1), ("backbone=sample", 0)):
-        target = "retrained_model.tflite"
-        arguments = ["-n", "--config", "backbone=sample", sources, "--", target]
+        arguments = ["-n", "--config", "backbone=sample", sources]
         program = [sys.executable, "-m", "snakemake", "--cores", "1"]
         if not compiled:
             # As on a Raspberry Pi.
@@ -184,7 +190,10 @@ def test_auto_is_the_cpu_where_nothing_compiled_can_be_had(clone: Path, tmp_path
             program = [sys.executable, "-c", code, "--cores", "1"]
         done = run_in(clone, "env", f"PYTHONPATH={tmp_path}:{ROOT}", *program, *arguments)
         assert done.returncode == 0, done.stderr
-        assert jobs_run(done).count("compile") == compiled
+        # Everything but what cannot be had.
+        for rule in ("compile", "deliver_edgetpu"):
+            assert jobs_run(done).count(rule) == compiled
+        assert "deliver" in jobs_run(done)
 
 
 def test_a_second_configuration_file_overrides_the_first(snakemake: Snakemake, project: Path):

@@ -21,6 +21,15 @@ from tests.conftest import (
 
 TARGET = "retrained_model_edgetpu.tflite"
 SENTENCE = "Another run is working in this folder. Wait until it has ended."
+LOOKING = (
+    ("-n",),
+    ("-n", "--", TARGET),
+    ("--summary",),
+    ("--dag", "dot"),
+    ("--rulegraph", "dot"),
+    ("--list",),
+    ("--lint",),
+)
 
 
 @pytest.fixture
@@ -52,7 +61,8 @@ def start(project: Path) -> Iterator:
     def start_one(*arguments: str) -> subprocess.Popen[str]:
         folder = Path(sys.executable).parent
         process = subprocess.Popen(
-            [folder / "snakemake", "--cores", "2", *arguments], cwd=project, text=True,
+            # A run that waits in a job does nothing else meanwhile.
+            [folder / "snakemake", "--cores", "1", *arguments], cwd=project, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
             env=os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"},
         )  # fmt: skip
@@ -81,33 +91,49 @@ def ended(process: subprocess.Popen[str]) -> str:
     return printed
 
 
-def test_a_second_run_ends_with_a_sentence_whatever_was_looked_at(
+def files_of(project: Path) -> dict[str, tuple[int, bytes]]:
+    """Time and content of every file, but for Snakemake's own and those of Python."""
+    found = {}
+    for path in project.rglob("*"):
+        name = path.relative_to(project)
+        if path.is_file() and not {".snakemake", "__pycache__"} & set(name.parts):
+            found[str(name)] = (path.stat().st_mtime_ns, path.read_bytes())
+    return found
+
+
+def test_a_second_run_ends_with_a_sentence_and_looking_changes_nothing(
     go: Path, project: Path, snakemake: Snakemake, start
 ):
-    """A dry run before, during and after; then the second run, then the first goes on."""
+    """Looking before, during and after a run; in the middle of it comes another run."""
+    before = files_of(project)
     assert snakemake("-n", "--", TARGET).returncode == 0
     # One that is looking since before the run has started.
     looking = start("-n", "--", TARGET)
     looking.stdout.readline()
     os.killpg(looking.pid, signal.SIGSTOP)
+    assert files_of(project) == before
     first = start(TARGET)
     until((go.parent / "bin/waiting").exists, first)
-    locks = sorted((project / ".snakemake/locks").iterdir())
-    assert locks
-    during = snakemake("-n", "--", TARGET)
-    assert during.returncode == 0, during.stderr
-    assert "compile" in jobs_run(during)
+    during = files_of(project)
     os.killpg(looking.pid, signal.SIGCONT)
-    ended(looking)
-    second = snakemake(TARGET)
-    assert_user_error(second, SENTENCE)
-    assert jobs_run(second) == []
-    assert sorted((project / ".snakemake/locks").iterdir()) == locks
+    printed = [ended(process) for process in [looking, *map(lambda one: start(*one), LOOKING)]]
+    assert "compile" in printed[0]
+    assert files_of(project) == during
+    for targets in ([], ["--", TARGET]):
+        second = snakemake(*targets)
+        assert_user_error(second, SENTENCE)
+        assert jobs_run(second) == []
+        assert files_of(project) == during
     go.touch()
     ended(first)
-    assert (project / TARGET).is_file()
     assert "Nothing to be done" in (done := snakemake(TARGET)).stdout + done.stderr
-    assert jobs_run(snakemake("-n", "--", TARGET)) == []
+    assert snakemake().returncode == 0
+    after = files_of(project)
+    report = start("--report", str(go.parent / "report.html"))
+    printed = [ended(process) for process in [report, *map(lambda one: start(*one), LOOKING)]]
+    assert "Nothing to be done" in printed[1]
+    assert (go.parent / "report.html").is_file()
+    assert files_of(project) == after
 
 
 def test_after_a_run_that_was_killed_the_next_goes_on(
@@ -117,7 +143,6 @@ def test_after_a_run_that_was_killed_the_next_goes_on(
     until((go.parent / "bin/waiting").exists, first)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    assert list((project / ".snakemake/locks").iterdir())
     # Two that start at once: one of them works, the other says so or finds the work done.
     go.touch()
     runs = [start(TARGET), start(TARGET)]
@@ -127,5 +152,5 @@ def test_after_a_run_that_was_killed_the_next_goes_on(
         assert run.returncode == 0 or SENTENCE in text, text
         assert "Traceback" not in text
         assert "--unlock" not in text
+    assert jobs_run(snakemake("-n", "--", TARGET)) == []
     assert (project / TARGET).is_file()
-    assert not list((project / ".snakemake").glob("locks/*"))

@@ -9,9 +9,10 @@ import pytest
 
 from edgetpu_retrain import predictions
 from edgetpu_retrain.manifest import SPLITS
-from tests.conftest import assert_user_error, copy_project, run_snakemake
+from tests.conftest import assert_user_error, copy_project, jobs_run, run_snakemake
 
-RESULTS = "results/sample/sample"
+BACKBONE = "results/sample/sample"
+RESULTS = f"{BACKBONE}/optimum"
 TARGET = f"{RESULTS}/evaluation.json"
 SAMPLE = ("dataset=sample", "backbone=sample", "device=cpu")
 
@@ -28,18 +29,20 @@ def project(tmp_path_factory, sample_photos: Path) -> Path:
     return project
 
 
-def run(project: Path, *settings: str) -> dict:
+def run(project: Path, *settings: str, recipe: str = "optimum") -> tuple[list[str], dict]:
+    """Returns the jobs, and the evaluation of a recipe, by the name of its folder."""
+    evaluation = f"{BACKBONE}/{recipe}/evaluation.json"
     done = run_snakemake(
         project,
         *("--config", *SAMPLE, "split={validation: 0, test: 0}", "test_dataset=other", *settings),
-        *("--", TARGET),
+        *("--", evaluation),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((project / TARGET).read_text())
+    return jobs_run(done), json.loads((project / evaluation).read_text())
 
 
 def test_everything_is_trained_on_and_a_second_folder_tests(project: Path):
-    found = run(project)
+    _, found = run(project)
     manifest = (project / "results/sample/manifest.tsv").read_text().splitlines()[1:]
     assert found["test"] is None
     assert found["recipe"] == "optimum"
@@ -69,16 +72,22 @@ def test_neither_seed_nor_shards_change_a_byte(project: Path):
     assert [(project / RESULTS / name).read_bytes() for name in names] == before
 
 
-def test_the_other_recipes(project: Path):
-    imprinted = run(project, "shards=3", "training={recipe: imprinting}")
+def test_the_other_recipes_stand_beside_the_first(project: Path):
+    before = {path: path.read_bytes() for path in (project / RESULTS).iterdir()}
+    setting = "training={recipe: imprinting}"
+    jobs, imprinted = run(project, "shards=3", setting, recipe="imprinting")
+    assert not {"index", "embed"} & set(jobs)
     assert imprinted["recipe"] == "imprinting"
     reached = imprinted["cross_validation"]["accuracy"]
     assert 0.5 < reached <= imprinted["softmax_regression"]["accuracy"] + 0.03
     assert imprinted["agreement_with_float_head"] > 0.97
-    coral = run(project, "shards=3", "training={recipe: coral, num_iter: 300}")
+    setting = "training={recipe: coral, num_iter: 300}"
+    _, coral = run(project, "shards=3", setting, recipe="coral-num_iter=300")
     assert coral["recipe"] == "coral"
     assert coral["strength"] is None
     assert coral["cross_validation"]["accuracy"] > 0.7
+    assert run(project, "seed=7", "shards=3")[0] == []
+    assert {path: path.read_bytes() for path in (project / RESULTS).iterdir()} == before
 
 
 @pytest.mark.parametrize(

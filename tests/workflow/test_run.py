@@ -46,7 +46,7 @@ def run(sample_photos, made, tmp_path_factory) -> tuple[Path, subprocess.Complet
 
 @pytest.fixture(scope="module")
 def results(run) -> Path:
-    return run[0] / "results" / "photos" / "small"
+    return run[0] / "results/photos/small/optimum"
 
 
 def test_what_is_printed(run):
@@ -89,7 +89,7 @@ def test_both_twins_hold_the_same_head(run):
 def test_evaluation_is_of_the_file_on_raw_photos(run, results: Path):
     """Classified anew by classify_image.py, from the photos that the manifest lists."""
     project, _ = run
-    listed = manifest.read(results.parent / "manifest.tsv")
+    listed = manifest.read(results.parents[1] / "manifest.tsv")
     tested = [photo for photo in listed if photo.split == "test"]
     assert len(tested) > 15
     done = run_in(
@@ -112,7 +112,7 @@ def test_evaluation_is_of_the_file_on_raw_photos(run, results: Path):
 
 
 def test_the_head_says_how_it_was_made(results: Path):
-    embedded = Embeddings.load(min((results / "embeddings").glob("*.npz")))
+    embedded = Embeddings.load(min((results.parent / "embeddings").glob("*.npz")))
     head = Head.load(results / "head.npz")
     assert head.classes == tuple(NAMES)
     assert head.weights.dtype == np.float32

@@ -68,7 +68,7 @@ rule evaluate:
         fingerprint=fingerprint("evaluate"),
         device=PLAN.device,
         resize=config["resize"],
-        test_dataset=config.get("test_dataset"),
+        test_dataset=lambda wildcards: config.get("test_dataset"),
     script:
         "../../scripts/evaluate.py"
 

@@ -7,9 +7,11 @@ from snakemake.io import apply_wildcards
 from edgetpu_retrain import job, manifest
 
 # Jobs in conda environments of their own import the library from here.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(HERE), os.environ.get("PYTHONPATH")])
-)
+os.environ |= {
+    "PYTHONPATH": os.pathsep.join(
+        filter(None, [str(HERE), os.environ.get("PYTHONPATH")])
+    )
+}
 # What a module's paths begin with, if this is one.
 PREFIX = workflow.modifier.path_modifier.prefix or ""
 COMPILER_FOLDER = "resources/edgetpu_compiler"

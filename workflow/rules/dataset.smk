@@ -55,11 +55,12 @@ rule index:
         "../envs/retrain.yaml"
     params:
         fingerprint=fingerprint("index"),
-        folder=DATASET.folder,
+        # Functions, as Snakemake would take braces in a path for wildcards.
+        folder=lambda wildcards: DATASET.folder,
         # So that photos that change while the run starts are noticed.
         listed=PLAN.fingerprints.photos.everything,
         split=config["split"],
         max_skipped=config["max_skipped"],
-        corrections=PLAN.corrections,
+        corrections=lambda wildcards: PLAN.corrections,
     script:
         "../../scripts/index.py"

@@ -44,7 +44,11 @@ def on_disk(pattern):
 def print_summary():
     wanted = {job.rule.name for job in workflow.dag.jobs}
     evaluation = on_disk(rules.evaluate.output.evaluation)
-    if "deliver" not in wanted or not os.path.exists(evaluation):
+    if "deliver" not in wanted:
+        return
+    if not os.path.exists(evaluation):
+        gone = os.path.dirname(evaluation)
+        print(f"\nThe results in {gone} are gone. The target all makes them again.")
         return
     shown = {
         "deliver": ["retrained_model.tflite", "label_map.txt", "report.html"],
