@@ -108,7 +108,8 @@ def _reading(path: str | Path) -> Iterator[Mapping[str, np.ndarray]]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             yield arrays
-    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+    # A RuntimeError is of a ZIP archive that seems to be encrypted, or of a kind not known here.
+    except (ValueError, KeyError, EOFError, BadZipFile, RuntimeError) as error:
         raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
 
 
@@ -144,7 +145,7 @@ class Known:
         for name in [shard] if shard in names else manifest.overlapping(shard, names):
             try:
                 yield Embeddings.load(self._folder / f"{name}.npz")
-            except UserError:
+            except (UserError, OSError):
                 log.warning("%s is damaged and not used", self._folder / f"{name}.npz")
 
     def keep(self, shard: str | Path) -> None:
