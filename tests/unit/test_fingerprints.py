@@ -247,24 +247,38 @@ def test_another_compiled_file(run: Run):
 
 
 def test_a_network_that_is_downloaded_goes_by_its_checksum(run: Run):
-    def fetched(**source: Any) -> str:
+    def fetched(**source: Any) -> tuple[str, str]:
         run.settings["backbone"] = {"name": "mine", "extractor": source}
         found = make_plan(run.folder, **run.settings).fingerprints
-        pair = found.fetch_backbone("mine", "extractor.tflite"), found.make_extractor("mine")
-        assert pair[0] != pair[1]
-        return "".join(pair)
+        return found.fetch_backbone("mine", "extractor.tflite"), found.make_extractor("mine")
 
     one = fetched(url="https://a/b", sha256="0" * 64)
     assert fetched(url="https://mirror/b", sha256="0" * 64) == one
-    others = {
+    others = [
         fetched(url="https://a/b", sha256="1" * 64),
         fetched(url="https://a/b", sha256="0" * 64, member="x.tflite"),
         fetched(url="https://a/b", sha256="0" * 64, member="y.tflite"),
         fetched(url="https://a/b", git_blob="0" * 40),
         fetched(url="https://a/b"),
         fetched(url="https://mirror/b"),
-    }
-    assert len(others | {one}) == 7
+    ]
+    for seen in zip(one, *others, strict=True):
+        assert len(set(seen)) == 7
+
+
+def test_the_parts_of_a_network_are_downloaded_apart(run: Run):
+    def fetched(network: str, compiled: str) -> list[str]:
+        sources = {"extractor": network, "compiled": compiled}
+        for key, digit in sources.items():
+            run.set(f"backbone.{key}", {"url": f"https://a/{key}", "sha256": digit * 64})
+        found = make_plan(run.folder, **run.settings).fingerprints
+        return [found.fetch_backbone("mine", f"{part}.tflite") for part in sources]
+
+    (network, compiled) = fetched("0", "1")
+    assert network != compiled
+    assert fetched("0", "2")[0] == network
+    assert fetched("2", "1")[1] == compiled
+    assert fetched("0", "2")[1] != compiled
 
 
 @pytest.mark.parametrize("key", ["tensor", "input"])
@@ -301,11 +315,15 @@ def damage(run: Run) -> None:
     (run.photos / "rose" / "damaged.jpg").touch()
 
 
-def correct(run: Run) -> None:
+def correct(run: Run, label: str = "daisy") -> None:
     sha256 = files.sha256(run.photos / "rose" / "005.bmp")
     table = run.folder / "corrections.tsv"
-    table.write_text(f"sha256\tclass\tpath\tnote\n{sha256}\tdaisy\t\t\n")
+    table.write_text(f"sha256\tclass\tpath\tnote\n{sha256}\t{label}\t\t\n")
     run.set("corrections", str(table))
+
+
+def leave_out(run: Run) -> None:
+    correct(run, label="")
 
 
 def move_all(run: Run) -> None:
@@ -323,6 +341,7 @@ def move_all(run: Run) -> None:
         (move_all, LISTED),
         (move_to_another_class, LISTED | TRAINED),
         (correct, LISTED | TRAINED),
+        (leave_out, LISTED | TRAINED),
     ],
 )
 def test_photos_that_are_the_same_are_not_embedded_again(
@@ -331,6 +350,14 @@ def test_photos_that_are_the_same_are_not_embedded_again(
     before = run.stages()
     change(run)
     assert changed(before, run.stages()) == expected
+
+
+def test_a_photo_that_is_left_out_counts_where_near_copies_are_looked_for(run: Run):
+    """It is embedded, and its groups of near-copies are written down with the others."""
+    leave_out(run)
+    before = run.stages()
+    (run.photos / "rose" / "005.bmp").unlink()
+    assert changed(before, run.stages()) == LISTED | EMBEDDED
 
 
 @pytest.mark.parametrize("kind", ["quantized", "calibrated"])
@@ -426,7 +453,7 @@ def test_photos_in_an_archive(run: Run):
     pack(run)
     after = run.stages()
     assert changed(before, after) == unpacked | LISTED | EMBEDDED
-    assert not set(before["embed"]) & set(after["embed"])
+    assert len({*before["embed"], *after["embed"]}) == 8
     for key, value, expected in (
         ("split.test", 0.4, LISTED | TRAINED),
         ("shards", 2, {"index", "embed", "collect_skipped"}),
