@@ -126,6 +126,14 @@ def make(config: dict[str, Any], places: Places, looks_at_photos: bool = True) -
     results = places.results / dataset.name
     found = _Photos(config, dataset, results, places.cache, cache, corrections, looks_at_photos)
     cache.save()
+
+    @functools.cache
+    def identified(source: Source) -> str:
+        # Files of networks are looked at when a fingerprint is asked for, which is later.
+        identity = identify(source, cache)
+        cache.save()
+        return identity
+
     return Plan(
         dataset,
         backbone.name,
@@ -146,7 +154,7 @@ def make(config: dict[str, Any], places: Places, looks_at_photos: bool = True) -
             found.test_photos,
             compared.backbones,
             compared.recipes,
-            functools.cache(lambda source: identify(source, cache)),
+            identified,
             device,
             "" if device == "cpu" else "_edgetpu",
             [(entry.backbone, entry.recipe) for entry in compared.entries],
