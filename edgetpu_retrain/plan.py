@@ -271,7 +271,8 @@ def cache_of(folder: str, caches: Path) -> Path:
 
 
 def _identify_folder(folder: str, caches: Path) -> str:
-    cache = IdentityCache(cache_of(folder, caches))
+    # Of files that are no photos, an index remembers something else.
+    cache = IdentityCache(cache_of(folder, caches / "test_datasets"))
     listed = [path for path, _ in photos.files_below(folder)]
     found = digest([(path, cache.sha256(path)) for path in listed if os.access(path, os.R_OK)])
     cache.save()

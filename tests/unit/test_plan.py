@@ -258,6 +258,17 @@ def test_files_are_known_in_the_next_run(tmp_path: Path, photos, monkeypatch, ho
         assert len(read) == unseen
 
 
+def test_a_test_dataset_may_become_the_dataset(tmp_path: Path, photos, hour_later):
+    """Of one the identity of every file is known, of the other which of them are photos."""
+    folder = lay_small_photos(tmp_path / "test")
+    (folder / "rose" / "notes.txt").write_text("no photo")
+    (folder / "rose" / "empty.jpg").touch()
+    expected = make_plan(tmp_path / "1", dataset=str(folder), backbone=V1).fingerprints.photos
+    make_plan(tmp_path / "2", dataset=photos, backbone=V1, test_dataset=str(folder))
+    again = make_plan(tmp_path / "2", dataset=str(folder), backbone=V1, test_dataset=photos)
+    assert again.fingerprints.photos == expected
+
+
 def test_a_file_of_a_network_is_known_by_its_content(tmp_path: Path, hour_later):
     cache = IdentityCache(tmp_path / "cache.npz")
     (tmp_path / "model.pb").write_bytes(b"hello")
