@@ -213,6 +213,30 @@ def test_no_key_of_the_configuration_is_left_out_here():
     assert leaves(yaml.safe_load(SCHEMA.read_text())) <= keys
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("resize", "nearest", EMBEDDED),
+        ("compiler.allow_cpu_operators", True, {"compile"} | EMBEDDED),
+        ("compiler.min_runtime_version", 13, {"compile"} | EMBEDDED),
+    ],
+)
+def test_a_quantized_network_that_is_compiled_here(tmp_path: Path, key, value, expected):
+    run = begin(tmp_path, {"extractor": str(tmp_path / "network")})
+    before = stages(make_plan(run.folder, **run.settings))
+    run.set(key, value)
+    after = stages(make_plan(run.folder, **run.settings))
+    assert changed(before, after) - {"quantize", "take_compiled"} == expected
+
+
+def test_a_network_that_is_taken_for_another_kind(tmp_path: Path):
+    run = begin_calibrated(tmp_path)
+    before = run.stages()
+    run.settings["backbone"]["keras"] = run.settings["backbone"].pop("float_tflite")
+    after = stages(make_plan(run.folder, **run.settings))
+    assert changed(before, after) == ({"make_extractor"} | CALIBRATED) & before.keys()
+
+
 def write_over(run: Run, name: str, content: str = "something else") -> None:
     (run.folder / name).write_text(content)
 
