@@ -59,14 +59,17 @@ def print_summary():
     top = [PREFIX + path for name in wanted & shown.keys() for path in shown[name]]
     quantized = on_disk(rules.quantize.output.report)
     calibrated = PLAN.backbones[PLAN.backbone].CALIBRATED
-    text = summary(
-        sorted(filter(os.path.exists, top)),
-        evaluation,
-        on_disk(rules.collect_skipped.output.skipped),
-        on_disk(rules.plot_confusion_matrix.output.picture),
-        on_disk(rules.report.output.page),
-        quantized if calibrated else None,
-    )
+    try:
+        text = summary(
+            sorted(filter(os.path.exists, top)),
+            evaluation,
+            on_disk(rules.collect_skipped.output.skipped),
+            on_disk(rules.plot_confusion_matrix.output.picture),
+            on_disk(rules.report.output.page),
+            quantized if calibrated else None,
+        )
+    except UserError as error:
+        text = f"Error: {error}"
     print("", text, sep="\n")
     if len(twins()) == 1:
         print(f"No model for the Edge TPU was made: {compiler.WHY_NOT}")
