@@ -28,6 +28,8 @@ _DAMAGES = (
     EOFError,
     zlib.error,
     lzma.LZMAError,
+    # Names of files in a .zip archive.
+    UnicodeDecodeError,
 )
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ def count_files(archive: str | Path) -> int | None:
                 return sum(not entry.is_dir() for entry in packed.infolist())
         with tarfile.open(archive) as tar:
             return sum(member.isfile() for member in tar)
-    except (OSError, *_DAMAGES):
+    except (OSError, NotImplementedError, *_DAMAGES):
         return None
 
 

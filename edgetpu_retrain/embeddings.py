@@ -140,7 +140,7 @@ class Known:
         for name in [shard] if shard in names else manifest.overlapping(shard, names):
             try:
                 yield Embeddings.load(self._folder / f"{name}.npz")
-            except UserError:
+            except (UserError, OSError):
                 log.warning("%s is damaged and not used", self._folder / f"{name}.npz")
 
     def keep(self, shard: str | Path) -> None:

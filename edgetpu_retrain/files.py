@@ -79,7 +79,8 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+    # A RuntimeError is of a ZIP archive that seems to be encrypted, or of a kind not known here.
+    except (ValueError, KeyError, EOFError, BadZipFile, RuntimeError) as error:
         raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
 
 

@@ -103,20 +103,23 @@ class Fingerprints:
     def quantize(self, backbone: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]
         made_of = self.make_float_extractor(backbone), self.choose_calibration_photos(backbone)
-        return digest("quantize", made_of, chosen.mean, chosen.std, self._operators())
+        settings = chosen.mean, chosen.std, self.config["resize"], self._allow_cpu_operators
+        return digest("quantize", made_of, settings)
 
-    def _operators(self) -> list[Any]:
-        return [self.config["resize"], self.config["compiler"]["allow_cpu_operators"]]
+    @property
+    def _allow_cpu_operators(self) -> bool:
+        return bool(self.config["compiler"]["allow_cpu_operators"])
 
     def take_compiled(self, backbone: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]
         compiled = chosen.compiled and self.identify(chosen.compiled)
         extractor = self._extractor(backbone, "")
-        return digest("take_compiled", extractor, compiled, self._operators())
+        return digest("take_compiled", extractor, compiled, self._allow_cpu_operators)
 
     def compile(self, backbone: str) -> str:  # noqa: D102
         oldest = self.config["compiler"].get("min_runtime_version")
-        return digest("compile", self._extractor(backbone, ""), oldest, self._operators())
+        extractor = self._extractor(backbone, "")
+        return digest("compile", extractor, oldest, self._allow_cpu_operators)
 
     def _extractor(self, backbone: str, twin: str) -> str:
         chosen = self.backbones[backbone]

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -13,6 +12,8 @@ from edgetpu_retrain import files
 
 # A file that changes within this time of being read may keep its times and size.
 _RACY_NS = 2_000_000_000
+# Where in a key the change time stands.
+_CTIME = 2
 
 
 class IdentityCache:
@@ -22,7 +23,6 @@ class IdentityCache:
     the same and the file was last changed well before it was read
     (https://git-scm.com/docs/racy-git). The cache is a plain file that any process may replace at
     any time; without it, or if it is damaged, every file is read again.
-
     """
 
     def __init__(self, path: str | Path, keep: bool = False) -> None:
@@ -39,10 +39,13 @@ class IdentityCache:
         self._read_at = 0
         self._changed = False
         # Whatever is wrong with it: the files themselves are still there.
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
+        with contextlib.suppress(Exception):
             self._load()
         if keep:
-            self._current = dict(self._earlier)
+            # Saved with a later time of reading, what was read too early would count as settled.
+            settled = self._read_at - _RACY_NS
+            earlier = self._earlier.items()
+            self._current = {path: entry for path, entry in earlier if entry[0][_CTIME] <= settled}
 
     def _load(self) -> None:
         with np.load(self._path, allow_pickle=False) as arrays:

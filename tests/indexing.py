@@ -1,21 +1,18 @@
 """Index a folder of photos, and read what was written."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgetpu_retrain import corrections, index, manifest
+from edgetpu_retrain.identity_cache import IdentityCache
+from edgetpu_retrain.index import Digests, Index
 from edgetpu_retrain.manifest import Photo, Skipped
 
 
-def outputs_in(folder: Path) -> index.Outputs:
-    return index.Outputs(
-        folder / "manifest.tsv",
-        folder / "not_photos.tsv",
-        folder / "applied_corrections.tsv",
-        folder / "identities.tsv",
-        folder / "shards",
-    )
+def scan(root: Path, **options) -> Index:
+    """Lists `root`, with its cache in a hidden folder in it; a tenth each is held out."""
+    options = {"validation": 0.1, "test": 0.1} | options
+    return index.scan(root, IdentityCache(root / ".index" / "identities.npz"), **options)
 
 
 @dataclass(frozen=True)
@@ -24,31 +21,38 @@ class Written:
 
     photos: list[Photo]
     skipped: list[Skipped]
-    identities: dict[str, tuple[int, int, str]]
     corrected: list[corrections.Applied]
     shards: dict[str, dict[str, str]]
+    digests: Digests
     summary: str
 
 
-def write_index(root: Path, **options) -> Written:
-    """Indexes `root` into a hidden folder in it; a tenth each is for validation and testing."""
-    outputs = outputs_in(root / ".index")
-    options = {"validation": 0.1, "test": 0.1, "max_skipped": 0.1} | options
-    found = index.index(root, outputs, **options)
-    shards = sorted(Path(outputs.shards).glob("*.tsv"))
+def write_index(
+    root: Path,
+    shards: int = 1,
+    max_skipped: float = 0.1,
+    listed_in: Path | None = None,
+    **options,
+) -> Written:
+    """Scans `root` with `options` and writes the tables into the hidden folder."""
+    folder = root / ".index"
+    outputs = index.Outputs(
+        folder / "manifest.tsv",
+        folder / "not_photos.tsv",
+        folder / "applied_corrections.tsv",
+        folder / "shards",
+    )
+    found = scan(root, **options)
+    index.write(found, outputs, shards, max_skipped, listed_in)
     return Written(
         list(manifest.read(outputs.manifest)),
         list(manifest.read_skipped(outputs.not_photos)),
-        {path: known for path, *known in manifest.read_identities(outputs.identities)},
         corrections.read_applied(outputs.corrections),
-        {path.stem: manifest.read_shard(path) for path in shards},
+        {path.stem: manifest.read_shard(path) for path in sorted((folder / "shards").glob("*"))},
+        found.digests(shards),
         index.summary(found),
     )
 
 
 def files_in(folder: Path, pattern: str = "*") -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob(pattern))}
-
-
-def times(paths: Iterable[Path]) -> list[int]:
-    return [path.stat().st_mtime_ns for path in paths]

@@ -1,4 +1,5 @@
 import io
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -115,3 +116,62 @@ def test_a_truncated_archive_leaves_nothing(tmp_path: Path, shared: Path):
     with pytest.raises(UserError, match="damaged or incomplete"):
         archive.extract(path, tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["photos.tgz"]
+
+
+def pack(folder: Path, kind: str, names: list[str]) -> Path:
+    path = folder / f"photos.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as zipped:
+            zipped.mkdir("p")
+            for name in names:
+                zipped.writestr(name, b"x")
+    else:
+        with tarfile.open(path, {"tar": "w", "tgz": "w:gz", "tar.xz": "w:xz"}[kind]) as tar:
+            add(tar, "p", kind=tarfile.DIRTYPE)
+            add(tar, "p/link.jpg", kind=tarfile.SYMTYPE)
+            for name in names:
+                add(tar, name)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["tar", "tgz", "tar.xz", "zip"])
+@pytest.mark.parametrize("count", [0, 3])
+def test_files_are_counted_without_unpacking(tmp_path: Path, kind: str, count: int):
+    path = pack(tmp_path, kind, [f"p/a/{i}.jpg" for i in range(count)])
+    assert archive.count_files(path) == count
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_photos_of_a_real_archive_are_counted(shared: Path):
+    path = shared / "data" / "flower_photos_1000.tgz"
+    listed = subprocess.run(["tar", "-tzf", path], capture_output=True, text=True, check=True)
+    expected = [line for line in listed.stdout.splitlines() if not line.endswith("/")]
+    assert archive.count_files(path) == len(expected) > 900
+
+
+@pytest.mark.parametrize("kind", ["tar", "tgz", "tar.xz", "zip"])
+def test_counting_a_damaged_archive_stops_nothing(tmp_path: Path, kind: str):
+    """The number of files is for dividing the work; unpacking says what is wrong."""
+    path = pack(tmp_path, kind, [f"p/ä/{i}.jpg" for i in range(6)])
+    content = path.read_bytes()
+    step = 1 + len(content) // 300
+    for place in range(0, len(content), step):
+        path.write_bytes(content[:place])
+        assert archive.count_files(path) in (None, *range(7))
+        changed = content[place] ^ 0x88
+        path.write_bytes(content[:place] + bytes([changed]) + content[place + 1 :])
+        assert archive.count_files(path) in (None, *range(10))
+
+
+def test_a_damaged_name_in_a_zip(tmp_path: Path):
+    path = pack(tmp_path, "zip", ["p/ä/1.jpg"])
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xc3\x2f"))
+    assert archive.count_files(path) is None
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        archive.extract(path, tmp_path / "out")
+
+
+def test_what_is_no_archive_has_no_files(tmp_path: Path):
+    (tmp_path / "photos.zip").write_bytes(b"no archive at all" * 99)
+    assert archive.count_files(tmp_path / "photos.zip") is None
+    assert archive.count_files(tmp_path / "missing.zip") is None

@@ -555,6 +555,22 @@ def test_the_same_model_gives_the_same_archive(board: Path, classifier: Classifi
     assert not (tmp_path / "a/bundle/model_edgetpu.tflite").exists()
 
 
+def test_the_files_of_a_bundle_are_named_before_it_is_made(
+    board: Path, classifier: Classifier, tmp_path: Path
+):
+    """The rule names them one by one, so what else lies in the folder is not in the archive."""
+    assert {path.name for path in board.iterdir()} == set(bundle.names_of_files(compiled=True))
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "notes.txt").write_text("the user's own")
+    made = classifier.model, None, classifier.label_map, classifier.manifest
+    bundle.write_bundle(*made, tmp_path / "bundle", tmp_path / "bundle.zip")
+    names = {f"bundle/{name}" for name in bundle.names_of_files(compiled=False)}
+    with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
+        assert set(archive.namelist()) == names
+    written = {str(path.relative_to(tmp_path)) for path in (tmp_path / "bundle").iterdir()}
+    assert written == names | {"bundle/notes.txt"}
+
+
 def test_frigate_s_calls_give_the_same_classes(flowers: Classifier, photos: Path, tmp_path: Path):
     """What Frigate 0.17 does with the folder, on photos that the model has not seen."""
     folder = tmp_path / "flowers"

@@ -1,4 +1,5 @@
 import logging
+import os
 import threading
 from pathlib import Path
 
@@ -6,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import UserError, embeddings, files, photos, preprocessing
-from edgetpu_retrain.embeddings import Embeddings, embed, read_undecodable
+from edgetpu_retrain import UserError, embeddings, files, manifest, photos, preprocessing
+from edgetpu_retrain.embeddings import Embeddings, Known, embed, read_undecodable
 from edgetpu_retrain.interpreter import Interpreter
 from tests.shards import stored
 
@@ -227,3 +228,117 @@ def test_a_photo_that_changed_or_went_is_named(flowers, extractor: Path, tmp_pat
     path.unlink()
     with pytest.raises(UserError, match=r"photo\.jpg was there a moment ago"):
         embed(shard, extractor, "cpu")
+
+
+@pytest.fixture
+def output(tmp_path: Path, embedded: Embeddings) -> Path:
+    """What a job made of the one shard that there is."""
+    path = tmp_path / "embeddings" / "0000-of-0001.npz"
+    embedded.save(path)
+    return path
+
+
+def no_links(*arguments: object, **options: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_was_embedded_outlives_the_output_of_its_job(
+    output: Path, extractor: Path, embedded: Embeddings, monkeypatch, has_links: bool
+):
+    """Snakemake removes an output before the job runs again."""
+    if not has_links:
+        # As on FAT, and some network file systems.
+        monkeypatch.setattr(os, "link", no_links)
+    known = Known(output.parent / ".known", extractor, "bilinear")
+    assert list(known.load("0000-of-0001")) == []
+    known.keep(output)
+    (kept,) = (output.parent / ".known").rglob("*.npz")
+    assert kept.samefile(output) == has_links
+    output.unlink()
+    (found,) = known.load("0000-of-0001")
+    assert np.array_equal(found.embeddings, embedded.embeddings)
+    assert found.photos.tolist() == embedded.photos.tolist()
+
+
+def test_the_last_of_a_shard_is_known(output: Path, extractor: Path, flowers):
+    known = Known(output.parent / ".known", extractor, "bilinear")
+    known.keep(output)
+    fewer = embed(part_of(flowers, slice(3)), extractor, "cpu")
+    fewer.save(output)
+    known.keep(output)
+    (found,) = known.load("0000-of-0001")
+    assert found.photos.tolist() == fewer.photos.tolist()
+
+
+def test_what_another_extractor_or_preprocessing_gave_is_not_known(
+    output: Path, extractor: Path, made: Path
+):
+    folder = output.parent / ".known"
+    Known(folder, extractor, "bilinear").keep(output)
+    assert list(Known(folder, extractor, "nearest").load("0000-of-0001")) == []
+    assert list(Known(folder, made / "classifier.tflite", "bilinear").load("0000-of-0001")) == []
+    # But when one comes back, nothing has to be embedded again.
+    assert len(list(Known(folder, extractor, "bilinear").load("0000-of-0001"))) == 1
+
+
+def with_another_compression(content: bytes) -> bytes:
+    """Where a ZIP archive lists its first file, 10 bytes in: 64 is none that there is."""
+    place = content.index(b"PK\x01\x02") + 10
+    return content[:place] + b"\x40" + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:2000] + b"?" + content[2001:],
+        with_another_compression,
+    ],
+    ids=["empty", "half", "changed", "compression"],
+)
+def test_what_is_damaged_is_embedded_again(output: Path, extractor: Path, caplog, damage):
+    known = Known(output.parent / ".known", extractor, "bilinear")
+    known.keep(output)
+    (kept,) = (output.parent / ".known").rglob("*.npz")
+    content = kept.read_bytes()
+    kept.write_bytes(damage(content))
+    assert kept.read_bytes() != content
+    assert list(known.load("0000-of-0001")) == []
+    assert f"{kept} is damaged and not used" in caplog.text
+
+
+def test_what_goes_in_the_meantime_is_embedded_again(output: Path, extractor: Path, monkeypatch):
+    """What is known may be deleted at any time."""
+    known = Known(output.parent / ".known", extractor, "bilinear")
+    known.keep(output)
+    load = Embeddings.load
+
+    def load_too_late(path: Path) -> Embeddings:
+        path.unlink()
+        return load(path)
+
+    monkeypatch.setattr(Embeddings, "load", load_too_late)
+    assert list(known.load("0000-of-0001")) == []
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (3, 4), (4, 2), (2, 3)])
+def test_another_number_of_shards_embeds_nothing_again(
+    flowers, extractor: Path, tmp_path: Path, monkeypatch, before: int, after: int
+):
+    def shards(count: int) -> dict[str, dict[str, str]]:
+        divided = {name: {} for name in manifest.shard_names(count)}
+        for sha256, path in flowers.items():
+            name = manifest.shard_names(count)[manifest.shard_of(sha256, count)]
+            divided[name][sha256] = path
+        return divided
+
+    known = Known(tmp_path / ".known", extractor, "bilinear")
+    for name, shard in shards(before).items():
+        embed(shard, extractor, "cpu").save(tmp_path / f"{name}.npz")
+        known.keep(tmp_path / f"{name}.npz")
+    monkeypatch.setattr(embeddings, "open_photo", None)
+    for name, shard in shards(after).items():
+        found = embed(shard, extractor, "cpu", earlier=known.load(name))
+        assert found.photos.astype(str).tolist() == list(shard)

@@ -1,16 +1,11 @@
-"""Files are whole under their names, and one that has lost its end is told from a whole one."""
+"""Files are whole under their names, or not there."""
 
-import io
-import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from edgetpu_retrain import files
-from edgetpu_retrain.head import write_label_map
 
 
 def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch):
@@ -28,47 +23,55 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypat
     assert done == [5, "renamed"]
 
 
-@pytest.fixture
-def whole(tmp_path: Path) -> dict[str, bytes]:
-    """Files of every kind that is judged."""
-    npz, png = io.BytesIO(), io.BytesIO()
-    np.savez(npz, vectors=np.arange(100))
-    Image.effect_noise((8, 8), 50).save(png, "png")
-    write_label_map(["daisy", "rose"], tmp_path / "label_map.txt")
-    return {
-        "a.npz": npz.getvalue(),
-        "a.png": png.getvalue(),
-        "a.tsv": b"path\tclass\ndaisy/1.jpg\tdaisy\n",
-        "a.json": json.dumps({"accuracy": 0.5}, indent=1).encode(),
-        "a.html": b"<html>\n<body>A page.</body>\n</html>",
-        "label_map.txt": (tmp_path / "label_map.txt").read_bytes(),
-        # A classifier, with its labels behind the model.
-        "a.tflite": b"\x1c\0\0\0TFL3" + bytes(100) + npz.getvalue(),
-    }
+def test_what_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path):
+    for make in (Path.touch, Path.mkdir):
+        (tmp_path / "kept").write_text("before")
+        with pytest.raises(ZeroDivisionError), files.replacing(tmp_path / "kept") as temporary:
+            make(temporary)
+            raise ZeroDivisionError
+        assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+        assert (tmp_path / "kept").read_text() == "before"
 
 
-def test_what_has_lost_its_end(whole, tmp_path: Path):
-    for name, content in whole.items():
-        path = tmp_path / name
-        path.write_bytes(content)
-        assert not files.is_cut_short(path), name
-        missed = []
-        for length in range(len(content)):
-            path.write_bytes(content[:length])
-            if not files.is_cut_short(path):
-                missed.append(length)
-        # A table of fewer lines is not told from a whole one.
-        lines = [i for i in range(len(content)) if content[:i].endswith(b"\n")]
-        assert missed == (lines if path.suffix in (".tsv", ".txt") else []), name
-    assert not files.is_cut_short(tmp_path / "missing.npz")
+def test_what_a_killed_process_left_goes(tmp_path: Path):
+    (tmp_path / ".[model].tflite.123.part").mkdir()
+    (tmp_path / ".[model].tflite.124.part").touch()
+    others = [tmp_path / ".m.tflite.123.part", tmp_path / ".[model].tflite"]
+    for path in others:
+        path.touch()
+    with files.replacing(tmp_path / "[model].tflite") as temporary:
+        temporary.touch()
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "[model].tflite"])
 
 
-def test_counting_goes_on_after_a_note_was_lost(tmp_path: Path):
-    note = tmp_path / "note"
-    assert files.counted(note) == 0
-    files.count_up(note)
-    files.count_up(note)
-    assert files.counted(note) == 2
-    note.write_bytes(b"")
-    files.count_up(note)
-    assert files.counted(note) == 1
+def test_a_folder_replaces_a_folder_as_a_whole(tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "old").touch()
+    with files.replacing(tmp_path / "photos") as temporary:
+        temporary.mkdir()
+        (temporary / "new").touch()
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("content", "is_kept"), [(b"same", True), (b"some", False), (b"same and more", False)]
+)
+def test_a_file_whose_content_stays_keeps_its_time(tmp_path: Path, content, is_kept):
+    path = tmp_path / "table.tsv"
+    path.write_bytes(b"same")
+    os.utime(path, ns=(10**18, 10**18))
+    with files.replacing(path, if_changed=True) as temporary:
+        temporary.write_bytes(content)
+    assert path.read_bytes() == content
+    assert (path.stat().st_mtime_ns == 10**18) == is_kept
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_identities_are_those_of_other_programs(tmp_path: Path):
+    """By `printf hello | sha256sum`, `md5sum` and `git hash-object --stdin`."""
+    path = tmp_path / "greeting"
+    path.write_bytes(b"hello")
+    sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    assert files.sha256(path) == files.sha256_of(b"hello") == sha256
+    assert files.md5(path) == "5d41402abc4b2a76b9719d911017c592"
+    assert files.git_blob_id(path) == "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0"

@@ -1,7 +1,8 @@
-"""From a folder of photos to the manifest."""
+"""From a folder of photos to the manifest, and what identifies the photos."""
 
 import os
 import shutil
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 
 from edgetpu_retrain import UserError, files, index, manifest, photos
-from edgetpu_retrain.index import listing
-from tests.indexing import files_in, outputs_in, times, write_index
+from edgetpu_retrain.identity_cache import IdentityCache
+from edgetpu_retrain.index import Digests
+from tests.indexing import files_in, scan, write_index
 from tests.memory import peak_of
 
 
@@ -24,14 +26,8 @@ def make_photos(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
     return root
 
 
-def age(root: Path) -> None:
-    """Makes all files old enough to be taken over without being read."""
-    for path in root.rglob("*"):
-        os.utime(path, ns=(10**18, 10**18))
-
-
 def test_every_photo_is_listed(tmp_path: Path):
-    root = make_photos(tmp_path, {"b": 30, "a": 30})
+    root = make_photos(tmp_path, {"b": 30, "a": 30, "a b": 3})
     (root / "a" / "deeper").mkdir()
     (root / "a" / "0_0.png").rename(root / "a" / "deeper" / "x.png")
     found = write_index(root)
@@ -42,7 +38,7 @@ def test_every_photo_is_listed(tmp_path: Path):
         assert photo.label == Path(photo.path).relative_to(root).parts[0]
         assert photo.sha256 == files.sha256(photo.path)
     assert {photo.split for photo in found.photos} == {"train", "validation", "test"}
-    assert "60 photos in 2 classes" in found.summary
+    assert "63 photos in 3 classes" in found.summary
 
 
 def test_copies_of_a_photo_are_in_one_split(tmp_path: Path):
@@ -154,14 +150,13 @@ def test_a_class_name_that_no_label_map_can_hold(tmp_path: Path):
         write_index(root)
 
 
-def test_a_file_that_has_not_changed_is_not_read_again(tmp_path: Path, monkeypatch):
-    root = make_photos(tmp_path, {"a": 5, "a b": 5, "b": 5})
-    make_photos(root / "a", {"deeper": 3, "0_0.png deeper": 3})
-    age(root)
+def test_only_new_photos_are_read(tmp_path: Path, monkeypatch, hour_later):
+    root = make_photos(tmp_path, {"a": 5, "b": 5})
+    (root / "a" / "note.txt").write_text("no photo")
+    (root / "a" / "text.jpg").write_text("no photo either")
     first = write_index(root)
-    assert list(first.identities) == [photo.path for photo in first.photos]
     make_photos(root, {"b": 1}, seed=1)
-    (root / "a b" / "0_1.png").unlink()
+    (root / "a" / "0_1.png").unlink()
     opened = []
     real_open = open
 
@@ -170,44 +165,32 @@ def test_a_file_that_has_not_changed_is_not_read_again(tmp_path: Path, monkeypat
         return real_open(path, *arguments, **options)
 
     monkeypatch.setattr("builtins.open", watched)
-    second = write_index(root)
+    second = scan(root)
     monkeypatch.undo()
-    pictures = {path for path in opened if path.endswith(".png")}
-    assert pictures == {str(root / "b" / "1_0.png")}
+    below = {path for path in opened if Path(path).parent in (root / "a", root / "b")}
+    assert below == {str(root / "b" / "1_0.png")}
     shutil.rmtree(root / ".index")
-    assert second.photos == write_index(root).photos
+    assert second == scan(root)
+    assert [one.path for one in second.unusable] == [one.path for one in first.skipped]
 
 
-def test_a_file_that_has_changed_is_read_again(tmp_path: Path):
-    root = make_photos(tmp_path, {"a": 5, "b": 5})
-    age(root)
-    write_index(root)
-    path = root / "a" / "0_0.png"
-    content = path.read_bytes()
-    # Of the same size, at another time; then at the same time, of another size.
-    for changed, moment in ((content[:-1] + b"x", 10**18 + 1), (content + b"xy", 10**18 + 1)):
-        path.write_bytes(changed)
-        os.utime(path, ns=(moment, moment))
-        found = write_index(root)
-        (photo,) = (photo for photo in found.photos if photo.path == str(path))
-        assert photo.sha256 == files.sha256(path)
-        assert found.identities[str(path)][:2] == [len(changed), moment]
+def test_a_photo_that_could_not_be_opened_is_tried_again(tmp_path: Path, monkeypatch, hour_later):
+    """Permission is given without a trace in the file's own times."""
+    root = make_photos(tmp_path, {"a": 4, "b": 4})
+    refused = str(root / "a" / "0_0.png")
+    read = files.sha256
 
+    def refuse(path):
+        if path == refused:
+            raise PermissionError(13, "Permission denied", path)
+        return read(path)
 
-def test_a_file_that_was_written_a_moment_ago_is_read_again(tmp_path: Path):
-    """It may be written once more within what a file system takes for one moment."""
-    root = make_photos(tmp_path, {"a": 5, "b": 5})
-    assert write_index(root).identities == {}
-
-
-def test_identities_that_are_out_of_order_are_found_again(tmp_path: Path):
-    root = make_photos(tmp_path, {"a": 5, "b": 5})
-    age(root)
-    first = write_index(root)
-    path = root / ".index" / "identities.tsv"
-    header, *lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([header, *reversed(lines)]))
-    assert write_index(root) == first
+    monkeypatch.setattr(files, "sha256", refuse)
+    (unusable,) = scan(root).unusable
+    assert (unusable.path, unusable.reason) == (refused, "cannot be opened: Permission denied")
+    monkeypatch.setattr(files, "sha256", read)
+    again = scan(root)
+    assert (len(again.photos), again.unusable) == (8, [])
 
 
 def test_tables_and_shards_agree_and_stay_untouched(tmp_path: Path):
@@ -216,7 +199,6 @@ def test_tables_and_shards_agree_and_stay_untouched(tmp_path: Path):
     for i in range(5):
         (root / "a" / f"empty{i}.jpg").touch()
     Image.new("RGB", (4, 4)).save(root / "a stray.png")
-    age(root)
     found = write_index(root, shards=3)
     assert list(found.shards) == manifest.shard_names(3)
     # By hand: the second 64 bits of an identity say which third it lies in; of copies the first.
@@ -226,11 +208,12 @@ def test_tables_and_shards_agree_and_stay_untouched(tmp_path: Path):
         expected[int(sha256[16:32], 16) // (2**64 // 3 + 1)].setdefault(sha256, str(path))
     assert list(found.shards.values()) == expected
     assert all(list(shard) == sorted(shard) for shard in found.shards.values())
-    written = sorted(path for path in (root / ".index").rglob("*") if path.is_file())
+    written = list((root / ".index").rglob("*.tsv"))
+    assert len(written) == 6
     for path in written:
         os.utime(path, ns=(10**18, 10**18))
     assert write_index(root, shards=3) == found
-    assert times(written) == [10**18] * len(written)
+    assert [path.stat().st_mtime_ns for path in written] == [10**18] * 6
     names = {photo.path: photo.label for photo in found.photos}
     assert names == {str(path): path.parent.name for path in root.glob("[ab]/*.png")}
     assert [Path(one.path).name for one in found.skipped] == [
@@ -239,67 +222,161 @@ def test_tables_and_shards_agree_and_stay_untouched(tmp_path: Path):
     ]
     # Of another number, none of before is left.
     write_index(root, shards=2)
-    assert sorted(files_in(root / ".index" / "shards")) == [
-        f"000{i}-of-0002{suffix}" for i in range(2) for suffix in (".digest", ".tsv")
-    ]
+    assert list(files_in(root / ".index" / "shards")) == ["0000-of-0002.tsv", "0001-of-0002.tsv"]
 
 
 def test_what_fails_leaves_the_tables_of_before(tmp_path: Path):
     root = make_photos(tmp_path, {"a": 5, "b": 5})
-    age(root)
     write_index(root)
     folder = root / ".index"
-    before = files_in(folder, "*.*") | files_in(folder / "shards")
+    before = files_in(folder, "*.tsv") | files_in(folder / "shards")
     make_photos(root, {"c": 2}, seed=1)
     with pytest.raises(UserError, match="'c' has 2"):
         write_index(root)
-    assert files_in(folder, "*.*") | files_in(folder / "shards") == before
+    assert files_in(folder, "*.tsv") | files_in(folder / "shards") == before
 
 
-def peak_of_index(root: Path, count: int, monkeypatch) -> int:
-    """Indexes so many photos, of which only the names are there; returns the peak of memory."""
-    for name in ("a", "b"):
-        (root / name).mkdir(parents=True)
-    (root / "photo").write_bytes(b"BM")
-    os.utime(root / "photo", ns=(10**18, 10**18))
-    status = os.stat(root / "photo")
-    paths = {root / name: [f"{root}/{name}/{i:09}.bmp" for i in range(count // 2)] for name in "ab"}
-    (root / ".index").mkdir()
-    random = np.random.default_rng(count)
-    with manifest.writing_identities(root / ".index" / "identities.tsv") as remember:
-        for path in [*paths[root / "a"], *paths[root / "b"]]:
-            remember((path, status.st_size, status.st_mtime_ns, random.bytes(32).hex()))
-    find = lambda folder: ((path, status) for path in paths[folder])  # noqa: E731
-    monkeypatch.setattr(photos, "find_photos", find)
-    outputs = outputs_in(root / ".index")
-    peak = peak_of(lambda: index.index(root, outputs, 0.1, 0.1, 0.1))
-    assert sum(1 for _ in manifest.read(outputs.manifest)) == count
-    return peak
+def change_nothing(root: Path) -> None:
+    os.utime(root / "a" / "0_0.png", ns=(10**18, 10**18))
 
 
-def test_an_index_needs_a_few_bytes_per_photo(tmp_path: Path, monkeypatch):
-    few, many = (
-        peak_of_index(tmp_path / str(count), count, monkeypatch) for count in (5_000, 20_000)
-    )
-    assert (many - few) / 15_000 < 80
+def add(root: Path) -> None:
+    make_photos(root, {"a": 1}, seed=1)
+
+
+def remove(root: Path) -> None:
+    (root / "a" / "0_0.png").unlink()
+
+
+def rename(root: Path) -> None:
+    (root / "a" / "0_0.png").rename(root / "a" / "z.png")
+
+
+def relabel(root: Path) -> None:
+    (root / "a" / "0_0.png").rename(root / "b" / "moved.png")
+
+
+def copy(root: Path) -> None:
+    shutil.copy(root / "a" / "0_0.png", root / "a" / "copy.png")
+
+
+def damage(root: Path) -> None:
+    (root / "a" / "empty.jpg").touch()
+
+
+def stray(root: Path) -> None:
+    shutil.copy(root / "a" / "0_0.png", root / "stray.png")
+
+
+def add_class(root: Path) -> None:
+    (root / "c").mkdir()
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_the_listing_changes_with_the_folder(tmp_path: Path, linked):
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        (change_nothing, ""),
+        (add, "everything labels identities shards"),
+        (remove, "everything labels identities shards"),
+        (rename, "everything"),
+        (relabel, "everything labels"),
+        # Photos of one class count as often as they are there.
+        (copy, "everything labels"),
+        (damage, "everything"),
+        (stray, "everything"),
+        (add_class, "everything"),
+    ],
+)
+def test_digests_change_with_what_a_stage_depends_on(tmp_path: Path, linked, change, changed):
     root = tmp_path / "root"
     root.mkdir()
     if linked:
         for name in ("a", "b"):
             (tmp_path / "elsewhere" / name).mkdir(parents=True)
             (root / name).symlink_to(tmp_path / "elsewhere" / name)
-    make_photos(root, {"a": 2, "b": 2})
-    seen = {listing(root)}
-    assert listing(root) in seen
-    make_photos(root, {"a": 1}, seed=1)
-    seen.add(listing(root))
-    (root / "b" / "0_0.png").unlink()
-    seen.add(listing(root))
-    (root / "c").mkdir()
-    seen.add(listing(root))
-    assert len({digest for digest, _ in seen}) == 4
-    assert sorted(count for _, count in seen) == [4, 4, 4, 5]
+    make_photos(root, {"a": 12, "b": 12})
+    before = scan(root).digests(4)
+    change(root)
+    after = scan(root).digests(4)
+    names = [field.name for field in fields(Digests)]
+    found = [name for name in names if getattr(before, name) != getattr(after, name)]
+    assert found == changed.split()
+
+
+def test_one_photo_more_changes_the_digest_of_its_shard_alone(tmp_path: Path):
+    root = make_photos(tmp_path, {"a": 40, "b": 40})
+    before = scan(root).digests(8)
+    add(root)
+    after = scan(root).digests(8)
+    sha256 = files.sha256(root / "a" / "1_0.png")
+    # By hand: eighths of the second 64 bits.
+    expected = int(sha256[16], 16) // 2
+    pairs = zip(before.shards, after.shards, strict=True)
+    assert [i for i, (one, other) in enumerate(pairs) if one != other] == [expected]
+
+
+def test_splits_and_corrections_are_in_the_digests_of_labels(tmp_path: Path):
+    root = make_photos(tmp_path, {"a": 40, "b": 40})
+    header = "sha256\tclass\tpath\tnote\n"
+    sha256 = files.sha256(root / "a" / "0_0.png")
+    plain = scan(root).digests(2)
+    split = scan(root, test=0.3).digests(2)
+    assert split.labels != plain.labels
+    assert (split.identities, split.shards) == (plain.identities, plain.shards)
+    table = tmp_path / "corrections.tsv"
+    seen = {plain.labels}
+    for label in ("b", ""):
+        table.write_text(f"{header}{sha256}\t{label}\t\t\n")
+        corrected = scan(root, corrected_by=table).digests(2)
+        seen.add(corrected.labels)
+        # What is left out stays embedded, so that it can come back at once.
+        assert (corrected.identities, corrected.shards) == (plain.identities, plain.shards)
+    assert len(seen) == 3
+    table.write_text(f"{header}{sha256}\ta\t\tlooked at\n")
+    confirmed = scan(root, corrected_by=table).digests(2)
+    assert confirmed.labels == plain.labels
+    assert confirmed.everything != plain.everything
+
+
+def test_the_number_of_shards_is_in_the_digests_of_shards_alone(tmp_path: Path):
+    found = scan(make_photos(tmp_path, {"a": 20, "b": 20}))
+    few, many = asdict(found.digests(1)), asdict(found.digests(4))
+    assert (len(few.pop("shards")), len(set(many.pop("shards")))) == (1, 4)
+    assert few == many
+
+
+def test_digests_are_read_as_they_were_written(tmp_path: Path):
+    found = Digests("e" * 64, "l" * 64, "i" * 64, ("0" * 64, "1" * 64))
+    found.save(tmp_path / "digests.json")
+    assert Digests.load(tmp_path / "digests.json") == found
+
+
+def peak_of_index(root: Path, count: int, monkeypatch) -> int:
+    """Scans so many photos, of which only the names are there; returns the peak of memory."""
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+    (root / "photo").write_bytes(b"BM")
+    status = os.stat(root / "photo")
+    paths = {root / name: [f"{root}/{name}/{i:09}.bmp" for i in range(count // 2)] for name in "ab"}
+    cache = IdentityCache(root / "cache.npz")
+    random = np.random.default_rng(count)
+    for path in [*paths[root / "a"], *paths[root / "b"]]:
+        cache.remember(path, status, random.bytes(32).hex())
+    cache.save()
+    find = lambda folder: ((path, status) for path in paths[folder])  # noqa: E731
+    monkeypatch.setattr(photos, "files_below", find)
+
+    def scan_all() -> None:
+        found = index.scan(root, IdentityCache(root / "cache.npz"), 0.1, 0.1)
+        assert len(found.photos) == count
+        found.digests(count // 2048)
+
+    return peak_of(scan_all)
+
+
+def test_a_million_photos_fit_into_two_gigabytes(tmp_path: Path, monkeypatch, hour_later):
+    few, many = (
+        peak_of_index(tmp_path / str(count), count, monkeypatch) for count in (5_000, 20_000)
+    )
+    assert (many - few) / 15_000 < 2_000

@@ -1,17 +1,27 @@
-"""What a job shows and logs of an error, and how Ctrl-C ends it."""
+"""What a job shows and logs of an error, how it ends, and what it leaves for the next run."""
 
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from edgetpu_retrain import job, locking
 
 # Before the job's block its imports are under way, as far as Ctrl-C is concerned.
 _SCRIPT = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from edgetpu_retrain import UserError, files, job
+
+snakemake = SimpleNamespace(
+    log=["job.log"],
+    output={{"fingerprint": "results/.made"}},
+    params=SimpleNamespace(fingerprint="0123"),
+)
 
 def wait():
     print("ready", flush=True)
@@ -19,16 +29,18 @@ def wait():
 
 if "{where}" == "importing":
     wait()
-with job.run("job.log"), files.replacing("result") as temporary:
+with job.{context}, files.replacing("result") as temporary:
     temporary.write_text("half")
     {body}
 """
 
 
-def start(folder: Path, body: str, where: str = "") -> subprocess.Popen[str]:
+def start(
+    folder: Path, body: str, where: str = "", context: str = "run(snakemake)"
+) -> subprocess.Popen[str]:
     script = folder / ".snakemake/scripts/tmp1.embed.py"
-    script.parent.mkdir(parents=True)
-    script.write_text(_SCRIPT.format(body=body, where=where))
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(_SCRIPT.format(body=body, where=where, context=context))
     return subprocess.Popen(
         [sys.executable, script], cwd=folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -47,6 +59,7 @@ def test_ctrl_c_ends_a_job_without_a_word(tmp_path: Path, where: str):
     assert process.returncode == (130 if where == "working" else -signal.SIGINT)
     # What was begun is cleaned up.
     assert [path.name for path in tmp_path.iterdir() if "result" in path.name] == []
+    assert job.read_fingerprint(tmp_path / "results/.made") is None
 
 
 @pytest.mark.parametrize(
@@ -75,3 +88,64 @@ def test_a_mistake_of_the_user_has_no_traceback_and_a_defect_has(tmp_path: Path)
     assert process.communicate(timeout=30)[1] == "Error: do this\n"
     process = start(tmp_path / "two", "raise ZeroDivisionError")
     assert "Traceback" in process.communicate(timeout=30)[1]
+
+
+def test_what_is_complete_carries_its_fingerprint(tmp_path: Path):
+    process = start(tmp_path, "pass")
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 0
+    assert (tmp_path / "result").read_text() == "half"
+    assert job.read_fingerprint(tmp_path / "results/.made") == "0123"
+
+
+@pytest.mark.parametrize(
+    "body", ["raise UserError('no')", "raise OSError(28, 'x')", "1 / 0", "sys.exit(0)"]
+)
+def test_what_fails_carries_none(tmp_path: Path, body: str):
+    start(tmp_path, body).communicate(timeout=30)
+    assert not (tmp_path / "results").exists()
+
+
+def test_outputs_without_a_fingerprint_get_none(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with job.run(SimpleNamespace(log=None, output={}, params=None)):
+        Path("compiler").mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["compiler"]
+
+
+def test_what_is_no_fingerprint_is_none(tmp_path: Path):
+    (tmp_path / "damaged").write_bytes(b"\xff\x00")
+    for name in ("missing", ".", "damaged", "damaged/.made"):
+        assert job.read_fingerprint(tmp_path / name) is None
+
+
+@pytest.fixture
+def at_work(tmp_path: Path):
+    """Starts a job that goes on until it is killed, and returns it once it is at work."""
+    processes = []
+
+    def begin(context: str) -> subprocess.Popen[str]:
+        processes.append(start(tmp_path, "wait()", context=context))
+        assert processes[-1].stdout.readline() == "ready\n"
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_run_can_wait_for_the_jobs_of_one_that_was_killed(tmp_path: Path, at_work):
+    lock = tmp_path / job.AT_WORK
+    # Jobs do not wait for one another.
+    jobs = [at_work("run(snakemake)"), at_work("run(snakemake)")]
+    for process in jobs:
+        assert locking.lock(lock) is None
+        process.kill()
+        process.wait()
+    assert locking.lock(lock) is not None
+
+
+def test_a_command_that_is_no_job_holds_up_no_run(tmp_path: Path, at_work):
+    at_work("command('job.log')")
+    assert locking.lock(tmp_path / job.AT_WORK) is not None

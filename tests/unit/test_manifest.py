@@ -54,11 +54,6 @@ def test_tables_keep_any_file_name(tmp_path: Path):
     skipped = [Skipped(path, 'the "reason"\tof it') for path in paths]
     manifest.write_skipped(skipped, tmp_path / "skipped.tsv")
     assert list(manifest.read_skipped(tmp_path / "skipped.tsv")) == sorted(skipped)
-    known = [(path, i, 10**18 + i, "0" * 64) for i, path in enumerate(paths)]
-    with manifest.writing_identities(tmp_path / "identities.tsv") as remember:
-        for identity in known:
-            remember(identity)
-    assert list(manifest.read_identities(tmp_path / "identities.tsv")) == known
     shard = {photo.sha256: photo.path for photo in photos}
     manifest.write_shard(shard, tmp_path / "0000-of-0001.tsv")
     assert list(manifest.read_shard(tmp_path / "0000-of-0001.tsv").items()) == sorted(shard.items())
@@ -92,31 +87,6 @@ def test_a_manifest_is_read_line_by_line(tmp_path: Path):
                 pass
 
     assert peak_of(read_on) < 300_000
-
-
-def test_the_digest_of_a_shard_changes_with_its_photos_alone(tmp_path: Path):
-    path = tmp_path / "0000-of-0001.tsv"
-    digest = manifest.digest_of(path)
-    first = {sha256: f"{sha256}.png" for sha256 in identities(40)}
-    manifest.write_shard(first, path)
-    assert digest == tmp_path / "0000-of-0001.digest"
-    os.utime(digest, ns=(10**18, 10**18))
-    before = digest.read_bytes()
-    # Moved, and listed in another order.
-    moved = {sha256: f"b/{name}" for sha256, name in reversed(first.items())}
-    manifest.write_shard(moved, path)
-    assert manifest.read_shard(path) == moved
-    assert digest.stat().st_mtime_ns == 10**18
-    seen = {before}
-    for changed in (
-        first | {identities(1, seed=9)[0]: "new"},
-        dict(list(first.items())[1:]),
-        dict.fromkeys(identities(40, seed=1), "x"),
-        {},
-    ):
-        manifest.write_shard(changed, path)
-        seen.add(digest.read_bytes())
-    assert len(seen) == 5
 
 
 def test_a_table_that_stays_is_not_touched(tmp_path: Path):

@@ -123,9 +123,3 @@ def test_a_copy_that_was_moved_for_one_class_counts_in_the_next():
     # Copies in a class do not make ten photos of nine.
     nine = [(sha256, "a") for sha256 in [shared, *others][:9] * 2]
     assert set(assign_splits(nine, 0.1, 0.1).values()) == {"train"}
-
-
-def test_photos_in_several_classes_are_found():
-    positions = np.array([7, 3, 7, 3, 5, 3, 9], np.uint64)
-    labels = np.array([0, 1, 0, 2, 1, 1, 0])
-    assert dividing.in_several_classes(positions, labels).tolist() == [3]

@@ -1,8 +1,7 @@
 import json
-import os
 from pathlib import Path
 
-from edgetpu_retrain import deliver, figures, manifest, summary
+from edgetpu_retrain import figures, manifest, summary
 
 
 def result(**classes: tuple[int, int]) -> dict:
@@ -75,19 +74,3 @@ def test_what_quantizing_cost_is_said(tmp_path: Path):
     ]
     path.write_text(json.dumps({"check": None, "warnings": []}))
     assert summary.quantized(path) == []
-
-
-def test_only_a_copy_of_the_own_file_stays(tmp_path: Path, caplog):
-    head, own, copy = (tmp_path / name for name in ("head.npz", "own.tflite", "copy.tflite"))
-    for content, stays in ((b"own", True), (b"other", False)):
-        head.write_bytes(b"head")
-        own.write_bytes(b"own")
-        copy.write_bytes(content)
-        removed = deliver.remove_others({own: copy}, newer_than=head)
-        assert (copy.exists(), removed) == (stays, [] if stays else [str(copy)])
-    # A file of an earlier layer, of the same name, is not this run's either.
-    deliver.deliver({own: copy})
-    os.utime(own, ns=(0, 0))
-    assert deliver.remove_others({own: copy}, newer_than=head) == [str(copy)]
-    own.unlink()
-    assert deliver.remove_others({own: copy}, newer_than=head) == []

@@ -1,0 +1,494 @@
+"""What has to be made again after a change, and what stays.
+
+The expected stages are written down by hand, by what each stage does. A stage is what
+`Fingerprints` has a method for; "twin" is the classifier for the Edge TPU.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edgetpu_retrain import files, manifest
+from edgetpu_retrain.plan import Plan
+from tests.planning import SCHEMA, lay_small_photos, make_plan
+
+# Stages with all that is made of them, where an Edge TPU embeds and evaluates.
+EVALUATED = {"evaluate", "plot_confusion_matrix", "report", "compare", "deliver"}
+TWIN = {"twin", "deliver_edgetpu", "bundle"} | EVALUATED
+TRAINED = {"train", "serialize", "frigate"} | TWIN
+EMBEDDED = {"embed", "collect_skipped"} | TRAINED
+COMPILED = {"compile", "take_compiled"} | EMBEDDED
+# What depends on where photos lie.
+LISTED = {"index", "collect_skipped", "bundle"} | EVALUATED
+
+
+def stages(plan: Plan) -> dict[str, Any]:
+    """The fingerprint of every stage, for the configured backbone and recipe."""
+    found, backbone = plan.fingerprints, plan.backbone
+    model = backbone, plan.recipe
+    shards = manifest.shard_names(plan.num_shards)
+    return {
+        "fetch_dataset": found.fetch_dataset(),
+        "extract_dataset": found.extract_dataset(),
+        "index": found.index(),
+        "make_extractor": found.make_extractor(backbone),
+        "choose_calibration_photos": found.choose_calibration_photos(backbone),
+        "quantize": found.quantize(backbone),
+        "take_compiled": found.take_compiled(backbone),
+        "compile": found.compile(backbone),
+        "embed": [found.embed(backbone, shard) for shard in shards],
+        "collect_skipped": found.collect_skipped(backbone),
+        "train": found.train(*model),
+        "serialize": found.serialize(*model, ""),
+        "twin": found.serialize(*model, "_edgetpu"),
+        "evaluate": found.evaluate(*model),
+        "plot_confusion_matrix": found.plot_confusion_matrix(*model),
+        "report": found.report(*model),
+        "compare": found.compare(),
+        "deliver": found.deliver(*model),
+        "deliver_edgetpu": found.deliver_edgetpu(*model),
+        "bundle": found.bundle(*model, ["", "_edgetpu"]),
+        "frigate": found.frigate(*model, "birds"),
+    }
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    return {stage for stage in before if before[stage] != after[stage]}
+
+
+@dataclass
+class Run:
+    """A folder with photos and files of a network, and a configuration for them."""
+
+    folder: Path
+    settings: dict[str, Any]
+
+    @property
+    def photos(self) -> Path:
+        return self.folder / "photos"
+
+    def stages(self) -> dict[str, Any]:
+        found = stages(make_plan(self.folder, **self.settings))
+        # What is not made for this kind of network.
+        other = {"choose_calibration_photos", "quantize", "compile"}
+        if "float_tflite" in self.settings["backbone"]:
+            other = {"take_compiled"}
+        return {stage: found[stage] for stage in found.keys() - other}
+
+    def set(self, key: str, value: Any) -> None:
+        settings = self.settings
+        *parents, last = key.split(".")
+        for parent in parents:
+            settings = settings.setdefault(parent, {})
+        settings[last] = value
+
+
+def begin(folder: Path, backbone: dict[str, Any]) -> Run:
+    lay_small_photos(folder / "photos")
+    for name in ("network", "compiled", "edgetpu_compiler"):
+        (folder / name).write_text(f"content of {name}")
+    settings = {
+        "dataset": str(folder / "photos"),
+        "device": "usb:0",
+        "shards": 4,
+        "backbone": {"name": "mine", "mean": 127.5, "std": 127.5, **backbone},
+        "compiler": {"path": str(folder / "edgetpu_compiler")},
+    }
+    return Run(folder, settings)
+
+
+def begin_quantized(folder: Path) -> Run:
+    """With a network that is quantized already, and compiled elsewhere."""
+    paths = {"extractor": str(folder / "network"), "compiled": str(folder / "compiled")}
+    return begin(folder, paths)
+
+
+def begin_calibrated(folder: Path) -> Run:
+    """With a float network, which is quantized with the photos and compiled here."""
+    return begin(folder, {"float_tflite": str(folder / "network")})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return begin_quantized(tmp_path)
+
+
+# A key, another value than that of the schema or above, and what this changes.
+SETTINGS: list[tuple[str, Any, set[str]]] = [
+    ("seed", 1, TRAINED),
+    ("training", {"recipe": "imprinting"}, TRAINED),
+    ("training", {"class_weights": "balanced"}, TRAINED),
+    ("training", {"recipe": "coral", "num_iter": 400}, TRAINED),
+    ("max_skipped", 0.2, {"index"} | TRAINED),
+    ("split.test", 0.4, LISTED | TRAINED),
+    ("split.validation", 0.4, LISTED | TRAINED),
+    ("resize", "nearest", EMBEDDED),
+    ("calibration.photos", 100, set()),
+    ("calibration.refresh", True, set()),
+    ("compiler.allow_cpu_operators", True, {"take_compiled"} | EMBEDDED),
+    ("compiler.min_runtime_version", 13, set()),
+    ("compiler.timeout", 600, set()),
+    ("compiler.sources", [{"url": "https://a/b", "md5": "0" * 32}], set()),
+    ("compiler.path", "elsewhere/edgetpu_compiler", set()),
+    ("device", "usb:1", EVALUATED),
+    ("shards", 2, {"index", "embed", "collect_skipped"}),
+    ("frigate", "birds", set()),
+    ("backbone.mean", 100, {"make_extractor"} | COMPILED),
+    ("backbone.std", 100, {"make_extractor"} | COMPILED),
+    ("backbone.width", 7, {"make_extractor"} | COMPILED),
+    ("backbone.name", "other", {"deliver", "deliver_edgetpu", "bundle", "frigate"}),
+]
+CALIBRATED = {"quantize"} | COMPILED
+# Where this is otherwise for a network that is quantized with photos.
+SETTINGS_OF_CALIBRATED: dict[str, set[str]] = {
+    "resize": CALIBRATED,
+    "calibration.photos": {"choose_calibration_photos"} | CALIBRATED,
+    "calibration.refresh": {"choose_calibration_photos"} | CALIBRATED,
+    "compiler.allow_cpu_operators": CALIBRATED,
+    "compiler.min_runtime_version": COMPILED,
+    "backbone.mean": CALIBRATED,
+    "backbone.std": CALIBRATED,
+    "backbone.width": {"make_extractor"} | CALIBRATED,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"), SETTINGS, ids=[f"{key}={value}" for key, value, _ in SETTINGS]
+)
+@pytest.mark.parametrize("kind", ["quantized", "calibrated"])
+def test_a_setting_changes_what_depends_on_it_and_nothing_else(
+    tmp_path: Path, kind, key, value, expected
+):
+    run = begin_calibrated(tmp_path) if kind == "calibrated" else begin_quantized(tmp_path)
+    if kind == "calibrated":
+        expected = SETTINGS_OF_CALIBRATED.get(key, expected)
+    before = run.stages()
+    run.set(key, value)
+    assert changed(before, run.stages()) == expected & before.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_iter", 400),
+        ("batch_size", 50),
+        ("learning_rate", 0.1),
+        ("weight_scale", 0.1),
+        ("reg", 0.1),
+    ],
+)
+def test_a_setting_of_a_recipe_is_of_training(run: Run, name, value):
+    run.set("training", {"recipe": "coral"})
+    before = run.stages()
+    run.set(f"training.{name}", value)
+    assert changed(before, run.stages()) == TRAINED
+
+
+def test_a_split_in_which_no_photo_moves_is_only_reported(run: Run):
+    before = run.stages()
+    run.set("split.test", 0.1 + 1e-9)
+    assert changed(before, run.stages()) == {"report", "deliver"}
+
+
+def leaves(schema: dict[str, Any], prefix: str = "") -> set[str]:
+    """The full names of all keys that hold a value."""
+    found = set()
+    for name, part in schema["properties"].items():
+        nested = part.get("type") == "object"
+        found |= leaves(part, f"{prefix}{name}.") if nested else {prefix + name}
+    return found
+
+
+def test_no_key_of_the_configuration_is_left_out_here():
+    keys = {key for key, _, _ in SETTINGS}
+    training = {"recipe", "class_weights", "num_iter", "batch_size", "learning_rate"}
+    training |= {"weight_scale", "reg"}
+    keys |= {f"training.{name}" for name in training}
+    keys |= {"dataset", "dataset_sha256", "corrections", "test_dataset", "compare", "backbone"}
+    assert leaves(yaml.safe_load(SCHEMA.read_text())) <= keys
+
+
+def write_over(run: Run, name: str, content: str = "something else") -> None:
+    (run.folder / name).write_text(content)
+
+
+def test_a_network_of_the_same_name_and_other_content(tmp_path: Path):
+    for begin_run, expected in (
+        (begin_quantized, {"make_extractor"} | COMPILED),
+        (begin_calibrated, {"make_extractor"} | CALIBRATED),
+    ):
+        run = begin_run(tmp_path / begin_run.__name__)
+        before = run.stages()
+        write_over(run, "network")
+        assert changed(before, run.stages()) == expected & before.keys()
+
+
+def test_a_network_of_the_same_content_elsewhere(run: Run):
+    before = run.stages()
+    shutil.copy(run.folder / "network", run.folder / "copy")
+    run.set("backbone.extractor", str(run.folder / "copy"))
+    assert changed(before, run.stages()) == set()
+
+
+def test_another_compiled_file(run: Run):
+    before = run.stages()
+    write_over(run, "compiled")
+    assert changed(before, run.stages()) == {"take_compiled"} | EMBEDDED
+    # A model for the CPU has nothing to do with it.
+    run.set("device", "cpu")
+    before = run.stages()
+    write_over(run, "compiled", "and once more")
+    assert changed(before, run.stages()) == {"take_compiled", "twin", "deliver_edgetpu", "bundle"}
+
+
+def test_a_network_that_is_downloaded_goes_by_its_checksum(run: Run):
+    def fetched(**source: Any) -> str:
+        run.settings["backbone"] = {"name": "mine", "extractor": source}
+        found = make_plan(run.folder, **run.settings).fingerprints
+        pair = found.fetch_backbone("mine", "extractor.tflite"), found.make_extractor("mine")
+        assert pair[0] != pair[1]
+        return "".join(pair)
+
+    one = fetched(url="https://a/b", sha256="0" * 64)
+    assert fetched(url="https://mirror/b", sha256="0" * 64) == one
+    others = {
+        fetched(url="https://a/b", sha256="1" * 64),
+        fetched(url="https://a/b", sha256="0" * 64, member="x.tflite"),
+        fetched(url="https://a/b", sha256="0" * 64, member="y.tflite"),
+        fetched(url="https://a/b", git_blob="0" * 40),
+        fetched(url="https://a/b"),
+        fetched(url="https://mirror/b"),
+    }
+    assert len(others | {one}) == 7
+
+
+@pytest.mark.parametrize("key", ["tensor", "input"])
+def test_where_a_graph_is_cut(run: Run, key):
+    graph = {"name": "mine", "frozen_graph": str(run.folder / "network"), "tensor": "Pool"}
+    run.set("backbone", graph | {"compiled": str(run.folder / "compiled")})
+    before = run.stages()
+    run.set(f"backbone.{key}", "another")
+    assert changed(before, run.stages()) == ({"make_extractor"} | COMPILED) & before.keys()
+
+
+def rename(run: Run) -> None:
+    (run.photos / "rose" / "003.bmp").rename(run.photos / "rose" / "a good one.bmp")
+
+
+def move_into_a_folder(run: Run) -> None:
+    (run.photos / "rose" / "october").mkdir()
+    (run.photos / "rose" / "003.bmp").rename(run.photos / "rose" / "october" / "003.bmp")
+
+
+def move_to_another_class(run: Run) -> None:
+    (run.photos / "rose" / "003.bmp").rename(run.photos / "daisy" / "003 rose.bmp")
+
+
+def swap_two(run: Run) -> None:
+    """Under their names, which are of one class."""
+    one, other, spare = (run.photos / "rose" / name for name in ("003.bmp", "004.bmp", "x"))
+    one.rename(spare)
+    other.rename(one)
+    spare.rename(other)
+
+
+def damage(run: Run) -> None:
+    (run.photos / "rose" / "damaged.jpg").touch()
+
+
+def correct(run: Run) -> None:
+    sha256 = files.sha256(run.photos / "rose" / "005.bmp")
+    table = run.folder / "corrections.tsv"
+    table.write_text(f"sha256\tclass\tpath\tnote\n{sha256}\tdaisy\t\t\n")
+    run.set("corrections", str(table))
+
+
+def move_all(run: Run) -> None:
+    shutil.move(run.photos, run.folder / "elsewhere" / "photos")
+    run.set("dataset", str(run.folder / "elsewhere" / "photos"))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (rename, LISTED),
+        (move_into_a_folder, LISTED),
+        (swap_two, LISTED),
+        (damage, LISTED),
+        (move_all, LISTED),
+        (move_to_another_class, LISTED | TRAINED),
+        (correct, LISTED | TRAINED),
+    ],
+)
+def test_photos_that_are_the_same_are_not_embedded_again(
+    run: Run, change: Callable[[Run], None], expected
+):
+    before = run.stages()
+    change(run)
+    assert changed(before, run.stages()) == expected
+
+
+@pytest.mark.parametrize("kind", ["quantized", "calibrated"])
+def test_a_new_photo_is_embedded_with_its_shard_alone(tmp_path: Path, kind):
+    run = begin_calibrated(tmp_path) if kind == "calibrated" else begin_quantized(tmp_path)
+    before = run.stages()
+    new = run.photos / "rose" / "new.bmp"
+    new.write_bytes(b"BM new")
+    after = run.stages()
+    assert changed(before, after) == LISTED | EMBEDDED
+    # By hand: quarters of the second 64 bits of its identity.
+    shard = int(files.sha256(new)[16], 16) // 4
+    pairs = zip(before["embed"], after["embed"], strict=True)
+    assert [i for i, (one, other) in enumerate(pairs) if one != other] == [shard]
+
+
+def test_calibration_follows_the_photos_where_it_is_to(tmp_path: Path):
+    run = begin_calibrated(tmp_path)
+    run.set("calibration.refresh", True)
+    before = run.stages()
+    rename(run)
+    assert changed(before, run.stages()) == LISTED
+    (run.photos / "rose" / "new.bmp").write_bytes(b"BM new")
+    expected = LISTED | {"choose_calibration_photos"} | CALIBRATED
+    assert changed(before, run.stages()) == expected & before.keys()
+
+
+def test_other_photos_of_the_same_name(run: Run):
+    before = run.stages()
+    other = lay_small_photos(run.folder / "elsewhere" / "photos")
+    for path in other.rglob("*.bmp"):
+        path.write_bytes(path.read_bytes() + b" of another garden")
+    run.set("dataset", str(other))
+    after = run.stages()
+    assert changed(before, after) == LISTED | EMBEDDED
+    assert not set(before["embed"]) & set(after["embed"])
+
+
+def test_the_same_photos_of_another_name(run: Run):
+    before = run.stages()
+    run.photos.rename(run.folder / "garden")
+    run.set("dataset", str(run.folder / "garden"))
+    after = run.stages()
+    assert changed(before, after) == LISTED | {"deliver_edgetpu", "frigate"}
+
+
+def test_photos_of_a_test_dataset(run: Run):
+    seen = [run.stages()["evaluate"]]
+    before = run.stages()
+    folder = lay_small_photos(run.folder / "test", count=2)
+    run.set("test_dataset", str(folder))
+    for happens in (
+        lambda: None,
+        lambda: (folder / "rose" / "001.bmp").rename(folder / "daisy" / "x.bmp"),
+        lambda: (folder / "rose" / "000.bmp").write_bytes(b"BM changed"),
+        lambda: (folder / "rose" / "000.bmp").unlink(),
+    ):
+        happens()
+        after = run.stages()
+        assert changed(before, after) == EVALUATED
+        assert after["evaluate"] not in seen
+        seen.append(after["evaluate"])
+        assert run.stages() == after
+
+
+def test_every_compared_model_is_in_the_comparison(run: Run):
+    run.set("compare", [{"training": {"recipe": "imprinting"}}])
+    one = run.stages()
+    run.set("compare", [{"training": {"recipe": "imprinting"}}, {"training": {"recipe": "coral"}}])
+    two = run.stages()
+    assert changed(one, two) == {"compare"}
+    (run.folder / "other network").write_text("another")
+    extractor = {"name": "other", "extractor": str(run.folder / "other network")}
+    extractor["compiled"] = str(run.folder / "compiled")
+    run.set("compare", [extractor])
+    three = run.stages()
+    write_over(run, "other network")
+    four = run.stages()
+    assert changed(two, three) == changed(three, four) == {"compare"}
+
+
+def pack(run: Run) -> None:
+    archive = shutil.make_archive(str(run.folder / "garden"), "zip", run.photos)
+    run.set("dataset", archive)
+
+
+def test_photos_in_an_archive(run: Run):
+    """They need not have been unpacked, so every change of it may be one of every photo."""
+    pack(run)
+    before = run.stages()
+    unpacked = {"fetch_dataset", "extract_dataset"}
+    rename(run)
+    pack(run)
+    after = run.stages()
+    assert changed(before, after) == unpacked | LISTED | EMBEDDED
+    assert not set(before["embed"]) & set(after["embed"])
+    for key, value, expected in (
+        ("split.test", 0.4, LISTED | TRAINED),
+        ("shards", 2, {"index", "embed", "collect_skipped"}),
+        ("seed", 1, TRAINED),
+        ("dataset_sha256", files.sha256(run.settings["dataset"]), set()),
+    ):
+        before = after
+        run.set(key, value)
+        after = run.stages()
+        assert changed(before, after) == expected
+    before = after
+    correct(run)
+    assert changed(before, run.stages()) == LISTED | TRAINED
+    before = run.stages()
+    (run.folder / "elsewhere").mkdir()
+    shutil.copy(run.settings["dataset"], run.folder / "elsewhere")
+    run.set("dataset", str(run.folder / "elsewhere" / "garden.zip"))
+    assert changed(before, run.stages()) == {"report", "deliver"}
+
+
+def test_an_archive_that_is_downloaded_goes_by_its_checksum(run: Run):
+    run.set("dataset", "https://a/garden.zip")
+    plain = run.stages()
+    run.set("dataset", "https://mirror/garden.zip")
+    unpacked = {"fetch_dataset", "extract_dataset"}
+    assert changed(plain, run.stages()) == unpacked | LISTED | EMBEDDED
+    run.set("dataset_sha256", "0" * 64)
+    one = run.stages()
+    run.set("dataset", "https://a/garden.zip")
+    assert changed(one, run.stages()) == {"report", "deliver"}
+    run.set("dataset_sha256", "1" * 64)
+    assert changed(one, run.stages()) == unpacked | LISTED | EMBEDDED
+
+
+def test_a_name_in_frigate_is_of_its_folder_alone(run: Run):
+    found = make_plan(run.folder, **run.settings)
+    model = found.backbone, found.recipe
+    fingerprints = [found.fingerprints.frigate(*model, name) for name in ("birds", "garden")]
+    assert len(set(fingerprints)) == 2
+
+
+def test_a_bundle_is_of_the_models_in_it(run: Run):
+    found = make_plan(run.folder, **run.settings)
+    model = found.backbone, found.recipe
+    one, both = (found.fingerprints.bundle(*model, twins) for twins in ([""], ["", "_edgetpu"]))
+    assert one != both
+
+
+def test_all_stages_differ(run: Run):
+    """Where two were the same, a file of one could be taken for that of the other."""
+    found = run.stages()
+    shards = found.pop("embed")
+    assert len({*found.values(), *shards}) == len(found) + len(shards)
+
+
+@pytest.mark.parametrize("kind", ["quantized", "calibrated"])
+def test_jobs_on_other_machines_expect_the_same(tmp_path: Path, kind):
+    """They do not list the photos, and take what the index left."""
+    run = begin_calibrated(tmp_path) if kind == "calibrated" else begin_quantized(tmp_path)
+    plan = make_plan(run.folder, **run.settings)
+    path = run.folder / "results" / "photos" / "digests.json"
+    plan.fingerprints.photos.save(path)
+    shutil.rmtree(run.photos / "rose")
+    elsewhere = make_plan(run.folder, looks_at_photos=False, **run.settings)
+    assert stages(elsewhere) == stages(plan)
