@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-DEMO := results/sample/sample
+DEMO := results/sample/sample/optimum
 RUNTIME_VENV := .venv-tflite-runtime
 
 .PHONY: demo backbones test lint dry-runs format test-tflite-runtime test-kills test-slurm benchmark performance lock clean
