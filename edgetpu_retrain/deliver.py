@@ -50,7 +50,7 @@ def remove_others(records: str | Path, run: str) -> list[str]:
     """
     removed = []
     for path in sorted(Path(records).glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = files.read_json(path)
         if content["run"] == run:
             continue
         for name, sha256 in content["files"].items():

@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -105,12 +104,8 @@ class Embeddings:
 @contextlib.contextmanager
 def _reading(path: str | Path) -> Iterator[Mapping[str, np.ndarray]]:
     """Opens a shard's file; each array is read when it is asked for."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            yield arrays
-    # A RuntimeError is of a ZIP archive that seems to be encrypted, or of a kind not known here.
-    except (ValueError, KeyError, EOFError, BadZipFile, RuntimeError) as error:
-        raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
+    with files.reading(path), np.load(path, allow_pickle=False) as arrays:
+        yield arrays
 
 
 def read_undecodable(path: str | Path) -> dict[str, str]:

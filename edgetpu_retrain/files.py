@@ -1,12 +1,17 @@
-"""Whole files or none: write under a temporary name, rename when complete."""
+"""Whole files or none: write under a temporary name, rename when complete; say which are not."""
 
 import contextlib
 import glob
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+from edgetpu_retrain.errors import UserError
 
 _CHUNK_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 16
@@ -63,6 +68,30 @@ def _flush(path: Path) -> None:
     """Waits until a file is on the disk, so that a power cut after its renaming leaves it whole."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Says which file is damaged, where the block cannot make sense of what this project wrote.
+
+    Raises:
+        UserError: in place of what the block raises then.
+    """
+    try:
+        yield
+    # A RuntimeError is of a ZIP archive that seems to be encrypted, or of a kind not known here.
+    except (ValueError, KeyError, EOFError, BadZipFile, RuntimeError) as error:
+        raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Returns the content of a JSON file that this project wrote.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    with reading(path):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def remove(path: Path) -> None:

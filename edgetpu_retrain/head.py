@@ -59,8 +59,12 @@ class Head:
 
     @classmethod
     def load(cls, path: str | Path) -> "Head":
-        """Reads what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        with files.reading(path), np.load(path, allow_pickle=False) as arrays:
             limits = arrays["logit_range"].tolist()
             return cls(
                 weights=arrays["weights"],

@@ -111,7 +111,7 @@ class Digests:
     @classmethod
     def load(cls, path: str | Path) -> "Digests":
         """Reads what `save` wrote."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = files.read_json(path)
         return cls(**content | {"shards": tuple(content["shards"])})
 
 

@@ -192,6 +192,9 @@ class _Compared:
             is_backbone = isinstance(wanted, str) or backbones.KINDS.keys() & wanted.keys()
             entry = {"backbone": wanted} if is_backbone else wanted
             specified = entry.get("backbone", config["backbone"])
+            if isinstance(specified, str):
+                # The configured one, where it is described under a name of the catalogue.
+                specified = self.specified.get(specified, specified)
             backbone = backbones.parse(backbones.find(specified, catalogue))
             if self.backbones.setdefault(backbone.name, backbone) != backbone:
                 raise UserError(

@@ -1,12 +1,11 @@
 """What a run ends with: where the model is, how good it is, and what to do next."""
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgetpu_retrain import manifest
+from edgetpu_retrain import files, manifest
 
 _SHOWN = 5
 _FEW_TEST_PHOTOS = 5
@@ -38,7 +37,7 @@ def summary(
         report: path of the page; None where the run did not make it.
         quantization: path of quantization.json; None where nothing was quantized.
     """
-    content = json.loads(Path(evaluation).read_text("utf-8"))
+    content = files.read_json(evaluation)
     models = [path for path in delivered if Path(path).suffix == ".tflite"] or [content["model"]]
     lines = [_file(path) for path in [*models, *(p for p in delivered if p not in models)]]
     test, cross_validation = content["test"], content["cross_validation"]
@@ -110,7 +109,7 @@ def quantized(path: str | Path) -> list[str]:
     Args:
         path: of quantization.json.
     """
-    content = json.loads(Path(path).read_text("utf-8"))
+    content = files.read_json(path)
     check, lines = content["check"], []
     if check is not None and check["accuracy"] is not None:
         lines = [

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -62,12 +63,21 @@ def _adding(file: TextIO, columns: Sequence[str]) -> AddRow:
     return add
 
 
+def _ends_with_a_line(path: str | Path) -> bool:
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        return file.read(1) in (b"\n", b"")
+
+
 def read(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
     """Yields the rows of a table that `to_tsv` made.
 
     Raises:
-        UserError: it has other columns, or a row of another length.
+        UserError: it has other columns, a row of another length, or no end of its last line.
     """
+    if not _ends_with_a_line(path):
+        raise UserError(f"{path} is damaged: its last line has no end. Delete it and run again.")
     with open(path, encoding=_ENCODING, errors=_ERRORS, newline="") as file:
         rows = csv.reader(file, dialect="excel-tab")
         header = next(rows, [])

@@ -1,10 +1,7 @@
 """Figures of an evaluation -> its confusion matrix as a picture."""
 
-import json
-from pathlib import Path
-
-from edgetpu_retrain import confusion_matrix, job
+from edgetpu_retrain import confusion_matrix, files, job
 
 with job.run(snakemake):
-    evaluation = json.loads(Path(snakemake.input.evaluation).read_text("utf-8"))
+    evaluation = files.read_json(snakemake.input.evaluation)
     confusion_matrix.plot(evaluation, snakemake.output.picture)

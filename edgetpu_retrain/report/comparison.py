@@ -61,7 +61,7 @@ def judge(folder: str | Path, name: str, edgetpu_milliseconds: float | None) -> 
     photos, rows = np.unique(found, return_index=True)
     return Candidate(
         name,
-        json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["recipe"],
+        files.read_json(folder / "evaluation.json")["recipe"],
         photos,
         (judged.predicted == judged.labels)[out_of_fold][rows],
         milliseconds_per_image(model),

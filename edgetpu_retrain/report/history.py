@@ -32,7 +32,7 @@ def entry(findings: Findings) -> dict[str, Any]:
 
 def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Returns the entries of several files, the oldest first."""
-    entries = [one for path in paths for one in json.loads(path.read_text(encoding="utf-8"))]
+    entries = [one for path in paths for one in files.read_json(path)]
     return sorted(entries, key=lambda one: one["time"])
 
 

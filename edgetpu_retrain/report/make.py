@@ -89,7 +89,7 @@ def make_report(
             backbone,
             dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True)),
             judged,
-            json.loads(sources.evaluation.read_text(encoding="utf-8")),
+            files.read_json(sources.evaluation),
             copies.read_groups(sources.groups, embeddings.photos)[rows],
             Chosen(embeddings.hashes, rows),
             skipped=first_skipped,
@@ -97,9 +97,7 @@ def make_report(
             corrections=corrections.read_applied(sources.corrections),
             models=sources.models,
             settings=settings,
-            comparison=json.loads(sources.comparison.read_text(encoding="utf-8"))
-            if sources.comparison
-            else (),
+            comparison=files.read_json(sources.comparison) if sources.comparison else (),
             command=command(settings),
             versions=versions(),
             checksums={

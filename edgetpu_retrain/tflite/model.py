@@ -106,7 +106,8 @@ class Model:
             _check_references(unpacked)
         except (struct.error, IndexError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{source} is a damaged or incomplete TFLite model ({error})."
+                f"{source} is a damaged or incomplete TFLite model ({error}). If it is a result of "
+                "this workflow, delete it and run again."
             ) from error
         for buffer in unpacked.buffers:
             if buffer.data is not None and not len(buffer.data):

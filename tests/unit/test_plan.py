@@ -186,6 +186,14 @@ def test_two_networks_of_one_name_cannot_be_told_apart(tmp_path: Path, photos):
     assert len(make_plan(tmp_path, compare=[network(tmp_path)], **settings).compared) == 1
 
 
+def test_a_name_to_compare_is_that_of_the_configured_network(tmp_path: Path, photos):
+    """As config.yaml lists networks of the catalogue, one of which may be described anew."""
+    mine = network(tmp_path) | {"name": V1}
+    found = make_plan(tmp_path, dataset=photos, backbone=mine, compare=[V1, NOT_COMPILED])
+    assert [one.backbone for one in found.compared] == [V1, NOT_COMPILED]
+    assert found.specified == {V1: mine, NOT_COMPILED: NOT_COMPILED}
+
+
 def test_a_setting_of_another_recipe_is_an_error(tmp_path: Path, photos):
     for settings in (
         {"training": {"num_iter": 3}},

@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import ROOT, assert_user_error, copy_project, jobs_run, run_snakemake
 
 SETTINGS = ("--config", "dataset=sample", "backbone=sample", "device=cpu")
-RESULTS = "results/sample/sample"
+BACKBONE = "results/sample/sample"
+RESULTS = f"{BACKBONE}/optimum"
 REPORT = f"{RESULTS}/report.html"
 PICTURE = f"{RESULTS}/confusion_matrix.png"
 MANIFEST = "results/sample/manifest.tsv"
@@ -45,7 +46,7 @@ def test_the_sample_is_learned_but_for_what_is_like_real_life(run):
     evaluation = json.loads((project / RESULTS / "evaluation.json").read_text())
     assert 0.88 <= evaluation["cross_validation"]["accuracy"] <= 0.98
     assert evaluation["test"]["photos"] >= 30
-    skipped = (project / RESULTS / "skipped.tsv").read_text()
+    skipped = (project / BACKBONE / "skipped.tsv").read_text()
     assert skipped.count("\n") == 2
     assert "daisy/IMG_1122.jpg\tcannot be decoded" in skipped
 
@@ -143,7 +144,6 @@ def test_recipes_are_compared_on_the_same_photos(run):
     assert set(by_recipe) == {"optimum", "coral"}
     assert rows[0]["correct"] >= rows[1]["correct"]
     evaluation = json.loads((project / RESULTS / "evaluation.json").read_text())
-    # The configured recipe's results are there again.
     assert evaluation["recipe"] == "optimum"
     for row in rows:
         assert row["photos"] == evaluation["cross_validation"]["photos"]
@@ -154,4 +154,4 @@ def test_recipes_are_compared_on_the_same_photos(run):
     assert jobs_run(run_snakemake(project, *compared, "--", "compare")) == []
     assert jobs_run(run_snakemake(project, *SETTINGS, "--", REPORT)) == []
     wrong = (*SETTINGS, "compare=[{name: mine, tflite: config.yaml}]")
-    assert_user_error(run_snakemake(project, *wrong, "--", "compare"), "mine could not be tried")
+    assert_user_error(run_snakemake(project, *wrong, "--", "compare"), "config.yaml is not a TFLite")

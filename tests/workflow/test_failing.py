@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from edgetpu_retrain import manifest
-from tests.conftest import Snakemake, assert_user_error, lay_photos, run_in
+from tests.conftest import Snakemake, assert_user_error, jobs_run, lay_photos, run_in
 
 TARGET = "retrained_model.tflite"
 
@@ -52,7 +52,7 @@ def test_a_good_run_prints_little_and_logs_the_rest(own: Path, project: Path, sn
     assert "photos correct, cross-validated" in "\n".join(printed)
     # Eight jobs and the summary.
     assert len([line for line in printed if "XNNPACK" not in line]) <= 8 + 12, printed
-    assert "above its minimum" in (project / "logs/photos/small/train.log").read_text()
+    assert "above its minimum" in (project / "logs/photos/small/optimum/train.log").read_text()
     assert "daisy" in (project / "logs/photos/index.log").read_text()
 
 
@@ -99,3 +99,14 @@ def test_a_folder_that_cannot_be_read_is_named(own: Path, project: Path):
     )
     done = run_in(project, sys.executable, "-c", code)
     assert_user_error(done, "Error: photos/rose: permission denied.")
+
+
+def test_an_archive_put_in_place_by_hand_is_taken(project: Path, snakemake: Snakemake):
+    archive = project / "resources/datasets/garden/archive"
+    archive.parent.mkdir(parents=True)
+    shutil.copy(project / "sample/photos.zip", archive)
+    settings = ("dataset=http://127.0.0.1:1/garden.zip", "backbone=sample", "device=cpu")
+    done = snakemake("--config", *settings, "--", "results/garden/manifest.tsv")
+    assert done.returncode == 0, done.stderr
+    assert "extract_dataset" in jobs_run(done)
+    assert "fetch_dataset" not in jobs_run(done)

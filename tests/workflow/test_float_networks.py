@@ -56,7 +56,7 @@ def kept(project: Path, dataset: str) -> list[bytes]:
 
 def test_the_extractor_belongs_to_the_photos_and_stays_when_some_are_added(project: Path):
     jobs = run(project, "garden")
-    assert {"make_extractor", "choose_calibration_photos", "quantize"} <= set(jobs)
+    assert {"make_float_extractor", "choose_calibration_photos", "quantize"} <= set(jobs)
     report = json.loads((project / "results/garden/mine/quantization.json").read_text())
     assert report["calibrated_on"] == 10
     assert report["check"]["cosine"] > 0.9
@@ -82,7 +82,7 @@ def test_the_extractor_belongs_to_the_photos_and_stays_when_some_are_added(proje
     # Another dataset has its own, of the same float network.
     jobs = run(project, "meadow")
     assert "quantize" in jobs
-    assert "make_extractor" not in jobs
+    assert "make_float_extractor" not in jobs
     assert kept(project, "meadow") != before
     assert kept(project, "garden") == before
 

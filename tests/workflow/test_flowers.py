@@ -28,7 +28,7 @@ def run(shared, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(run) -> Path:
-    return run / "results" / "flower_photos_1000" / "mobilenet_v1_1.0_224"
+    return run / "results" / "flower_photos_1000" / "mobilenet_v1_1.0_224" / "optimum"
 
 
 def test_the_three_files(run):
@@ -66,9 +66,9 @@ def recipe(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndar
 
 
 def test_as_accurate_as_the_published_recipe(results: Path):
-    paths = sorted((results / "embeddings").glob("*.npz"))
+    paths = sorted((results.parent / "embeddings").glob("*.npz"))
     embedded = StoredEmbeddings.open(list(paths))
-    listed = manifest.read(results.parent / "manifest.tsv")
+    listed = manifest.read(results.parents[1] / "manifest.tsv")
     labelled = LabelledEmbeddings.join(embedded, listed)
     vectors = embedded.values(labelled.rows)
     train, test = (labelled.splits == number for number in (TRAIN, TEST))

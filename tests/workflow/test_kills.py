@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,9 @@ from tests.conftest import (
 )
 
 TARGET = "retrained_model_edgetpu.tflite"
-RESULTS = "results/photos/small"
-KEPT = (TARGET, "retrained_model.tflite", "label_map.txt", f"{RESULTS}/head.npz")
+BACKBONE = "results/photos/small"
+RESULTS = f"{BACKBONE}/optimum"
+DELIVERED = (TARGET, "retrained_model.tflite", "label_map.txt", "report.html")
 
 
 def lay_out(folder: Path, sample_photos: Path, made: Path) -> Path:
@@ -38,13 +40,25 @@ def lay_out(folder: Path, sample_photos: Path, made: Path) -> Path:
     return project
 
 
-def products(project: Path) -> dict[str, bytes]:
+def results_of(project: Path, recipe: str) -> Iterator[Path]:
+    """All that lies in results, but for what is kept of other recipes."""
+    for path in (project / "results").rglob("*"):
+        parts = (
+            path.relative_to(project / BACKBONE).parts if project / BACKBONE in path.parents else ()
+        )
+        if not (path.is_dir() or (len(parts) == 2 and parts[0] not in ("embeddings", recipe))):
+            yield path
+
+
+def products(project: Path, recipe: str = "optimum") -> dict[str, bytes]:
     """What a run has made, by name; without what tells how long that took, or when."""
-    found = {name: (project / name).read_bytes() for name in KEPT}
-    for path in (project / "results").rglob("[!.]*.*"):
-        if path.suffix not in (".json", ".html") and path.name != "identities.tsv":
-            found[str(path.relative_to(project))] = path.read_bytes()
-    evaluation = json.loads((project / RESULTS / "evaluation.json").read_text())
+    found = {name: (project / name).read_bytes() for name in DELIVERED[:3]}
+    for path in results_of(project, recipe):
+        name = path.relative_to(project)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if not hidden and path.suffix not in (".json", ".html"):
+            found[str(name)] = path.read_bytes()
+    evaluation = json.loads((project / BACKBONE / recipe / "evaluation.json").read_text())
     del evaluation["photos_per_second"]
     return found | {"evaluation": json.dumps(evaluation).encode()}
 
@@ -56,7 +70,7 @@ def quiet(
     """A project after an undisturbed run, what came of it, and the seconds that it took."""
     project = lay_out(tmp_path_factory.mktemp("quiet"), sample_photos, made)
     begin = time.monotonic()
-    done = run_snakemake(project, TARGET)
+    done = run_snakemake(project)
     assert done.returncode == 0, done.stdout + done.stderr
     return project, products(project), time.monotonic() - begin
 
@@ -72,7 +86,7 @@ def start(project: Path) -> subprocess.Popen:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     with open(project / "run.log", "ab") as log:
         return subprocess.Popen(
-            ["snakemake", "--cores", "2", TARGET],
+            ["snakemake", "--cores", "2"],
             cwd=project,
             env=os.environ | {"PATH": path},
             stdout=log,
@@ -103,6 +117,13 @@ class Folder:
         self.changed = False
         self._added = project / "photos/rose/added"
 
+    @property
+    def recipe(self) -> str:
+        return "imprinting" if self.changed else "optimum"
+
+    def products(self) -> dict[str, bytes]:
+        return products(self.project, self.recipe)
+
     def change(self) -> None:
         """Adds photos and changes settings of several stages, or takes that back."""
         self.changed = not self.changed
@@ -116,7 +137,7 @@ class Folder:
             self.project,
             resize="nearest" if self.changed else "bilinear",
             split={"test": 0.3 if self.changed else 0.1, "validation": 0.1},
-            training={"recipe": "imprinting" if self.changed else "optimum"},
+            training={"recipe": self.recipe},
         )
 
 
@@ -125,9 +146,9 @@ def expected(quiet, sample_photos: Path, made: Path, tmp_path: Path) -> dict[boo
     """What undisturbed runs make of the photos as they were at first, and changed."""
     folder = Folder(lay_out(tmp_path / "undisturbed", sample_photos, made))
     folder.change()
-    done = run_snakemake(folder.project, TARGET)
+    done = run_snakemake(folder.project)
     assert done.returncode == 0, done.stdout + done.stderr
-    return {False: quiet[1], True: products(folder.project)}
+    return {False: quiet[1], True: folder.products()}
 
 
 def scripts_of(jobs: list[int]) -> list[str]:
@@ -166,12 +187,12 @@ def test_killed_at_random_moments(request, quiet, expected, sample_photos, made,
         if run.poll() is not None:
             # It was done before: the next begins with other photos, with or without results.
             assert run.returncode == 0, (project / "run.log").read_text()
-            assert products(project) == expected[folder.changed]
+            assert folder.products() == expected[folder.changed]
             folder.change()
             if chance.random() < 0.5:
                 for path in (project / "results", project / "logs"):
                     shutil.rmtree(path)
-                for name in KEPT[:3]:
+                for name in DELIVERED:
                     (project / name).unlink()
             continue
         jobs = jobs_of(run)
@@ -193,15 +214,19 @@ def test_killed_at_random_moments(request, quiet, expected, sample_photos, made,
             folder.change()
     for (whom, stage), count in sorted(Counter(kills).items()):
         print(f"{count} kills of {whom} in {stage}")
-    done = run_snakemake(project, TARGET)
+    done = run_snakemake(project)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert ("The last run here was killed" in done.stderr) == (kills[-1][0] != "job")
-    assert products(project) == expected[folder.changed]
-    left = [path for path in project.glob("results/**/.*.part")]
-    assert not left
-    again = run_snakemake(project, TARGET)
-    assert jobs_run(again) == []
-    assert "was killed" not in again.stderr
+    assert folder.products() == expected[folder.changed]
+    assert not [path for path in results_of(project, folder.recipe) if path.suffix == ".part"]
+    assert jobs_run(run_snakemake(project)) == []
+
+
+def undisturbed(project: Path, folder: Path, recipe: str = "optimum") -> dict[str, bytes]:
+    """What a run makes in a copy of a project."""
+    copy = shutil.copytree(project, folder / "undisturbed", symlinks=True)
+    done = run_snakemake(copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return products(copy, recipe)
 
 
 def kill_jobs(project: Path, rule: str) -> None:
@@ -227,38 +252,33 @@ def kill_jobs(project: Path, rule: str) -> None:
 def test_a_job_killed_after_a_change_is_done_again(
     done_before: Path, tmp_path: Path, rule: str, change: dict
 ):
-    """Snakemake keeps what such a job would have updated, as if it had been."""
     configure(done_before, **change)
-    shutil.copytree(done_before, tmp_path / "undisturbed", symlinks=True)
-    done = run_snakemake(tmp_path / "undisturbed", TARGET)
-    assert done.returncode == 0, done.stdout + done.stderr
+    expected = undisturbed(done_before, tmp_path)
     kill_jobs(done_before, rule)
-    done = run_snakemake(done_before, TARGET)
+    done = run_snakemake(done_before)
     assert done.returncode == 0, done.stdout + done.stderr
     assert rule in jobs_run(done)
-    assert products(done_before) == products(tmp_path / "undisturbed")
+    assert products(done_before) == expected
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds a run's jobs in /proc")
 def test_a_job_that_outlives_its_run_overwrites_nothing(done_before: Path, tmp_path: Path):
-    configure(done_before, training={"recipe": "imprinting"})
-    shutil.copytree(done_before, tmp_path / "undisturbed", symlinks=True)
-    done = run_snakemake(tmp_path / "undisturbed", TARGET)
-    assert done.returncode == 0, done.stdout + done.stderr
-    configure(done_before, training={"recipe": "coral"})
+    configure(done_before, training={"recipe": "coral"}, seed=2)
+    expected = undisturbed(done_before, tmp_path, "coral")
+    configure(done_before, seed=1)
     first = start(done_before)
     left: list[int] = []
     while not left and first.poll() is None:
         left = [job for job in jobs_of(first) if scripts_of([job]) == ["train"]]
     # Imported and at work.
-    log = done_before / "logs/photos/small/train.log"
+    log = done_before / "logs/photos/small/coral/train.log"
     while not log.exists():
         time.sleep(0.005)
     time.sleep(0.05)
     os.kill(left[0], signal.SIGSTOP)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    configure(done_before, training={"recipe": "imprinting"})
+    configure(done_before, seed=2)
     second = start(done_before)
     waiting = "Waiting for jobs of the last run"
     while second.poll() is None and waiting not in (done_before / "run.log").read_text():
@@ -268,69 +288,77 @@ def test_a_job_that_outlives_its_run_overwrites_nothing(done_before: Path, tmp_p
     with contextlib.suppress(OSError):
         while Path(f"/proc/{left[0]}/cmdline").read_bytes():
             time.sleep(0.1)
-    assert products(done_before) == products(tmp_path / "undisturbed")
+    assert products(done_before, "coral") == expected
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        f"{RESULTS}/embeddings/0001-of-0002.npz",
-        "results/photos/shards/0001-of-0002.tsv",
-        "results/photos/manifest.tsv",
-        f"{RESULTS}/head.npz",
-    ],
-)
-def test_a_file_cut_short_is_made_again(quiet, done_before: Path, name: str):
-    path = done_before / name
+def cut(path: Path) -> None:
+    """As a fault of the disk does, which leaves the file's time."""
+    status = path.stat()
     path.write_bytes(path.read_bytes()[:-20])
-    done = run_snakemake(done_before, TARGET)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_file_cut_short_is_named(quiet, done_before: Path):
+    """By the job that reads it; deleted, it comes out as it was."""
+    shard = f"{BACKBONE}/embeddings/0001-of-0002.npz"
+    for name, missing in (
+        # Each further ahead than the one before, of which all behind it is made again.
+        ("results/.delivered/edgetpu.json", "retrained_model.tflite"),
+        (f"{RESULTS}/evaluation.json", f"{RESULTS}/confusion_matrix.png"),
+        (f"{RESULTS}/head.npz", f"{RESULTS}/retrained_model.tflite"),
+        (shard, f"{RESULTS}/head.npz"),
+        ("results/photos/shards/0001-of-0002.tsv", shard),
+    ):
+        cut(done_before / name)
+        (done_before / missing).unlink(missing_ok=True)
+        done = run_snakemake(done_before)
+        assert_user_error(done, f"Error: {name} is damaged", "Delete it and run again.")
+        (done_before / name).unlink()
+    done = run_snakemake(done_before)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{name} is damaged; it is made again" in done.stdout + done.stderr
-    # Only the embeddings that were cut; the other files come out as they were.
-    assert jobs_run(done).count("embed") == (path.suffix == ".npz" and "of" in name)
     assert products(done_before) == quiet[1]
+    # A model that is current is not looked at, but the figures are.
+    cut(done_before / RESULTS / "evaluation.json")
+    done = run_snakemake(done_before)
+    assert jobs_run(done) == []
+    assert f"{RESULTS}/evaluation.json is damaged" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_all_files_cut_short_at_random(done_before: Path):
-    """What a run is asked for is made again of what is whole, its parts are made again."""
-    chance = random.Random(0)
-    results = sorted((done_before / RESULTS).rglob("*.*"))
-    delivered = [done_before / name for name in (*KEPT[:3], "report.html")]
-    contents = {path: path.read_bytes() for path in results + delivered if path.stat().st_size}
-    for path, content in contents.items():
-        path.write_bytes(content[: chance.randrange(len(content) - 1)])
-    done = run_snakemake(done_before, TARGET)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for path, content in contents.items():
-        assert f"{path.relative_to(done_before)} is damaged; it is made again" in done.stderr
-        # The others hold how long it took, or when.
-        if path.suffix not in (".json", ".html"):
-            assert path.read_bytes() == content, path
-
-
-def test_notes_of_snakemake_that_a_power_cut_left_empty(done_before: Path, tmp_path: Path):
-    """It would take what they told of for made with the settings of now."""
-    configure(done_before, training={"recipe": "imprinting"})
-    shutil.copytree(done_before, tmp_path / "undisturbed", symlinks=True)
-    done = run_snakemake(tmp_path / "undisturbed", TARGET)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for note in (done_before / ".snakemake/metadata").rglob("*"):
+def empty_notes(project: Path) -> None:
+    """As a power cut leaves files that were not on the disk yet."""
+    notes = [path for path in (project / ".snakemake/metadata").rglob("*") if path.is_file()]
+    assert notes
+    for note in notes:
         note.write_bytes(b"")
-    (done_before / ".snakemake/missed").write_bytes(b"")
-    done = run_snakemake(done_before, TARGET)
+
+
+def delete_notes(project: Path) -> None:
+    shutil.rmtree(project / ".snakemake")
+
+
+@pytest.mark.parametrize("lose", [empty_notes, delete_notes])
+def test_without_snakemake_s_notes_changes_are_noticed_all_the_same(
+    done_before: Path, tmp_path: Path, lose
+):
+    project = shutil.copytree(done_before, tmp_path / "changed", symlinks=True)
+    Folder(project).change()
+    expected = undisturbed(project, tmp_path, "imprinting")
+    lose(done_before)
+    assert jobs_run(run_snakemake(done_before)) == []
+    Folder(done_before).change()
+    lose(done_before)
+    done = run_snakemake(done_before)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"What is known of {RESULTS}/head.npz is damaged" in done.stderr
-    log = next((done_before / "logs/photos/small").glob("embed_0000*.log")).read_text()
-    assert "0 photos embedded" in log
-    assert products(done_before) == products(tmp_path / "undisturbed")
-    assert jobs_run(run_snakemake(done_before, TARGET)) == []
+    assert products(done_before, "imprinting") == expected
+    assert jobs_run(run_snakemake(done_before)) == []
 
 
 def test_another_preprocessing_embeds_again_but_keeps_the_index(done_before: Path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(done_before))
     module = done_before / "edgetpu_retrain/preprocessing.py"
     module.write_text(re.sub("_VERSION = .*", "_VERSION = 99", module.read_text()))
-    done = run_snakemake(done_before, "-n", TARGET)
+    done = run_snakemake(done_before, "-n")
     assert jobs_run(done).count("embed") == 2
     assert "index" not in jobs_run(done)
 
@@ -348,10 +376,10 @@ def test_a_small_disk(quiet, sample_photos: Path, made: Path, tmp_path: Path, ki
         used = shutil.disk_usage(disk).used // 1024
         small = f"remount,size={used + kilobytes}k"
         subprocess.run(["mount", "-o", small, disk], check=True)
-        done = run_snakemake(project, TARGET)
+        done = run_snakemake(project)
         assert_user_error(done, "no space left on device")
         subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
-        done = run_snakemake(project, TARGET)
+        done = run_snakemake(project)
         assert done.returncode == 0, done.stdout + done.stderr
         assert products(project) == quiet[1]
     finally:
@@ -362,29 +390,29 @@ def test_a_full_disk(quiet, sample_photos: Path, made: Path, tmp_path: Path):
     """A limit of the size of files makes writing fail as a full disk does."""
     project = lay_out(tmp_path, sample_photos, made)
     for kilobytes in (30, 200):
-        command = f"trap '' XFSZ; ulimit -f {kilobytes}; exec snakemake --cores 2 {TARGET}"
+        command = f"trap '' XFSZ; ulimit -f {kilobytes}; exec snakemake --cores 2"
         done = run_in(project, "bash", "-c", command)
         assert done.returncode != 0
         assert not (project / TARGET).exists()
-    done = run_snakemake(project, TARGET)
+    done = run_snakemake(project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert products(project) == quiet[1]
 
 
-def test_a_photo_that_changes_or_goes_in_the_middle(quiet, done_before: Path):
+@pytest.mark.parametrize("rule", ["index", "embed"])
+def test_a_photo_that_changes_or_goes_in_the_middle(quiet, done_before: Path, rule: str):
+    """Once a job has started, after the photos were listed."""
     photo = min((done_before / "photos/rose").iterdir())
     content = photo.read_bytes()
-    shutil.rmtree(done_before / RESULTS)
-    for name in KEPT[:3]:
-        (done_before / name).unlink()
-    for change in (lambda: photo.write_bytes(content + b"\0"), photo.unlink):
-        # The listing is of before: as if the photo changed after it.
-        change()
-        done = run_snakemake(done_before, "--rerun-triggers", "mtime", "--", TARGET)
-        assert done.returncode != 0
-        assert photo.name in done.stdout + done.stderr
-        assert "Run again" in done.stdout + done.stderr
-    assert run_snakemake(done_before, TARGET).returncode == 0
-    photo.write_bytes(content)
-    assert run_snakemake(done_before, TARGET).returncode == 0
+    shutil.rmtree(done_before / "results")
+    script = done_before / f"scripts/{rule}.py"
+    text = script.read_text()
+    path = f"__import__('pathlib').Path({str(photo)!r})"
+    for change in (f"{path}.write_bytes(b'\\xff\\xd8\\xff another photo')", f"{path}.unlink()"):
+        script.write_text(f"{change}\n{text}")
+        assert_user_error(run_snakemake(done_before), "Run again.")
+        photo.write_bytes(content)
+    script.write_text(text)
+    done = run_snakemake(done_before)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert products(done_before) == quiet[1]

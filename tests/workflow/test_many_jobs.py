@@ -69,6 +69,3 @@ def test_a_large_file_with_the_content_of_before_makes_nothing_anew(
     shutil.copy(extractor, project / "copy")
     os.replace(project / "copy", extractor)
     assert jobs_run(snakemake(LISTED)) == []
-    # The index looks at the folder again, and finds the same photos.
-    (photos / "daisy" / "notes.txt").write_text("found in the garden")
-    assert jobs_run(snakemake(LISTED)) == ["index"]

@@ -44,11 +44,13 @@ def on_disk(pattern):
 def print_summary():
     wanted = {job.rule.name for job in workflow.dag.jobs}
     evaluation = on_disk(rules.evaluate.output.evaluation)
-    if "deliver" not in wanted:
+    # What was compared has a table of its own.
+    if not wanted & ({"deliver"} if "compare" in wanted else {"deliver", "evaluate"}):
         return
     if not os.path.exists(evaluation):
-        gone = os.path.dirname(evaluation)
-        print(f"\nThe results in {gone} are gone. The target all makes them again.")
+        if "deliver" in wanted:
+            gone = os.path.dirname(evaluation)
+            print(f"\nThe results in {gone} are gone. The target all makes them again.")
         return
     shown = {
         "deliver": ["retrained_model.tflite", "label_map.txt", "report.html"],
@@ -57,18 +59,24 @@ def print_summary():
         "frigate": [f"frigate/{FRIGATE}"],
     }
     top = [PREFIX + path for name in wanted & shown.keys() for path in shown[name]]
-    quantized = on_disk(rules.quantize.output.report)
-    calibrated = PLAN.backbones[PLAN.backbone].CALIBRATED
-    text = summary(
-        sorted(filter(os.path.exists, top)),
-        evaluation,
-        on_disk(rules.collect_skipped.output.skipped),
-        on_disk(rules.plot_confusion_matrix.output.picture),
-        on_disk(rules.report.output.page),
-        quantized if calibrated else None,
-    )
+    # What was deleted since is not spoken of.
+    beside = [rules.plot_confusion_matrix.output.picture, rules.report.output.page]
+    if PLAN.backbones[PLAN.backbone].CALIBRATED:
+        beside.append(rules.quantize.output.report)
+    beside = [path if os.path.exists(path) else None for path in map(on_disk, beside)]
+    try:
+        text = summary(
+            sorted(filter(os.path.exists, top)),
+            evaluation,
+            on_disk(rules.collect_skipped.output.skipped),
+            *beside,
+        )
+    except UserError as error:
+        text = f"Error: {error}"
+    except OSError as error:
+        text = f"Error: {job.sentence(error)}"
     print("", text, sep="\n")
-    if len(twins()) == 1:
+    if "deliver" in wanted and len(twins()) == 1:
         print(f"No model for the Edge TPU was made: {compiler.WHY_NOT}")
 
 
