@@ -202,9 +202,9 @@ class _Compared:
                     "one of them another name."
                 )
             self.specified.setdefault(backbone.name, specified)
-            settings = entry.get("training", config["training"])
+            settings = training.settings_of(entry.get("training", config["training"]))
             name = training.name_of(settings)
-            self.recipes[name] = {"recipe": training.DEFAULT, **settings}
+            self.recipes[name] = settings
             published = catalogue.get(backbone.name, {}).get("edgetpu_ms")
             one = Compared(backbone.name, name, published)
             if one not in self.entries:

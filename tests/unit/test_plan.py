@@ -168,8 +168,8 @@ def test_what_is_compared_begins_with_what_is_configured(tmp_path: Path, photos)
     ]
     assert found.recipes == {
         "optimum": {"recipe": "optimum"},
-        # The setting that is the default is not named, but handed on.
-        "coral-reg=0.1": coral,
+        # A setting that is the default makes no difference.
+        "coral-reg=0.1": {"recipe": "coral", "reg": 0.1},
         "imprinting": {"recipe": "imprinting"},
     }
     assert found.backbones.keys() == {V1, "efficientnet_edgetpu_s", "mine"}
