@@ -89,7 +89,9 @@ def may_be_by_hand(rule_name):
 
     A download that fails advises to do so; the checksum is compared where the file is read.
     """
-    return rule_name == "fetch_backbone" or rule_name == "fetch_dataset" and DATASET.sha256
+    return (
+        rule_name == "fetch_backbone" or rule_name == "fetch_dataset" and DATASET.sha256
+    )
 
 
 def state_of(rule_name, wildcards):
