@@ -1,7 +1,6 @@
 """Embed the photos of a shard, and keep vectors by photo identity in .npz files without pickles."""
 
 import collections
-import contextlib
 import hashlib
 import logging
 import os
@@ -78,7 +77,7 @@ class Embeddings:
         Raises:
             UserError: the file is damaged, or was written by another version of this project.
         """
-        with _reading(path) as arrays:
+        with files.reading(path), np.load(path, allow_pickle=False) as arrays:
             return cls(
                 embeddings=arrays["embeddings"],
                 scale=float(arrays["scale"]),
@@ -101,20 +100,13 @@ class Embeddings:
         return dict(zip(self.undecodable.astype(str).tolist(), self.reasons.tolist(), strict=True))
 
 
-@contextlib.contextmanager
-def _reading(path: str | Path) -> Iterator[Mapping[str, np.ndarray]]:
-    """Opens a shard's file; each array is read when it is asked for."""
-    with files.reading(path), np.load(path, allow_pickle=False) as arrays:
-        yield arrays
-
-
 def read_undecodable(path: str | Path) -> dict[str, str]:
     """Returns why photos of a shard could not be decoded, by identity; reads nothing else of it.
 
     Raises:
         UserError: the file is damaged.
     """
-    with _reading(path) as arrays:
+    with files.reading(path), np.load(path, allow_pickle=False) as arrays:
         identities = arrays["undecodable"].astype(str).tolist()
         return dict(zip(identities, arrays["reasons"].tolist(), strict=True))
 

@@ -13,21 +13,23 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from edgetpu_retrain import figures, files, manifest, photos, predictions, preprocessing, scoring
+from edgetpu_retrain import figures, files, photos, predictions, preprocessing, scoring
+from edgetpu_retrain.blocks import blocks
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.index import class_folders
 from edgetpu_retrain.interpreter import Interpreter
 from edgetpu_retrain.labelled_embeddings import TEST, LabelledEmbeddings
 from edgetpu_retrain.manifest import Photo
-from edgetpu_retrain.predictions import Predictions
-from edgetpu_retrain.stored_embeddings import StoredEmbeddings
+from edgetpu_retrain.predictions import OutOfFold, Predictions
 
 log = logging.getLogger(__name__)
 
 # A file writes scores in steps of 1/256.
 _STEPS = 256
 _STEP = np.float32(1 / _STEPS)
+# Photos whose embeddings are float32 at once.
+_BLOCK = 1_024
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,8 @@ def _calibration(
 def evaluate(
     model: str | Path,
     head: Head,
-    listed: str | Path,
-    embeddings: StoredEmbeddings,
-    out_of_fold: Predictions,
+    labelled: LabelledEmbeddings,
+    out_of_fold: OutOfFold,
     predicted: str | Path,
     test_dataset: str | Path | None = None,
     device: str = "auto",
@@ -135,9 +136,8 @@ def evaluate(
     Args:
         model: path of the .tflite file.
         head: the float head that the file was made with.
-        listed: path of the manifest of all photos.
-        embeddings: those of all shards.
-        out_of_fold: predictions of the cross-validation, in the order of the manifest.
+        labelled: the embeddings of all photos.
+        out_of_fold: what the cross-validation says of the photos that are not for testing.
         predicted: where to write all predictions, as `predictions.writing` does.
         test_dataset: a folder of one folder of photos per class.
         device: as `devices.resolve_device` takes it.
@@ -145,39 +145,59 @@ def evaluate(
 
     Raises:
         UserError: the file gives other scores for a photo than its last layer for the embedding,
-            or the test dataset has other classes.
+            a photo was not cross-validated, or the test dataset has other classes.
     """
-    labelled = LabelledEmbeddings.join(embeddings, manifest.read(listed))
-    if len(out_of_fold) != np.sum(labelled.splits != TEST):
-        raise UserError("The predictions out of fold are of other photos. Delete them, run again.")
+    judged = cross_validated(out_of_fold, labelled)
     # The last layer takes so little that the file is compared with the float head on all photos.
-    scores = scoring.score(model, embeddings.vectors)
+    scores = scoring.score(model, labelled.vectors)
     tested = labelled.take(labelled.splits == TEST)
-    compared = tested if len(tested.rows) else labelled
+    compared = tested if len(tested) else labelled
     # By identity, so that the sample of raw photos is of all classes.
-    sample = heapq.nsmallest(
-        scoring.SAMPLE, compared.listed(manifest.read(listed)), key=lambda found: found[1].sha256
-    )
+    sample = heapq.nsmallest(scoring.SAMPLE, compared.listed(), key=lambda found: found[1].sha256)
     rows = compared.rows[[i for i, _ in sample]]
     photos_per_second = scoring.check_on_photos(
         model, [photo for _, photo in sample], scores[rows], device, resize
     )
     with predictions.writing(predicted, head.classes) as add:
-        judged = zip(out_of_fold.folds.tolist(), out_of_fold.scores, strict=True)
-        for i, photo in labelled.listed(manifest.read(listed)):
+        answers = zip(judged.folds.tolist(), judged.scores, strict=True)
+        for i, photo in labelled.listed():
             is_tested = labelled.splits[i] == TEST
-            fold, found = (-1, scores[labelled.rows[i]] * _STEP) if is_tested else next(judged)
+            fold, found = (-1, scores[labelled.rows[i]] * _STEP) if is_tested else next(answers)
             add(photo, fold, found)
         others = _judge_folder(model, test_dataset, head.classes, device, resize, add)
     return Evaluation(
         model=str(model),
         device=device,
         training=head.training,
-        out_of_fold=out_of_fold,
+        out_of_fold=judged,
         tested=_by_file(head.classes, tested.labels, TEST, scores[tested.rows] * _STEP),
         test_dataset=others,
-        agreement=_agreement(head, embeddings, scores),
+        agreement=_agreement(head, labelled, scores),
         photos_per_second=photos_per_second and round(photos_per_second, 1),
+    )
+
+
+def cross_validated(out_of_fold: OutOfFold, labelled: LabelledEmbeddings) -> Predictions:
+    """Returns the predictions of the photos that are not for testing, in the manifest's order.
+
+    Raises:
+        UserError: one of them was not cross-validated.
+    """
+    place_of = {sha256: place for place, sha256 in enumerate(out_of_fold.identities)}
+    lines = np.argsort(labelled.lines)
+    lines = lines[labelled.splits[lines] != TEST]
+    identities = (labelled.identities[row] for row in labelled.rows[lines].tolist())
+    places = np.array([place_of.get(sha256, -1) for sha256 in identities], int)
+    if np.any(places < 0):
+        raise UserError(
+            "The cross-validation is of other photos. Delete out_of_fold.npz, run again."
+        )
+    return Predictions(
+        labelled.classes,
+        labelled.labels[lines],
+        labelled.splits[lines],
+        out_of_fold.folds[places],
+        out_of_fold.scores[places],
     )
 
 
@@ -188,12 +208,12 @@ def _by_file(
     return Predictions(classes, labels, splits, folds, scores)
 
 
-def _agreement(head: Head, embeddings: StoredEmbeddings, scores: np.ndarray) -> float:
+def _agreement(head: Head, labelled: LabelledEmbeddings, scores: np.ndarray) -> float:
     """Returns the fraction of photos whose highest score in the file is the float head's too."""
     same = 0
-    for rows in embeddings.blocks():
-        logits = head.logits(embeddings.values(rows))
-        same += int(np.sum(logits.argmax(axis=1) == scores[rows].argmax(axis=1)))
+    for block in blocks(len(scores), _BLOCK):
+        logits = head.logits(labelled.quantization.dequantize(labelled.vectors[block]))
+        same += int(np.sum(logits.argmax(axis=1) == scores[block].argmax(axis=1)))
     return same / len(scores)
 
 

@@ -28,7 +28,7 @@ def run(snakemake: Any) -> Iterator[None]:
     """
     with command(snakemake.log[0] if snakemake.log else None), _at_work():
         yield
-        path = snakemake.output.get("fingerprint")
+        path = getattr(snakemake.output, "fingerprint", None)
         if path is not None:
             with files.replacing(path) as temporary:
                 temporary.write_text(f"{snakemake.params.fingerprint}\n", encoding="ascii")

@@ -70,6 +70,11 @@ def _ends_with_a_line(path: str | Path) -> bool:
         return file.read(1) in (b"\n", b"")
 
 
+def opened(path: str | Path) -> TextIO:
+    """Opens a table for the module csv to read."""
+    return open(path, encoding=_ENCODING, errors=_ERRORS, newline="")
+
+
 def read(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
     """Yields the rows of a table that `to_tsv` made.
 
@@ -78,7 +83,7 @@ def read(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
     """
     if not _ends_with_a_line(path):
         raise UserError(f"{path} is damaged: its last line has no end. Delete it and run again.")
-    with open(path, encoding=_ENCODING, errors=_ERRORS, newline="") as file:
+    with opened(path) as file:
         rows = csv.reader(file, dialect="excel-tab")
         header = next(rows, [])
         for row in rows if header == list(columns) else [header]:

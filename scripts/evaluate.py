@@ -1,16 +1,18 @@
 """Classifier file, photos and cross-validation -> predictions and figures."""
 
-from edgetpu_retrain import evaluation, job, predictions
+from edgetpu_retrain import evaluation, job, manifest
 from edgetpu_retrain.head import Head
-from edgetpu_retrain.stored_embeddings import StoredEmbeddings
+from edgetpu_retrain.labelled_embeddings import LabelledEmbeddings
+from edgetpu_retrain.predictions import OutOfFold
 
 with job.run(snakemake):
     result = evaluation.evaluate(
         snakemake.input.model,
         Head.load(snakemake.input.head),
-        snakemake.input.manifest,
-        StoredEmbeddings.open(snakemake.input.embeddings),
-        predictions.read(snakemake.input.out_of_fold),
+        LabelledEmbeddings.load(
+            snakemake.input.embeddings, manifest.read(snakemake.input.manifest)
+        ),
+        OutOfFold.load(snakemake.input.out_of_fold),
         snakemake.output.predictions,
         test_dataset=snakemake.params.test_dataset,
         device=snakemake.params.device,

@@ -21,5 +21,6 @@ if __name__ == "__main__":
     script, given = sys.argv[1], json.loads(sys.argv[2])
     scoring.check_on_photos = no_photos
     parts = {name: SimpleNamespace(**given[name]) for name in ("input", "output", "params")}
-    snakemake = SimpleNamespace(**parts, threads=1, log=[None])
+    wildcards = SimpleNamespace(backbone="b")
+    snakemake = SimpleNamespace(**parts, wildcards=wildcards, threads=1, log=[None])
     print(peak_of(lambda: runpy.run_path(script, {"snakemake": snakemake})))

@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -5,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import confusion_matrix, evaluation
-from edgetpu_retrain.predictions import SPLITS, Predictions
+from edgetpu_retrain import UserError, confusion_matrix, evaluation
+from edgetpu_retrain.interpreter import Quantization
+from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, LabelledEmbeddings
+from edgetpu_retrain.predictions import SPLITS, OutOfFold, Predictions
 
 CLASSES = ("a", "$5 to $10^", "ü")
 
@@ -72,3 +75,24 @@ def test_thresholds_can_be_reached_by_a_file():
     # The two that are surest are right; a file's highest score is 255/256.
     assert [one["score"] for one in found] == [255 / 256] * 3
     assert [one["coverage"] for one in found] == [0.5] * 3
+
+
+def test_predictions_follow_photos_that_were_renamed():
+    """The cross-validation goes by identity, so another order of paths changes nobody's scores."""
+    identities = [f"{i:064x}" for i in range(4)]
+    out_of_fold = OutOfFold(identities, np.arange(4), np.eye(4, 3, dtype=np.float32))
+    for order in itertools.permutations(range(4)):
+        labelled = LabelledEmbeddings(
+            np.zeros((4, 2), np.uint8), np.zeros((4, 32), np.uint8), identities,
+            Quantization(1.0, 0), "e", "p", CLASSES, np.arange(4), np.array([0, 1, 2, 0]),
+            np.array([TRAIN, TRAIN, TEST, TRAIN], np.int8), np.array(list("wxyz"), object),
+            np.array(order),
+        )  # fmt: skip
+        found = evaluation.cross_validated(out_of_fold, labelled)
+        listed = [i for i in np.argsort(order).tolist() if i != 2]
+        assert found.folds.tolist() == listed
+        assert found.labels.tolist() == labelled.labels[listed].tolist()
+        assert found.scores.tolist() == out_of_fold.scores[listed].tolist()
+    others = OutOfFold(identities[:3], out_of_fold.folds[:3], out_of_fold.scores[:3])
+    with pytest.raises(UserError, match="of other photos"):
+        evaluation.cross_validated(others, labelled)

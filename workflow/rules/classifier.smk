@@ -7,7 +7,7 @@ rule train:
     output:
         head=f"{RESULTS}/head.npz",
         label_map=f"{RESULTS}/label_map.txt",
-        out_of_fold=f"{RESULTS}/out_of_fold.tsv",
+        out_of_fold=f"{RESULTS}/out_of_fold.npz",
         groups=f"{RESULTS}/groups.tsv",
         fingerprint=f"{RESULTS}/.train",
     log:
