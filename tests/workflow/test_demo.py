@@ -154,4 +154,6 @@ def test_recipes_are_compared_on_the_same_photos(run):
     assert jobs_run(run_snakemake(project, *compared, "--", "compare")) == []
     assert jobs_run(run_snakemake(project, *SETTINGS, "--", REPORT)) == []
     wrong = (*SETTINGS, "compare=[{name: mine, tflite: config.yaml}]")
-    assert_user_error(run_snakemake(project, *wrong, "--", "compare"), "config.yaml is not a TFLite")
+    assert_user_error(
+        run_snakemake(project, *wrong, "--", "compare"), "config.yaml is not a TFLite"
+    )
