@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := results/sample/sample/optimum
 RUNTIME_VENV := .venv-tflite-runtime
+LOWEST_VENV := .venv-lowest
 
-.PHONY: demo backbones test lint dry-runs format test-tflite-runtime test-kills test-slurm benchmark performance lock clean
+.PHONY: demo backbones test lint dry-runs format test-tflite-runtime test-lowest test-kills test-slurm \
+	benchmark performance lock clean
 .DEFAULT_GOAL := demo
 
 # The whole workflow on the sample; the CPU model, since its compiler cannot be assumed.
@@ -21,6 +23,11 @@ backbones: $(INSTALLED)
 
 test: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+
+# With the oldest versions that pyproject.toml allows, Snakemake's among them.
+test-lowest: $(LOWEST_VENV)/.installed
+	PATH="$(abspath $(LOWEST_VENV))/bin:$$PATH" $(LOWEST_VENV)/bin/python -m pytest \
+		tests/workflow/test_run.py tests/workflow/test_float_networks.py
 
 # A run, or a job of it, killed at that many random moments; says in which stages.
 KILLS ?= 30
@@ -92,6 +99,14 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@echo "Installing `grep -c == requirements.txt` packages (2 GB; about 3 minutes, once) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(LOWEST_VENV)/.installed: pyproject.toml $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv venv --quiet --clear --python "`$(BIN)/python -c 'import sys; print(sys.executable)'`" \
+		$(LOWEST_VENV)
+	$(BIN)/uv pip install --quiet --python $(LOWEST_VENV)/bin/python --resolution lowest-direct \
+		-e ".[workflow,report,tensorflow]" "pytest>=8"
 	@touch $@
 
 $(RUNTIME_VENV)/.installed: Makefile

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.10")
+min_version("9.14")
 # Of this Snakefile, also where it is a module of another workflow.
 HERE = Path(str(workflow.current_basedir))
 sys.path.insert(0, str(HERE))

@@ -77,7 +77,8 @@ class Fingerprints:
         return digest("fetch_dataset", self.archive)
 
     def extract_dataset(self) -> str:  # noqa: D102
-        return digest("extract_dataset", self.archive)
+        # The checksum that the user gives is compared when the archive is unpacked.
+        return digest("extract_dataset", self.archive, self.config.get("dataset_sha256"))
 
     def index(self) -> str:  # noqa: D102
         photos = self.photos

@@ -1,5 +1,7 @@
 """Find the photos of a folder, their identities, classes and splits; no photo is decoded."""
 
+import hashlib
+import itertools
 import json
 import logging
 import os
@@ -80,7 +82,7 @@ class Index:
             *map(astuple, self.corrected),
         ]
         return Digests(
-            _digest([*map(_fields, self.photos), *others, self.classes]),
+            _digest(itertools.chain(map(_fields, self.photos), others, [self.classes])),
             _digest(sorted(listed)),
             _digest(sorted(shard) for shard in self.shards(1)),
             tuple(_digest([sorted(shard)]) for shard in self.shards(count)),
@@ -120,8 +122,10 @@ def _fields(photo: Photo) -> tuple[str, ...]:
 
 
 def _digest(rows: Iterable[Sequence[str]]) -> str:
-    text = "".join("\0".join(row) + "\n" for row in rows)
-    return files.sha256_of(text.encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(("\0".join(row) + "\n").encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def class_folders(root: str | Path, descend: bool) -> list[Path]:

@@ -126,6 +126,14 @@ def make(config: dict[str, Any], places: Places, looks_at_photos: bool = True) -
     results = places.results / dataset.name
     found = _Photos(config, dataset, results, places.cache, cache, corrections, looks_at_photos)
     cache.save()
+
+    @functools.cache
+    def identified(source: Source) -> str:
+        # Files of networks are looked at when a fingerprint is asked for, which is later.
+        identity = identify(source, cache)
+        cache.save()
+        return identity
+
     return Plan(
         dataset,
         backbone.name,
@@ -146,7 +154,7 @@ def make(config: dict[str, Any], places: Places, looks_at_photos: bool = True) -
             found.test_photos,
             compared.backbones,
             compared.recipes,
-            functools.cache(lambda source: identify(source, cache)),
+            identified,
             device,
             "" if device == "cpu" else "_edgetpu",
             [(entry.backbone, entry.recipe) for entry in compared.entries],
@@ -194,9 +202,9 @@ class _Compared:
                     "one of them another name."
                 )
             self.specified.setdefault(backbone.name, specified)
-            settings = entry.get("training", config["training"])
+            settings = training.settings_of(entry.get("training", config["training"]))
             name = training.name_of(settings)
-            self.recipes[name] = {"recipe": training.DEFAULT, **settings}
+            self.recipes[name] = settings
             published = catalogue.get(backbone.name, {}).get("edgetpu_ms")
             one = Compared(backbone.name, name, published)
             if one not in self.entries:
@@ -266,7 +274,8 @@ def cache_of(folder: str, caches: Path) -> Path:
 
 
 def _identify_folder(folder: str, caches: Path) -> str:
-    cache = IdentityCache(cache_of(folder, caches))
+    # Of files that are no photos, an index remembers something else.
+    cache = IdentityCache(cache_of(folder, caches / "test_datasets"))
     listed = [path for path, _ in photos.files_below(folder)]
     found = digest([(path, cache.sha256(path)) for path in listed if os.access(path, os.R_OK)])
     cache.save()

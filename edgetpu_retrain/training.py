@@ -281,26 +281,37 @@ def _train_imprinting(
     return head, logits
 
 
-def name_of(settings: Mapping[str, Any]) -> str:
-    """Returns the name of a recipe with its settings, for a folder; defaults are not named.
+def settings_of(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a recipe and those of its settings that are not the defaults.
 
     Args:
-        settings: the key `training` of the configuration: `recipe`, and settings of it.
+        wanted: the key `training` of the configuration: `recipe`, and settings of it.
 
     Raises:
         UserError: a setting is another recipe's.
 
-    >>> name_of({"recipe": "coral", "reg": 0.1, "num_iter": 500})
-    'coral-reg=0.1'
+    >>> settings_of({"recipe": "coral", "reg": 0.1, "num_iter": 500})
+    {'recipe': 'coral', 'reg': 0.1}
     """
-    recipe = settings.get("recipe", DEFAULT)
-    given = {key: value for key, value in settings.items() if key != "recipe"}
+    recipe = wanted.get("recipe", DEFAULT)
+    given = {key: wanted[key] for key in sorted(wanted) if key != "recipe"}
     check_settings(recipe, given)
     parameters = inspect.signature(RECIPES[recipe]).parameters
-    named = [
-        f"-{key}={given[key]}" for key in sorted(given) if given[key] != parameters[key].default
-    ]
-    return recipe + "".join(named)
+    others = {key: value for key, value in given.items() if value != parameters[key].default}
+    return {"recipe": recipe, **others}
+
+
+def name_of(settings: Mapping[str, Any]) -> str:
+    """Returns the name of a recipe with its settings, as of a folder.
+
+    Args:
+        settings: as `settings_of` gives them.
+
+    >>> name_of({"recipe": "coral", "reg": 0.1})
+    'coral-reg=0.1'
+    """
+    named = [f"{key}={value}" for key, value in settings.items() if key != "recipe"]
+    return "-".join([settings["recipe"], *named])
 
 
 _Recipe = Callable[..., tuple[Head, np.ndarray]]

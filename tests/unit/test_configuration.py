@@ -1,10 +1,16 @@
 import pytest
 
 from edgetpu_retrain import UserError
-from edgetpu_retrain.configuration import check_split, find_dataset, values_from_text
+from edgetpu_retrain.configuration import (
+    check_split,
+    check_test_dataset,
+    find_corrections,
+    find_dataset,
+    values_from_text,
+)
 
 DATASETS = {
-    "flowers": {"urls": ["https://example.org/f.tgz"], "sha256": "1" * 64},
+    "flowers": {"urls": ["https://example.org/f.tgz"], "sha256": "1" * 64, "photos": 3670},
     "sample": {"archive": "sample/photos.zip", "sha256": "2" * 64},
 }
 
@@ -13,7 +19,8 @@ def test_a_dataset_is_a_name_an_address_an_archive_or_a_folder(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "My photos!").mkdir()
     (tmp_path / "birds.tar.gz").touch()
-    assert find_dataset("flowers", DATASETS, None).sha256 == "1" * 64
+    flowers = find_dataset("flowers", DATASETS, None)
+    assert (flowers.sha256, flowers.photos) == ("1" * 64, 3670)
     sample = find_dataset("sample", DATASETS, None)
     assert (sample.archive, sample.sha256) == ("sample/photos.zip", "2" * 64)
     address = find_dataset("https://example.org/a%20b/Garden.ZIP?x=1", DATASETS, None)
@@ -39,10 +46,37 @@ def test_a_wrong_dataset_is_explained(wanted, sha256, message):
         find_dataset(wanted, DATASETS, sha256)
 
 
+@pytest.mark.parametrize(
+    "wanted", ["taken", "taken/dataset", "taken.tar.gz", "https://example.org/taken.zip", "flowers"]
+)
+def test_a_name_that_is_taken_is_explained(tmp_path, monkeypatch, wanted):
+    monkeypatch.chdir(tmp_path)
+    # As Frigate's photos lie.
+    (tmp_path / "taken" / "dataset").mkdir(parents=True)
+    (tmp_path / "taken.tar.gz").touch()
+    name = find_dataset(wanted, DATASETS).name
+    assert find_dataset(wanted, DATASETS, reserved={"other"}).name == name
+    with pytest.raises(UserError, match=f"results/{name} is for something else: rename it"):
+        find_dataset(wanted, DATASETS, reserved={name})
+
+
 def test_a_split_leaves_photos_for_training():
     check_split(validation=0.4, test=0.5)
     with pytest.raises(UserError, match="sum must be below 1"):
         check_split(validation=0.5, test=0.5)
+
+
+def test_corrections_and_a_test_dataset_have_to_be_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "corrections.tsv").touch()
+    (tmp_path / "october").mkdir()
+    assert find_corrections("~/corrections.tsv") == str(tmp_path / "corrections.tsv")
+    assert find_corrections(None) is find_corrections("") is None
+    assert check_test_dataset("~/october") == str(tmp_path / "october")
+    with pytest.raises(UserError, match=r"corrections is '~/none\.tsv', but there is no such file"):
+        find_corrections("~/none.tsv")
+    with pytest.raises(UserError, match="test_dataset: there is no folder"):
+        check_test_dataset("~/corrections.tsv")
 
 
 def test_numbers_that_arrive_as_text():
@@ -53,12 +87,29 @@ def test_numbers_that_arrive_as_text():
             "bad": {"type": "number"},
             "allow": {"type": "boolean"},
             "training": {"type": "object", "properties": {"rate": {"type": "number"}}},
+            "shards": {"type": ["integer", "string"]},
+            "more": {"type": ["integer", "string"]},
+            "compare": {
+                "type": "array",
+                "items": {
+                    "type": ["string", "object"],
+                    "properties": {
+                        "training": {"type": "object", "properties": {"rate": {"type": "number"}}}
+                    },
+                },
+            },
+            "sources": {"type": "array", "items": {"type": "object"}},
         }
     }
     data = {"seed": "1.5", "name": "1", "training": {"rate": "1e-3"}, "allow": "true"}
-    data["bad"] = float("nan")
+    data |= {"bad": float("nan"), "shards": "8", "more": "auto"}
+    data |= {"compare": ["1", {"training": {"rate": "0.5"}}], "sources": [{"url": "1"}]}
     values_from_text(data, schema)
     assert data == {
+        "shards": 8,
+        "more": "auto",
+        "compare": ["1", {"training": {"rate": 0.5}}],
+        "sources": [{"url": "1"}],
         "seed": "1.5",
         "name": "1",
         "training": {"rate": 0.001},

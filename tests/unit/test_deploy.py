@@ -603,7 +603,11 @@ def test_frigate_s_calls_give_the_same_classes(flowers: Classifier, photos: Path
 
 
 def test_frigate_s_configuration(flowers: Classifier, tmp_path: Path):
+    (tmp_path / "on").mkdir()
+    (tmp_path / "on/notes.txt").write_text("the user's own")
     frigate.write_folder(flowers.model, flowers.label_map, "on", tmp_path / "on")
+    written = {path.name for path in (tmp_path / "on").iterdir()}
+    assert written == {*frigate.NAMES, "notes.txt"}
     written = yaml.safe_load((tmp_path / "on/config.yml").read_text())
     # Without quotes, YAML would take this name for a truth value.
     model = written["classification"]["custom"]["on"]

@@ -65,6 +65,9 @@ def test_a_file_whose_content_stays_keeps_its_time(tmp_path: Path, content, is_k
     assert path.read_bytes() == content
     assert (path.stat().st_mtime_ns == 10**18) == is_kept
     assert list(tmp_path.iterdir()) == [path]
+    with files.replacing(tmp_path / "new.tsv", if_changed=True) as temporary:
+        temporary.write_bytes(content)
+    assert (tmp_path / "new.tsv").read_bytes() == content
 
 
 def test_identities_are_those_of_other_programs(tmp_path: Path):

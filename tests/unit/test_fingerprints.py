@@ -213,6 +213,30 @@ def test_no_key_of_the_configuration_is_left_out_here():
     assert leaves(yaml.safe_load(SCHEMA.read_text())) <= keys
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("resize", "nearest", EMBEDDED),
+        ("compiler.allow_cpu_operators", True, {"compile"} | EMBEDDED),
+        ("compiler.min_runtime_version", 13, {"compile"} | EMBEDDED),
+    ],
+)
+def test_a_quantized_network_that_is_compiled_here(tmp_path: Path, key, value, expected):
+    run = begin(tmp_path, {"extractor": str(tmp_path / "network")})
+    before = stages(make_plan(run.folder, **run.settings))
+    run.set(key, value)
+    after = stages(make_plan(run.folder, **run.settings))
+    assert changed(before, after) - {"quantize", "take_compiled"} == expected
+
+
+def test_a_network_that_is_taken_for_another_kind(tmp_path: Path):
+    run = begin_calibrated(tmp_path)
+    before = run.stages()
+    run.settings["backbone"]["keras"] = run.settings["backbone"].pop("float_tflite")
+    after = stages(make_plan(run.folder, **run.settings))
+    assert changed(before, after) == ({"make_extractor"} | CALIBRATED) & before.keys()
+
+
 def write_over(run: Run, name: str, content: str = "something else") -> None:
     (run.folder / name).write_text(content)
 
@@ -247,24 +271,38 @@ def test_another_compiled_file(run: Run):
 
 
 def test_a_network_that_is_downloaded_goes_by_its_checksum(run: Run):
-    def fetched(**source: Any) -> str:
+    def fetched(**source: Any) -> tuple[str, str]:
         run.settings["backbone"] = {"name": "mine", "extractor": source}
         found = make_plan(run.folder, **run.settings).fingerprints
-        pair = found.fetch_backbone("mine", "extractor.tflite"), found.make_extractor("mine")
-        assert pair[0] != pair[1]
-        return "".join(pair)
+        return found.fetch_backbone("mine", "extractor.tflite"), found.make_extractor("mine")
 
     one = fetched(url="https://a/b", sha256="0" * 64)
     assert fetched(url="https://mirror/b", sha256="0" * 64) == one
-    others = {
+    others = [
         fetched(url="https://a/b", sha256="1" * 64),
         fetched(url="https://a/b", sha256="0" * 64, member="x.tflite"),
         fetched(url="https://a/b", sha256="0" * 64, member="y.tflite"),
         fetched(url="https://a/b", git_blob="0" * 40),
         fetched(url="https://a/b"),
         fetched(url="https://mirror/b"),
-    }
-    assert len(others | {one}) == 7
+    ]
+    for seen in zip(one, *others, strict=True):
+        assert len(set(seen)) == 7
+
+
+def test_the_parts_of_a_network_are_downloaded_apart(run: Run):
+    def fetched(network: str, compiled: str) -> list[str]:
+        sources = {"extractor": network, "compiled": compiled}
+        for key, digit in sources.items():
+            run.set(f"backbone.{key}", {"url": f"https://a/{key}", "sha256": digit * 64})
+        found = make_plan(run.folder, **run.settings).fingerprints
+        return [found.fetch_backbone("mine", f"{part}.tflite") for part in sources]
+
+    (network, compiled) = fetched("0", "1")
+    assert network != compiled
+    assert fetched("0", "2")[0] == network
+    assert fetched("2", "1")[1] == compiled
+    assert fetched("0", "2")[1] != compiled
 
 
 @pytest.mark.parametrize("key", ["tensor", "input"])
@@ -301,11 +339,15 @@ def damage(run: Run) -> None:
     (run.photos / "rose" / "damaged.jpg").touch()
 
 
-def correct(run: Run) -> None:
+def correct(run: Run, label: str = "daisy") -> None:
     sha256 = files.sha256(run.photos / "rose" / "005.bmp")
     table = run.folder / "corrections.tsv"
-    table.write_text(f"sha256\tclass\tpath\tnote\n{sha256}\tdaisy\t\t\n")
+    table.write_text(f"sha256\tclass\tpath\tnote\n{sha256}\t{label}\t\t\n")
     run.set("corrections", str(table))
+
+
+def leave_out(run: Run) -> None:
+    correct(run, label="")
 
 
 def move_all(run: Run) -> None:
@@ -323,6 +365,7 @@ def move_all(run: Run) -> None:
         (move_all, LISTED),
         (move_to_another_class, LISTED | TRAINED),
         (correct, LISTED | TRAINED),
+        (leave_out, LISTED | TRAINED),
     ],
 )
 def test_photos_that_are_the_same_are_not_embedded_again(
@@ -331,6 +374,14 @@ def test_photos_that_are_the_same_are_not_embedded_again(
     before = run.stages()
     change(run)
     assert changed(before, run.stages()) == expected
+
+
+def test_a_photo_that_is_left_out_counts_where_near_copies_are_looked_for(run: Run):
+    """It is embedded, and its groups of near-copies are written down with the others."""
+    leave_out(run)
+    before = run.stages()
+    (run.photos / "rose" / "005.bmp").unlink()
+    assert changed(before, run.stages()) == LISTED | EMBEDDED
 
 
 @pytest.mark.parametrize("kind", ["quantized", "calibrated"])
@@ -426,12 +477,12 @@ def test_photos_in_an_archive(run: Run):
     pack(run)
     after = run.stages()
     assert changed(before, after) == unpacked | LISTED | EMBEDDED
-    assert not set(before["embed"]) & set(after["embed"])
+    assert len({*before["embed"], *after["embed"]}) == 8
     for key, value, expected in (
         ("split.test", 0.4, LISTED | TRAINED),
         ("shards", 2, {"index", "embed", "collect_skipped"}),
         ("seed", 1, TRAINED),
-        ("dataset_sha256", files.sha256(run.settings["dataset"]), set()),
+        ("dataset_sha256", files.sha256(run.settings["dataset"]), {"extract_dataset"}),
     ):
         before = after
         run.set(key, value)

@@ -137,8 +137,9 @@ def at_work(tmp_path: Path):
 
 def test_a_run_can_wait_for_the_jobs_of_one_that_was_killed(tmp_path: Path, at_work):
     lock = tmp_path / job.AT_WORK
-    # Jobs do not wait for one another.
     jobs = [at_work("run(snakemake)"), at_work("run(snakemake)")]
+    # They do not wait for one another.
+    assert [process.poll() for process in jobs] == [None, None]
     for process in jobs:
         assert locking.lock(lock) is None
         process.kill()

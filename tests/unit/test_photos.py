@@ -169,6 +169,17 @@ def test_a_file_is_given_with_its_size_and_time(tmp_path: Path):
     assert (path, status) == (str(tmp_path / "a.jpg"), (tmp_path / "a.jpg").stat())
 
 
+def test_a_file_that_may_not_be_opened_has_its_reason(tmp_path: Path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(noise_jpeg())
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    assert reason_against(str(path), path.stat()) == "cannot be opened: Permission denied"
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"])
 def test_every_format_is_known_by_its_first_bytes(tmp_path: Path, kind):
     path = tmp_path / "photo"

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import UserError, manifest, plan
+from edgetpu_retrain import UserError, files, manifest, plan
+from edgetpu_retrain.backbones import Source
+from edgetpu_retrain.identity_cache import IdentityCache
 from edgetpu_retrain.plan import Compared
 from tests.conftest import ROOT
 from tests.planning import lay_small_photos, make_plan
@@ -166,8 +168,8 @@ def test_what_is_compared_begins_with_what_is_configured(tmp_path: Path, photos)
     ]
     assert found.recipes == {
         "optimum": {"recipe": "optimum"},
-        # The setting that is the default is not named, but handed on.
-        "coral-reg=0.1": coral,
+        # A setting that is the default makes no difference.
+        "coral-reg=0.1": {"recipe": "coral", "reg": 0.1},
         "imprinting": {"recipe": "imprinting"},
     }
     assert found.backbones.keys() == {V1, "efficientnet_edgetpu_s", "mine"}
@@ -240,10 +242,42 @@ def test_photos_of_a_test_dataset_are_told_apart_by_content_and_place(tmp_path: 
     assert identify(folder) != one
 
 
-def test_a_file_of_a_network_is_known_by_its_content(tmp_path: Path, hour_later):
-    from edgetpu_retrain.backbones import Source
-    from edgetpu_retrain.identity_cache import IdentityCache
+def test_files_are_known_in_the_next_run(tmp_path: Path, photos, monkeypatch, hour_later):
+    """Photos, those of the test dataset, corrections, archives and networks."""
+    read = []
+    sha256 = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: read.append(str(path)) or sha256(path))
+    test = lay_small_photos(tmp_path / "test", count=1)
+    corrections = tmp_path / "corrections.tsv"
+    corrections.write_text("sha256\tclass\tpath\tnote\n")
+    archive = shutil.make_archive(str(tmp_path / "birds"), "zip", photos)
+    mine = network(tmp_path)
+    for dataset, unseen in ((photos, 80 + 2 + 1), (archive, 2), (photos, 0), (archive, 0)):
+        read.clear()
+        found = make_plan(
+            tmp_path,
+            dataset=dataset,
+            backbone=mine,
+            corrections=str(corrections),
+            test_dataset=str(test),
+        ).fingerprints
+        for _ in range(2):
+            found.make_extractor("mine")
+        assert len(read) == unseen
 
+
+def test_a_test_dataset_may_become_the_dataset(tmp_path: Path, photos, hour_later):
+    """Of one the identity of every file is known, of the other which of them are photos."""
+    folder = lay_small_photos(tmp_path / "test")
+    (folder / "rose" / "notes.txt").write_text("no photo")
+    (folder / "rose" / "empty.jpg").touch()
+    expected = make_plan(tmp_path / "1", dataset=str(folder), backbone=V1).fingerprints.photos
+    make_plan(tmp_path / "2", dataset=photos, backbone=V1, test_dataset=str(folder))
+    again = make_plan(tmp_path / "2", dataset=str(folder), backbone=V1, test_dataset=photos)
+    assert again.fingerprints.photos == expected
+
+
+def test_a_file_of_a_network_is_known_by_its_content(tmp_path: Path, hour_later):
     cache = IdentityCache(tmp_path / "cache.npz")
     (tmp_path / "model.pb").write_bytes(b"hello")
     # By `printf hello | sha256sum`.

@@ -84,9 +84,12 @@ def fingerprint(rule_name):
     return of_job
 
 
-# What carries no fingerprint of these was put in place by hand, as a failed download advises. Its
-# checksum is compared where it is read.
-FETCHING = {"fetch_dataset", "fetch_backbone"}
+def may_be_by_hand(rule_name):
+    """Whether a download without a fingerprint is taken for one that was put in place by hand.
+
+    A download that fails advises to do so; the checksum is compared where the file is read.
+    """
+    return rule_name == "fetch_backbone" or rule_name == "fetch_dataset" and DATASET.sha256
 
 
 def state_of(rule_name, wildcards):
@@ -100,7 +103,7 @@ def state_of(rule_name, wildcards):
     mark = apply_wildcards(str(output.fingerprint), wildcards)
     there = [os.path.exists(path) for path in paths if path != mark]
     made_of = job.read_fingerprint(mark)
-    by_hand = made_of is None and rule_name in FETCHING
+    by_hand = made_of is None and may_be_by_hand(rule_name)
     if by_hand or made_of == fingerprint(rule_name)(wildcards):
         return "current" if all(there) else "missing"
     return "stale" if any(there) else "missing"
