@@ -44,64 +44,66 @@ def label_map(project: Path) -> str:
 def test_what_is_at_the_top_is_of_one_run(project: Path):
     done = run(project, "garden", EDGETPU, "bundle")
     assert label_map(project) == "0 rose\n1 tulip\n"
-    own = project / "results/garden/v1"
+    own = project / "results/garden/v1/optimum"
     for name in (CPU, EDGETPU, "report.html"):
         assert (project / name).read_bytes() == (own / name).read_bytes()
         assert name in done.stdout
-    (project / "results/garden").rename(project / "away")
-    listed = run_snakemake(project, "-n", "--config", "dataset=garden", "--", "bundle")
-    assert {"index", "train", "deliver", "bundle"} <= set(jobs_run(listed))
-    (project / "away").rename(project / "results/garden")
     # The twin of this same run stays, also where only the CPU's file is made anew.
     (project / CPU).unlink()
     assert jobs_run(run(project, "garden", CPU)) == ["deliver"]
     assert (project / EDGETPU).exists()
 
+    (project / "bundle/mine.txt").touch()
     done = run(project, "meadow", CPU)
     assert label_map(project) == "0 daisy\n1 dandelion\n"
     assert not (project / EDGETPU).exists()
-    assert not (project / "bundle").exists()
-    removed = f"Removed, since it was of an earlier run: {EDGETPU}, bundle, bundle.zip"
-    assert removed in done.stdout + done.stderr
+    assert [path.name for path in (project / "bundle").iterdir()] == ["mine.txt"]
+    [removed] = [line for line in done.stderr.splitlines() if line.startswith("Removed, since")]
+    assert {EDGETPU, "bundle.zip", "bundle/README.md"} <= set(removed.split(": ")[1].split(", "))
     # A bundle comes with the model that is in it.
     listed = run_snakemake(project, "-n", "--config", "dataset=garden", "--", "bundle")
     assert {"deliver", "bundle"} <= set(jobs_run(listed))
 
 
 def test_a_run_that_had_nothing_to_do_ends_with_the_summary_too(project: Path):
-    run(project, "meadow", CPU)
-    done = run(project, "meadow", CPU)
+    run(project, "meadow")
+    done = run(project, "meadow")
     assert jobs_run(done) == []
-    evaluation = json.loads((project / "results/meadow/v1/evaluation.json").read_text())
+    evaluation = json.loads((project / "results/meadow/v1/optimum/evaluation.json").read_text())
     accuracy = f"{evaluation['cross_validation']['accuracy']:.1%}"
     for text in (CPU, "label_map.txt", accuracy, "95 % interval", "classify_image.py"):
         assert text in done.stdout
     (project / "label_map.txt").unlink()
-    assert run(project, "meadow", CPU).stdout == done.stdout
-    dry = run_snakemake(project, "-n", "--config", "dataset=meadow", "--", CPU)
+    assert run(project, "meadow").stdout == done.stdout
+    dry = run_snakemake(project, "-n", "--config", "dataset=meadow")
     assert "Accuracy" not in dry.stdout
 
 
 def test_results_deleted_by_hand_are_made_again(project: Path):
-    run(project, "meadow", CPU)
+    run(project, "meadow")
     for deleted, made in (
         ("meadow", ["index", "embed", "evaluate", "train", "serialize"]),
-        ("meadow/v1/confusion_matrix.png", ["plot_confusion_matrix"]),
+        ("meadow/v1/optimum/confusion_matrix.png", ["plot_confusion_matrix"]),
         ("meadow/v1/embeddings/0001-of-0002.npz", ["embed"]),
         ("meadow/shards/0000-of-0002.tsv", ["index"]),
         ("backbones/v1/extractor.tflite", ["make_extractor"]),
+        ("../report.html", ["deliver"]),
     ):
         (project / "results" / deleted).rename(project / "away")
-        listed = run_snakemake(project, "-n", "--config", "dataset=meadow", "--", CPU)
+        listed = run_snakemake(project, "-n", "--config", "dataset=meadow")
         assert set(made) <= set(jobs_run(listed)), deleted
         # Back in its place, nothing is missed.
         (project / "away").rename(project / "results" / deleted)
-    assert jobs_run(run(project, "meadow", CPU)) == []
+    assert jobs_run(run(project, "meadow")) == []
 
     shutil.rmtree(project / "results/meadow")
-    run(project, "meadow", CPU)
-    assert (project / "results/meadow/v1/evaluation.json").exists()
-    assert jobs_run(run(project, "meadow", CPU)) == []
+    # What is asked for by name is there, and current.
+    done = run(project, "meadow", CPU)
+    assert jobs_run(done) == []
+    assert "The results in results/meadow/v1/optimum are gone." in done.stdout
+    run(project, "meadow")
+    assert (project / "results/meadow/v1/optimum/evaluation.json").exists()
+    assert jobs_run(run(project, "meadow")) == []
 
 
 @pytest.mark.parametrize(

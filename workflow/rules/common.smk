@@ -178,12 +178,15 @@ def compiled_network(wildcards):
     return backbone_file(wildcards.backbone, COMPILED)
 
 
-def extractor(wildcards):
-    """An extractor; one that was calibrated on photos belongs to these."""
-    calibrated = PLAN.backbones[wildcards.backbone].CALIBRATED
+def extractor_file(backbone, twin):
+    """The path of an extractor; one that was calibrated on photos belongs to these."""
+    calibrated = PLAN.backbones[backbone].CALIBRATED
     place = DATASET_RESULTS if calibrated else "results/backbones"
-    twin = wildcards.get("twin", PLAN.twin)
-    return f"{place}/{wildcards.backbone}/extractor{twin}.tflite"
+    return f"{place}/{backbone}/extractor{twin}.tflite"
+
+
+def extractor(wildcards):
+    return extractor_file(wildcards.backbone, wildcards.get("twin", PLAN.twin))
 
 
 def embeddings(wildcards):
@@ -194,10 +197,8 @@ def embeddings(wildcards):
 
 def compared_with_compiled(wildcards):
     """The compiled extractor where it was brought: it has to be of the network that it is for."""
-    chosen = PLAN.backbones[wildcards.backbone]
-    place = DATASET.name if chosen.CALIBRATED else "backbones"
-    path = f"results/{place}/{wildcards.backbone}/extractor_edgetpu.tflite"
-    return path if chosen.compiled else []
+    compiled = PLAN.backbones[wildcards.backbone].compiled
+    return extractor_file(wildcards.backbone, "_edgetpu") if compiled else []
 
 
 def environment(wildcards):
@@ -269,4 +270,5 @@ def intermediate():
     paths += [*rules.train.output, *rules.evaluate.output, *rules.report.output]
     paths += rules.plot_confusion_matrix.output
     paths += expand(rules.serialize.output.model, twin=twins(), allow_missing=True)
+    paths += [extractor_file(PLAN.backbone, twin) for twin in twins()]
     return [configured(path) for path in paths]
