@@ -3,10 +3,9 @@
 import contextlib
 import csv
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, overload
 
 import numpy as np
 
@@ -18,7 +17,6 @@ TEST_DATASET = "test_dataset"
 SPLITS = (*manifest.SPLITS, TEST_DATASET)
 _NUMBERS = {name: number for number, name in enumerate(SPLITS)}
 _COLUMNS = ("path", "sha256", "class", "split", "fold", "predicted")
-_PATH, _IDENTITY = range(2)
 # As many digits as give a float32 back.
 _FORMAT = "%.9g"
 
@@ -83,8 +81,8 @@ class ListedPredictions(Predictions):
     """Predictions with the photos that they are of.
 
     Attributes:
-        paths: [N] where the photos are.
-        identities: [N] their SHA-256 in hexadecimal.
+        paths: of the N photos.
+        identities: of the N photos, SHA-256 in hexadecimal.
     """
 
     paths: Sequence[str]
@@ -94,8 +92,6 @@ class ListedPredictions(Predictions):
 def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
     """Reads what `writing` wrote.
 
-    Paths and identities stay in the file and are looked up in there when they are asked for.
-
     Args:
         path: of the table.
         splits: those whose photos are wanted.
@@ -103,30 +99,27 @@ def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
     Raises:
         UserError: it is damaged.
     """
-    offsets, labels, numbers = array("q"), array("i"), array("b")
-    folds, scores = array("h"), array("f")
-    wanted = {_NUMBERS[name] for name in splits}
-    with open(path, "rb") as file:
-        lines = _Lines(file)
-        rows = csv.reader(lines, dialect="excel-tab")
+    labels, numbers, folds, scores = array("i"), array("b"), array("h"), array("f")
+    paths, identities = [], []
+    with tables.opened(path) as file:
+        rows = csv.reader(file, dialect="excel-tab")
         header = tuple(next(rows, ()))
         classes = header[len(_COLUMNS) :]
         ids = {name: i for i, name in enumerate(classes)}
-        start = lines.end
         try:
             if header[: len(_COLUMNS)] != _COLUMNS:
                 raise ValueError(f"its first columns are not {', '.join(_COLUMNS)}")
-            for _, _, label, split, fold, _, *values in rows:
+            for photo, sha256, label, split, fold, _, *values in rows:
                 if len(values) != len(classes):
                     raise ValueError(f"{len(values)} scores for {len(classes)} classes")
                 found = (ids[label], _NUMBERS[split], int(fold or -1), list(map(float, values)))
-                if found[1] in wanted:
-                    offsets.append(start)
+                if split in splits:
+                    paths.append(photo)
+                    identities.append(sha256)
                     labels.append(found[0])
                     numbers.append(found[1])
                     folds.append(found[2])
                     scores.extend(found[3])
-                start = lines.end
         except (ValueError, KeyError) as error:
             raise UserError(
                 f"{path}, line {rows.line_num}: {error}. Delete the file and run again."
@@ -137,51 +130,6 @@ def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
         np.asarray(numbers),
         np.asarray(folds),
         np.asarray(scores).reshape(len(labels), len(classes)),
-        _Column(path, offsets, _PATH),
-        _Column(path, offsets, _IDENTITY),
+        paths,
+        identities,
     )
-
-
-class _Lines:
-    """The lines of a table as text, and where in the file the last one ended."""
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self.end = file.tell()
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._file)
-        self.end += len(line)
-        return line.decode("utf-8", "surrogateescape")
-
-
-class _Column(Sequence[str]):
-    """A column of a table; each field is read when it is asked for."""
-
-    def __init__(self, path: str | Path, offsets: Sequence[int], column: int):
-        self._path, self._offsets, self._column = path, offsets, column
-
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> Sequence[str]: ...
-    def __getitem__(self, row: int | slice) -> str | Sequence[str]:
-        if isinstance(row, slice):
-            return _Column(self._path, self._offsets[row], self._column)
-        return next(self._fields([self._offsets[row]]))
-
-    def __iter__(self) -> Iterator[str]:
-        return self._fields(self._offsets)
-
-    def _fields(self, offsets: Iterable[int]) -> Iterator[str]:
-        with open(self._path, "rb") as file:
-            for offset in offsets:
-                if file.tell() != offset:
-                    file.seek(offset)
-                yield next(csv.reader(_Lines(file), dialect="excel-tab"))[self._column]

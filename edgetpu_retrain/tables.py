@@ -62,13 +62,18 @@ def _adding(file: TextIO, columns: Sequence[str]) -> AddRow:
     return add
 
 
+def opened(path: str | Path) -> TextIO:
+    """Opens a table for the module csv to read."""
+    return open(path, encoding=_ENCODING, errors=_ERRORS, newline="")
+
+
 def read(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
     """Yields the rows of a table that `to_tsv` made.
 
     Raises:
         UserError: it has other columns, or a row of another length.
     """
-    with open(path, encoding=_ENCODING, errors=_ERRORS, newline="") as file:
+    with opened(path) as file:
         rows = csv.reader(file, dialect="excel-tab")
         header = next(rows, [])
         for row in rows if header == list(columns) else [header]:

@@ -1,7 +1,7 @@
 """The parts of the page that show photos, each as a small picture with its scores."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -137,13 +137,11 @@ def _copied_said(found: Findings) -> str:
     return said + "."
 
 
-def _parent(paths: Iterable[str]) -> str:
+def _parent(paths: Sequence[str]) -> str:
     """Returns the deepest folder that all paths lie in."""
-    low = high = None
-    for path in paths:
-        low, high = min(low or path, path), max(high or path, path)
     # What the first and the last in order have in common, all have.
-    return os.path.commonpath([os.path.dirname(low), os.path.dirname(high)]) if low and high else ""
+    ends = [os.path.dirname(path) for path in (min(paths), max(paths))] if paths else []
+    return os.path.commonpath(ends) if ends else ""
 
 
 def _pairs(found: Findings) -> list[tuple[str, str, int, list[int]]]:

@@ -1,7 +1,6 @@
 """Several backbones and recipes on the same photos: which does best, and what it costs."""
 
 import functools
-import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain import files, identities, predictions
+from edgetpu_retrain import files, predictions
 from edgetpu_retrain.figures import wilson_interval
 from edgetpu_retrain.report import charts, words
 from edgetpu_retrain.report.page import comparison_said, render
@@ -27,7 +26,7 @@ class Candidate:
     Attributes:
         name: of the backbone.
         recipe: how the layer was trained.
-        photos: [N] S32, sorted, identities of the photos that were judged by a layer that was
+        photos: [N] S64, sorted, identities of the photos that were judged by a layer that was
             trained without them.
         correct: [N] bool, which of these were classified correctly.
         milliseconds: what the model takes for one image on this machine's CPU, one thread.
@@ -57,8 +56,8 @@ def judge(folder: str | Path, name: str, edgetpu_milliseconds: float | None) -> 
     model = folder / "retrained_model.tflite"
     judged = predictions.read(folder / "predictions.tsv")
     out_of_fold = judged.folds >= 0
-    found = identities.pack_all(itertools.compress(judged.identities, out_of_fold))
-    photos, rows = np.unique(found, return_index=True)
+    identities = np.array(judged.identities, "S64")[out_of_fold]
+    photos, rows = np.unique(identities, return_index=True)
     return Candidate(
         name,
         json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["recipe"],

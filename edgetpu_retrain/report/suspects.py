@@ -19,9 +19,6 @@ _MIN_SUGGESTED_SCORE = 0.4
 _LEAST_SCORE = 1 / 512
 
 
-_BLOCK = 8_192
-
-
 def find_suspects(predictions: ListedPredictions, decided: Collection[str] = ()) -> np.ndarray:
     """Returns the photos of which another class scored high and the given one low, surest first.
 
@@ -32,22 +29,19 @@ def find_suspects(predictions: ListedPredictions, decided: Collection[str] = ())
     Returns:
         [M] int, their rows.
     """
-    found, ratios = [np.empty(0, int)], [np.empty(0, np.float32)]
-    for start in range(0, len(predictions), _BLOCK):
-        scores, labels = (
-            part[start : start + _BLOCK] for part in (predictions.scores, predictions.labels)
-        )
-        given, highest = scores[np.arange(len(labels)), labels], scores.max(axis=1)
-        ratio = highest / np.maximum(given, _LEAST_SCORE)
-        suspected = scores.argmax(axis=1) != labels
-        suspected &= (ratio >= _MIN_RATIO) & (highest >= _MIN_SUGGESTED_SCORE)
-        found.append(start + np.flatnonzero(suspected))
-        ratios.append(ratio[suspected])
+    scores, labels = predictions.scores, predictions.labels
+    given, highest = scores[np.arange(len(labels)), labels], scores.max(axis=1)
+    ratios = highest / np.maximum(given, _LEAST_SCORE)
+    rows = np.flatnonzero(
+        (predictions.predicted != labels)
+        & (ratios >= _MIN_RATIO)
+        & (highest >= _MIN_SUGGESTED_SCORE)
+    )
     # Equal ratios stay in the order of the photos.
-    rows = np.concatenate(found)[np.argsort(-np.concatenate(ratios), kind="stable")]
+    rows = rows[np.argsort(-ratios[rows], kind="stable")]
     if decided:
         decided = set(decided)
-        rows = rows[[predictions.identities[row] not in decided for row in rows]]
+        rows = rows[[predictions.identities[row] not in decided for row in rows.tolist()]]
     return rows
 
 
@@ -55,7 +49,7 @@ def write_suspects(rows: np.ndarray, predictions: ListedPredictions, path: str |
     """Writes suspects.tsv: path, class, suggested class, the scores of both, identity."""
     columns = ("path", "class", "suggested", "score", "suggested_score", "sha256")
     with tables.writing(path, columns) as add:
-        for row in rows:
+        for row in rows.tolist():
             scores, label = predictions.scores[row], predictions.labels[row]
             add(
                 (
