@@ -7,18 +7,16 @@ a background which all photos share says nothing.
 
 import itertools
 import logging
-import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from edgetpu_retrain import tables
+from edgetpu_retrain.blocks import blocks, threads
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import unit
-from edgetpu_retrain.rows import ByRows
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +59,7 @@ def perceptual_hash(image: Image.Image) -> np.ndarray:
 
 
 def near_copies(
-    embeddings: ByRows, hashes: ByRows, num_threads: int = 1
+    embeddings: np.ndarray, hashes: np.ndarray, num_threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds all pairs of photos that are near-copies of one another.
 
@@ -84,7 +82,7 @@ def near_copies(
     return np.concatenate(found), (np.concatenate(scores) - _LIKENESS) / (highest - _LIKENESS)
 
 
-def groups(embeddings: ByRows, hashes: ByRows, num_threads: int = 1) -> np.ndarray:
+def groups(embeddings: np.ndarray, hashes: np.ndarray, num_threads: int = 1) -> np.ndarray:
     """Numbers the groups of near-copies; most photos are a group of one.
 
     Where all photos look alike (a group holds a fifth of them), or where there are more than
@@ -104,8 +102,7 @@ def groups(embeddings: ByRows, hashes: ByRows, num_threads: int = 1) -> np.ndarr
         found = _joined(_Comparison(embeddings, hashes), most, num_threads)
         if found is not None:
             return found
-    same = np.concatenate([np.empty((0, HASH_BYTES), np.uint8), *_blocks(hashes)])
-    as_one = np.ascontiguousarray(same).view(f"S{HASH_BYTES}")[:, 0]
+    as_one = np.ascontiguousarray(hashes).view(f"S{HASH_BYTES}")[:, 0]
     _, first, same = np.unique(as_one, return_index=True, return_inverse=True)
     return np.unique(first[same], return_inverse=True)[1].astype(np.int32)
 
@@ -147,55 +144,43 @@ def _joined(comparison: "_Comparison", most: float, num_threads: int) -> np.ndar
     return None
 
 
-def write_groups(photos: ByRows, groups: np.ndarray, path: str | Path) -> None:
+def write_groups(identities: Sequence[str], groups: np.ndarray, path: str | Path) -> None:
     """Writes the number of every photo's group, by identity.
 
     Args:
-        photos: [N, 64] uint8, the digits of the photos' identities.
+        identities: of N photos, SHA-256 in hexadecimal.
         groups: [N] int.
         path: of the table.
     """
-    with tables.writing(path, _GROUP_COLUMNS) as add:
-        for rows in _rows(len(groups)):
-            for digits, group in zip(photos[rows], groups[rows].tolist(), strict=True):
-                add((digits.tobytes().decode(), str(group)))
+    rows = zip(identities, map(str, groups.tolist()), strict=True)
+    tables.write(path, _GROUP_COLUMNS, rows)
 
 
-def read_groups(path: str | Path, photos: ByRows) -> np.ndarray:
+def read_groups(path: str | Path, identities: Sequence[str]) -> np.ndarray:
     """Returns the number of every photo's group, int32 [N], as `write_groups` wrote them.
 
     Raises:
         UserError: they are of other photos.
     """
-    lines = tables.read(path, _GROUP_COLUMNS)
-    groups = np.empty(len(photos), np.int32)
-    for rows in _rows(len(photos)):
-        some = list(itertools.islice(lines, len(rows)))
-        if "".join(sha256 for sha256, _ in some).encode() != photos[rows].tobytes():
-            break
-        groups[rows] = [int(group) for _, group in some]
-    else:
-        if next(lines, None) is None:
-            return groups
-    raise UserError(f"{path} is of other photos. Delete it and run again.")
+    rows = list(tables.read(path, _GROUP_COLUMNS))
+    if [sha256 for sha256, _ in rows] != list(identities):
+        raise UserError(f"{path} is of other photos. Delete it and run again.")
+    return np.array([int(group) for _, group in rows], np.int32)
 
 
 class _Comparison:
     """The likeness of pairs of N photos, and which pairs may be near-copies."""
 
-    def __init__(self, embeddings: ByRows, hashes: ByRows):
+    def __init__(self, embeddings: np.ndarray, hashes: np.ndarray):
         self._embeddings, self._hashes = embeddings, hashes
         count = max(len(embeddings), 1)
-        total, bits = np.zeros(embeddings.shape[1]), np.zeros(8 * HASH_BYTES)
-        for vectors, some in zip(_blocks(embeddings), _blocks(hashes), strict=True):
-            total += vectors.sum(axis=0, dtype=np.int64)
-            bits += np.unpackbits(some, axis=1).sum(axis=0, dtype=np.int64)
-        self._mean, self._bit_mean = total / count, bits / count
+        self._mean = embeddings.sum(axis=0) / count
+        self._bit_mean = np.unpackbits(hashes, axis=1).sum(axis=0) / count
 
     def __len__(self) -> int:
         return len(self._embeddings)
 
-    def _directions(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _directions(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         """Returns the embeddings and the hashes of photos, of length 1."""
         bits = np.unpackbits(self._hashes[rows], axis=1)
         return unit(self._embeddings[rows] - self._mean), unit(bits - self._bit_mean)
@@ -203,70 +188,57 @@ class _Comparison:
     def scores(self, pairs: np.ndarray) -> np.ndarray:
         """Returns the likeness [n] of pairs [n, 2], as the thresholds have it."""
         found = np.empty(len(pairs))
-        for start in range(0, len(pairs), _PAIRS):
-            part = slice(start, start + _PAIRS)
-            first, second = (self._directions(rows) for rows in pairs[part].T)
+        for block in blocks(len(pairs), _PAIRS):
+            first, second = (self._directions(rows) for rows in pairs[block].T)
             cosine, correlation = (
                 np.sum(a * b, axis=1) for a, b in zip(first, second, strict=True)
             )
-            found[part] = _COSINE_WEIGHT * cosine + _HASH_WEIGHT * correlation
+            found[block] = _COSINE_WEIGHT * cosine + _HASH_WEIGHT * correlation
         return found
 
     def candidates(self, num_threads: int) -> Iterator[np.ndarray]:
         """Yields some pairs [n, 2] at a time whose bound reaches the threshold."""
-        # Importing the library should not need what only the workflow does. What threadpoolctl
-        # limits has to be loaded before.
-        import scipy.linalg  # noqa: F401
-        from threadpoolctl import threadpool_limits
-
         if len(self) < 2:
             return
         # Rounding must not lose a pair.
         threshold = np.float32(_LIKENESS - 0.01)
-        # Of a hundred thousand photos the bounds are 150 MB.
-        with tempfile.TemporaryFile() as file, ThreadPoolExecutor(num_threads) as pool:
+        parts = blocks(len(self), _BLOCK)
+        with threads(num_threads) as run:
+            bounds = self._bounds()
 
-            def read(start: int) -> np.ndarray:
-                file.seek(start * width * np.dtype(np.float32).itemsize)
-                return np.fromfile(file, np.float32, _BLOCK * width).reshape(-1, width)
+            def compare(first: slice, second: slice) -> np.ndarray:
+                return np.flatnonzero(bounds[first] @ bounds[second].T >= threshold)
 
-            def compare(others: np.ndarray) -> np.ndarray:
-                return np.flatnonzero(block @ others.T >= threshold)
+            for i, first in enumerate(parts):
+                # Few at a time, as every pair may be wanted.
+                for j in range(i, len(parts), num_threads):
+                    others = parts[j : j + num_threads]
+                    found = run(compare, itertools.repeat(first), others)
+                    for second, flat in zip(others, found, strict=True):
+                        for some in blocks(len(flat), _JOINED):
+                            rows, columns = np.divmod(flat[some], second.stop - second.start)
+                            pairs = np.stack([rows + first.start, columns + second.start], axis=1)
+                            yield pairs[pairs[:, 0] < pairs[:, 1]]
 
-            with threadpool_limits(1):
-                for bounds in self._bounds():
-                    bounds.tofile(file)
-                    width = bounds.shape[1]
-                for i in range(0, len(self), _BLOCK):
-                    block = read(i)
-                    for first in range(i, len(self), num_threads * _BLOCK):
-                        starts = range(first, len(self), _BLOCK)[:num_threads]
-                        others = [read(j) for j in starts]
-                        found = pool.map(compare, others)
-                        for j, some, flat in zip(starts, others, found, strict=True):
-                            for start in range(0, len(flat), _JOINED):
-                                part = np.divmod(flat[start : start + _JOINED], len(some))
-                                pairs = np.stack(part, axis=1) + np.array([i, j])
-                                yield pairs[pairs[:, 0] < pairs[:, 1]]
-
-    def _bounds(self) -> Iterator[np.ndarray]:
-        """Yields float32 [n, P + 1 + 256]; the product of two rows is at least the pair's score.
+    def _bounds(self) -> np.ndarray:
+        """Returns float32 [N, P + 1 + 256]; the product of two rows is at least the pair's score.
 
         The embedding stands there with its first principal components and the length of the rest:
         by Cauchy and Schwarz, the rests' product is at most that of their lengths.
         """
         basis = self._basis()
         components = basis.shape[1]
-        for rows in _rows(len(self)):
-            directions, bits = self._directions(rows)
+        bounds = np.empty((len(self), components + 1 + 8 * HASH_BYTES), np.float32)
+        for block in blocks(len(self), _BLOCK):
+            directions, bits = self._directions(block)
             directions = directions.astype(np.float32)
-            bounds = np.empty((len(rows), components + 1 + 8 * HASH_BYTES), np.float32)
-            bounds[:, :components] = directions @ basis
-            directions -= bounds[:, :components] @ basis.T
-            bounds[:, components] = np.linalg.norm(directions, axis=1)
-            bounds[:, : components + 1] *= _COSINE_WEIGHT**0.5
-            bounds[:, components + 1 :] = bits * _HASH_WEIGHT**0.5
-            yield bounds
+            projected = directions @ basis
+            directions -= projected @ basis.T
+            bounds[block, :components] = projected
+            bounds[block, components] = np.linalg.norm(directions, axis=1)
+            bounds[block, components + 1 :] = bits * _HASH_WEIGHT**0.5
+        bounds[:, : components + 1] *= _COSINE_WEIGHT**0.5
+        return bounds
 
     def _basis(self) -> np.ndarray:
         """Returns the first principal components [D, P] of a sample."""
@@ -275,18 +247,9 @@ class _Comparison:
 
         width = self._embeddings.shape[1]
         products = np.zeros((width, width), np.float32)
-        for rows in _rows(len(self), step=-(-len(self) // _SAMPLE)):
-            directions = self._directions(rows)[0].astype(np.float32)
+        rows = np.arange(0, len(self), -(-len(self) // _SAMPLE))
+        for block in blocks(len(rows), _BLOCK):
+            directions = self._directions(rows[block])[0].astype(np.float32)
             products += directions.T @ directions
         last = (max(width - _COMPONENTS, 0), width - 1)
         return scipy.linalg.eigh(products, subset_by_index=last)[1]
-
-
-def _rows(count: int, step: int = 1) -> Iterator[np.ndarray]:
-    """Yields a block of rows at a time."""
-    rows = np.arange(0, count, step)
-    return (rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK))
-
-
-def _blocks(array: ByRows) -> Iterator[np.ndarray]:
-    return (array[rows] for rows in _rows(len(array)))

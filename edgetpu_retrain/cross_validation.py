@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgetpu_retrain.blocks import Run, threads
 from edgetpu_retrain.figures import wilson_interval
+from edgetpu_retrain.labelled_embeddings import TrainingData
 from edgetpu_retrain.optimum import Layers, Plan, descend, finish
-from edgetpu_retrain.training_data import Data, Run, threads
 
 FOLDS = 10
 # Folds that a layer is trained without: none, one, or two. Two at a time do for what is only
@@ -64,7 +65,7 @@ class _Tally:
         return _balanced(self.correct, self.photos)
 
 
-def choose(data: Data, class_weights: str = "auto", num_threads: int = 1) -> Choice:
+def choose(data: TrainingData, class_weights: str = "auto", num_threads: int = 1) -> Choice:
     """Trains layers of all folds and strengths in one pass, and one on all photos as they advise.
 
     The strength is that of the lowest loss out of fold. Class weights are taken where they raise
@@ -79,7 +80,7 @@ def choose(data: Data, class_weights: str = "auto", num_threads: int = 1) -> Cho
         return _choose(data, class_weights, run)
 
 
-def _choose(data: Data, class_weights: str, run: Run) -> Choice:
+def _choose(data: TrainingData, class_weights: str, run: Run) -> Choice:
     sample = data.sample(_MAX_TO_CHOOSE)
     sizes = np.bincount(sample.labels, minlength=sample.num_classes)
     tried = [class_weights]
@@ -106,11 +107,11 @@ def _choose(data: Data, class_weights: str, run: Run) -> Choice:
     layer = finish(data, plan.take(slice(1)), _part(found, slice(1)), run)
     logits = np.empty((len(data.rows), data.num_classes), np.float32)
     hits = np.zeros(len(shares), int)
-    for part in data.parts():
-        labels, folds = data.labels[part], data.folds[part]
-        scores = found.logits(data.embeddings(part))
+    for block in data.blocks():
+        labels, folds = data.labels[block], data.folds[block]
+        scores = found.logits(data.embeddings(block))
         rows = np.arange(len(labels))
-        logits[part] = scores[rows, 1 + folds]
+        logits[block] = scores[rows, 1 + folds]
         for i in range(len(shares)):
             column = 1 + FOLDS + i * len(_COARSE) + folds // _PER_COARSE
             hits[i] += np.sum(scores[rows, column].argmax(axis=1) == labels)
@@ -170,13 +171,13 @@ def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return sums + highest - np.take_along_axis(logits, index, axis=-1)[..., 0]
 
 
-def _tally(data: Data, layers: Layers) -> _Tally:
+def _tally(data: TrainingData, layers: Layers) -> _Tally:
     variants = layers.biases.shape[0] // len(_COARSE)
     shape = (data.num_classes, variants)
     correct, losses = np.zeros(shape), np.zeros(shape)
-    for part in data.parts():
-        labels, folds = data.labels[part], data.folds[part]
-        logits = layers.logits(data.embeddings(part))
+    for block in data.blocks():
+        labels, folds = data.labels[block], data.folds[block]
+        logits = layers.logits(data.embeddings(block))
         logits = logits.reshape(len(labels), len(_COARSE), variants, -1)[
             np.arange(len(labels)), folds // _PER_COARSE
         ]
@@ -209,7 +210,7 @@ def _part(layers: Layers, chosen: slice) -> Layers:
     return Layers(layers.weights[:, chosen], layers.biases[chosen])
 
 
-def _is_enough(data: Data, share: float) -> bool:
+def _is_enough(data: TrainingData, share: float) -> bool:
     """Whether every fold's layer would see photos of every class."""
     drawn = data.ranks < share
     coarse = data.folds // _PER_COARSE
@@ -219,7 +220,7 @@ def _is_enough(data: Data, share: float) -> bool:
     )
 
 
-def _point(data: Data, correct: int, photos: float) -> dict:
+def _point(data: TrainingData, correct: int, photos: float) -> dict:
     total = len(data.labels)
     return {
         "photos": round(photos),

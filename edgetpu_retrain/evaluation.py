@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from edgetpu_retrain import figures, files, manifest, photos, predictions, preprocessing, scoring
+from edgetpu_retrain import figures, files, photos, predictions, preprocessing, scoring
+from edgetpu_retrain.blocks import blocks
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.index import class_folders
@@ -21,13 +22,14 @@ from edgetpu_retrain.interpreter import Interpreter
 from edgetpu_retrain.labelled_embeddings import TEST, LabelledEmbeddings
 from edgetpu_retrain.manifest import Photo
 from edgetpu_retrain.predictions import Predictions
-from edgetpu_retrain.stored_embeddings import StoredEmbeddings
 
 log = logging.getLogger(__name__)
 
 # A file writes scores in steps of 1/256.
 _STEPS = 256
 _STEP = np.float32(1 / _STEPS)
+# Photos whose embeddings are float32 at once.
+_BLOCK = 1_024
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,7 @@ def _calibration(
 def evaluate(
     model: str | Path,
     head: Head,
-    listed: str | Path,
-    embeddings: StoredEmbeddings,
+    labelled: LabelledEmbeddings,
     out_of_fold: Predictions,
     predicted: str | Path,
     test_dataset: str | Path | None = None,
@@ -135,8 +136,7 @@ def evaluate(
     Args:
         model: path of the .tflite file.
         head: the float head that the file was made with.
-        listed: path of the manifest of all photos.
-        embeddings: those of all shards.
+        labelled: the embeddings of all photos.
         out_of_fold: predictions of the cross-validation, in the order of the manifest.
         predicted: where to write all predictions, as `predictions.writing` does.
         test_dataset: a folder of one folder of photos per class.
@@ -147,24 +147,21 @@ def evaluate(
         UserError: the file gives other scores for a photo than its last layer for the embedding,
             or the test dataset has other classes.
     """
-    labelled = LabelledEmbeddings.join(embeddings, manifest.read(listed))
     if len(out_of_fold) != np.sum(labelled.splits != TEST):
         raise UserError("The predictions out of fold are of other photos. Delete them, run again.")
     # The last layer takes so little that the file is compared with the float head on all photos.
-    scores = scoring.score(model, embeddings.vectors)
+    scores = scoring.score(model, labelled.vectors)
     tested = labelled.take(labelled.splits == TEST)
-    compared = tested if len(tested.rows) else labelled
+    compared = tested if len(tested) else labelled
     # By identity, so that the sample of raw photos is of all classes.
-    sample = heapq.nsmallest(
-        scoring.SAMPLE, compared.listed(manifest.read(listed)), key=lambda found: found[1].sha256
-    )
+    sample = heapq.nsmallest(scoring.SAMPLE, compared.listed(), key=lambda found: found[1].sha256)
     rows = compared.rows[[i for i, _ in sample]]
     photos_per_second = scoring.check_on_photos(
         model, [photo for _, photo in sample], scores[rows], device, resize
     )
     with predictions.writing(predicted, head.classes) as add:
         judged = zip(out_of_fold.folds.tolist(), out_of_fold.scores, strict=True)
-        for i, photo in labelled.listed(manifest.read(listed)):
+        for i, photo in labelled.listed():
             is_tested = labelled.splits[i] == TEST
             fold, found = (-1, scores[labelled.rows[i]] * _STEP) if is_tested else next(judged)
             add(photo, fold, found)
@@ -176,7 +173,7 @@ def evaluate(
         out_of_fold=out_of_fold,
         tested=_by_file(head.classes, tested.labels, TEST, scores[tested.rows] * _STEP),
         test_dataset=others,
-        agreement=_agreement(head, embeddings, scores),
+        agreement=_agreement(head, labelled, scores),
         photos_per_second=photos_per_second and round(photos_per_second, 1),
     )
 
@@ -188,12 +185,12 @@ def _by_file(
     return Predictions(classes, labels, splits, folds, scores)
 
 
-def _agreement(head: Head, embeddings: StoredEmbeddings, scores: np.ndarray) -> float:
+def _agreement(head: Head, labelled: LabelledEmbeddings, scores: np.ndarray) -> float:
     """Returns the fraction of photos whose highest score in the file is the float head's too."""
     same = 0
-    for rows in embeddings.blocks():
-        logits = head.logits(embeddings.values(rows))
-        same += int(np.sum(logits.argmax(axis=1) == scores[rows].argmax(axis=1)))
+    for block in blocks(len(scores), _BLOCK):
+        logits = head.logits(labelled.quantization.dequantize(labelled.vectors[block]))
+        same += int(np.sum(logits.argmax(axis=1) == scores[block].argmax(axis=1)))
     return same / len(scores)
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.training_data import Data, Run, cut
+from edgetpu_retrain.blocks import Run, blocks
+from edgetpu_retrain.labelled_embeddings import TrainingData
 
 log = logging.getLogger(__name__)
 
@@ -79,17 +80,17 @@ class Plan:
             self.balanced[chosen],
         )
 
-    def sees(self, data: Data, photos: np.ndarray | slice) -> np.ndarray:
+    def sees(self, data: TrainingData, photos: np.ndarray | slice) -> np.ndarray:
         """Returns [n, H] bool, which photos each layer is trained on."""
         folds = data.folds[photos, np.newaxis]
         held_out = (folds >= self.held_out[:, 0]) & (folds < self.held_out[:, 1])
         return ~held_out & (data.ranks[photos, np.newaxis] < self.shares)
 
-    def class_weights(self, data: Data) -> np.ndarray:
+    def class_weights(self, data: TrainingData) -> np.ndarray:
         """Returns float32 [C, H]: the weight of a class's photo in the loss; all sum to 1."""
         counts = np.zeros((data.num_classes, len(self)))
-        for part in data.parts():
-            np.add.at(counts, data.labels[part], self.sees(data, part))
+        for block in data.blocks():
+            np.add.at(counts, data.labels[block], self.sees(data, block))
         present = counts > 0
         equal = present / np.maximum(counts, 1) / np.maximum(present.sum(axis=0), 1)
         return np.where(self.balanced, equal, 1 / np.maximum(counts.sum(axis=0), 1)).astype(
@@ -111,7 +112,7 @@ class Layers:
         return product.reshape(-1, layers, classes) + self.biases
 
 
-def descend(data: Data, plan: Plan, run: Run = map) -> Layers:
+def descend(data: TrainingData, plan: Plan, run: Run = map) -> Layers:
     """Trains all layers by SGD, from zero.
 
     Batches are drawn without replacement from photos that follow one another; Nesterov's momentum;
@@ -126,12 +127,12 @@ def descend(data: Data, plan: Plan, run: Run = map) -> Layers:
     # Between steps that suit all axes of a quadratic (power 1/2) and little noise from batches.
     scale = (data.variances + data.variances.mean()) ** np.float32(-0.375)
     basis = data.axes * scale
-    parts = data.parts()
+    parts = data.blocks()
     batches = [max(1, round(len(data.labels[part]) / _BATCH)) for part in parts]
     epochs = max(_MIN_EPOCHS, -(-_MIN_UPDATES // sum(batches)))
     rate = _RATE / float(np.max(data.variances * scale**2))
-    blocks = -(-len(plan) * data.num_classes // _COLUMNS)
-    cuts = [len(plan) * i // min(blocks, len(plan)) for i in range(min(blocks, len(plan)) + 1)]
+    num_cuts = min(-(-len(plan) * data.num_classes // _COLUMNS), len(plan))
+    cuts = [len(plan) * i // num_cuts for i in range(num_cuts + 1)]
     descents = [
         _Descent(data, plan.take(slice(*cut)), scale, rate, epochs * sum(batches))
         for cut in itertools.pairwise(cuts)
@@ -141,7 +142,8 @@ def descend(data: Data, plan: Plan, run: Run = map) -> Layers:
     values = None
     for part, count in list(zip(parts, batches, strict=True)) * epochs:
         if values is None or len(parts) > 1:
-            rotated = run(lambda some: data.embeddings(some) @ basis, cut(part, _ROTATED))
+            pieces = blocks(part.stop, _ROTATED, part.start)
+            rotated = run(lambda piece: data.embeddings(piece) @ basis, pieces)
             values = np.concatenate(list(rotated))
         order = random.permutation(len(values))
         drawn = np.array_split(order, count)
@@ -157,7 +159,9 @@ def descend(data: Data, plan: Plan, run: Run = map) -> Layers:
 class _Descent:
     """Some layers on their way down; weights [K, H * C] over scaled principal components."""
 
-    def __init__(self, data: Data, plan: Plan, scale: np.ndarray, rate: float, updates: int):
+    def __init__(
+        self, data: TrainingData, plan: Plan, scale: np.ndarray, rate: float, updates: int
+    ):
         self._data, self._plan, self._rate, self._updates = data, plan, rate, updates
         self._class_weights = plan.class_weights(data)
         columns = len(plan) * data.num_classes
@@ -196,7 +200,7 @@ class _Descent:
             self._done += 1
 
 
-def finish(data: Data, plan: Plan, start: Layers, run: Run = map) -> Layers:
+def finish(data: TrainingData, plan: Plan, start: Layers, run: Run = map) -> Layers:
     """Takes one layer the rest of the way to its optimum, by L-BFGS over all photos.
 
     It ends where the loss is certainly within a tolerance of its minimum: with a strength s, it is
@@ -217,7 +221,7 @@ def finish(data: Data, plan: Plan, start: Layers, run: Run = map) -> Layers:
     scale = (_STEEPNESS * data.variances + strength) ** -0.5
     basis = data.axes * scale.astype(np.float32)
     shape = (len(scale) + 1, classes)
-    pieces = [piece for part in data.parts() for piece in cut(part, _FINISHED)]
+    pieces = blocks(len(data.labels), _FINISHED)
 
     def loss(part: slice, weights: np.ndarray, biases: np.ndarray) -> tuple[float, Any, Any]:
         labels = data.labels[part]

@@ -11,14 +11,12 @@ from edgetpu_retrain.embeddings import open_photo
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.interpreter import Interpreter, LayerInterpreter
 from edgetpu_retrain.manifest import Photo
-from edgetpu_retrain.rows import ByRows
 
 # How many photos are classified by the whole file: every run pays for them.
 SAMPLE = 16
-_BLOCK = 1_024
 
 
-def score(model: str | Path, embeddings: ByRows) -> np.ndarray:
+def score(model: str | Path, embeddings: np.ndarray) -> np.ndarray:
     """Returns what a classifier file gives for photos, from their embeddings.
 
     Only the last layer runs, which is cut out of the file, in the file's own arithmetic. So a
@@ -26,7 +24,7 @@ def score(model: str | Path, embeddings: ByRows) -> np.ndarray:
 
     Args:
         model: path of a .tflite file as `tflite.append_head` makes them.
-        embeddings: [N, D], as the file's own extractor gave them.
+        embeddings: [N, D] uint8 or int8, as the file's own extractor gave them.
 
     Returns:
         [N, C] uint8, scores in steps of 1/256.
@@ -36,11 +34,7 @@ def score(model: str | Path, embeddings: ByRows) -> np.ndarray:
     from edgetpu_retrain.tflite.model import Model
 
     content = last_layer(Model.load(model)).to_bytes()
-    layer, found = LayerInterpreter(content, str(model)), []
-    for start in range(0, len(embeddings), _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, len(embeddings)))
-        found.append(layer.run(embeddings[rows]))
-    return np.concatenate(found)
+    return LayerInterpreter(content, str(model)).run(embeddings)
 
 
 def check_on_photos(

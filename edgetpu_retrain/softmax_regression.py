@@ -1,18 +1,19 @@
 """Softmax regression trained by stochastic gradient descent, with PyCoral's interface."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgetpu_retrain.blocks import blocks
 from edgetpu_retrain.head import Head
 
 log = logging.getLogger(__name__)
 
 # Embeddings that are asked for at once.
-_PART = 2_048
+_BLOCK = 2_048
 
 
 class SoftmaxRegression:
@@ -73,7 +74,7 @@ class SoftmaxRegression:
             data: ``data_train`` [N, D] float and ``labels_train`` [N] int in [0, C);
                 ``data_val`` [M, D] and ``labels_val`` [M], both optional, are only reported on.
                 Embeddings may be anything that has a length and gives float32 arrays for slices
-                and rows, so that they need not all be in memory.
+                and rows, so that they need not all be float32 at once.
             num_iter: how many batches.
             learning_rate: the step along the negative gradient.
             batch_size: how many embeddings per batch.
@@ -81,25 +82,19 @@ class SoftmaxRegression:
                 batches; 0 for never.
         """
         embeddings, labels = _indexable(data["data_train"]), np.asarray(data["labels_train"])
-        at_once = max(1, _PART // batch_size)
-        for first in range(0, num_iter, at_once):
-            size = (min(at_once, num_iter - first), batch_size)
-            drawn = self._random.integers(len(embeddings), size=size)
-            rows, places = np.unique(drawn, return_inverse=True)
-            values = embeddings[rows]
-            for iteration, batch in enumerate(places.reshape(size), start=first):
-                loss, gradient_weights, gradient_biases = self._loss(
-                    values[batch], labels[rows[batch]]
-                )
-                if print_every and iteration % print_every == 0:
-                    log.debug("iteration %d: %s", iteration, self._measure(loss, data))
-                self.weights -= np.float32(learning_rate) * gradient_weights
-                self.biases -= np.float32(learning_rate) * gradient_biases
+        for iteration in range(num_iter):
+            batch = self._random.integers(len(embeddings), size=batch_size)
+            loss, gradient_weights, gradient_biases = self._loss(embeddings[batch], labels[batch])
+            if print_every and iteration % print_every == 0:
+                log.debug("iteration %d: %s", iteration, self._measure(loss, data))
+            self.weights -= np.float32(learning_rate) * gradient_weights
+            self.biases -= np.float32(learning_rate) * gradient_biases
         total, ends = 0.0, []
-        for part, values in _parts(embeddings):
+        for block in blocks(len(embeddings), _BLOCK):
+            values = embeddings[block]
             logits = self._logits(values)
             ends.append((float(logits.min()), float(logits.max())))
-            total += self._loss(values, labels[part])[0] * len(values)
+            total += self._loss(values, labels[block])[0] * len(values)
         if print_every:
             loss = total / len(embeddings)
             log.info("After %d iterations: %s", num_iter, self._measure(loss, data))
@@ -111,8 +106,11 @@ class SoftmaxRegression:
 
     def predict(self, mat_x: np.ndarray) -> np.ndarray:
         """Returns the class of the highest logit for embeddings [N, D], as int [N]."""
-        found = [self._logits(values).argmax(axis=1) for _, values in _parts(_indexable(mat_x))]
-        return np.concatenate(found) if found else np.empty(0, int)
+        embeddings = _indexable(mat_x)
+        predicted = np.empty(len(embeddings), int)
+        for block in blocks(len(embeddings), _BLOCK):
+            predicted[block] = self._logits(embeddings[block]).argmax(axis=1)
+        return predicted
 
     def serialize_model(self, in_model_path: str | Path) -> bytes:
         """Appends the layer to an embedding extractor.
@@ -171,9 +169,3 @@ def _indexable(embeddings: Any) -> Any:
     if isinstance(embeddings, Sequence) or hasattr(embeddings, "__array__"):
         return np.asarray(embeddings, np.float32)
     return embeddings
-
-
-def _parts(embeddings: Any) -> Iterator[tuple[slice, np.ndarray]]:
-    for start in range(0, len(embeddings), _PART):
-        part = slice(start, start + _PART)
-        yield part, embeddings[part]

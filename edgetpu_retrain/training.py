@@ -9,16 +9,25 @@ from typing import Any
 import numpy as np
 
 from edgetpu_retrain import copies, cross_validation, folds, imprinting
+from edgetpu_retrain.blocks import blocks, threads
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head, unit
 from edgetpu_retrain.interpreter import Quantization
-from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, VALIDATION, LabelledEmbeddings
+from edgetpu_retrain.labelled_embeddings import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    LabelledEmbeddings,
+    TrainingData,
+)
 from edgetpu_retrain.optimum import Layers, softmax
 from edgetpu_retrain.predictions import Predictions
 from edgetpu_retrain.softmax_regression import SoftmaxRegression
-from edgetpu_retrain.training_data import Data
 
 log = logging.getLogger(__name__)
+
+# Photos whose embeddings are float32 at once.
+_BLOCK = 1_024
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,7 @@ def train(
     learn = RECIPES[recipe]
     check_settings(recipe, settings)
     kept = labelled.take(labelled.splits != TEST)
-    stored = labelled.embeddings
-    of_all = copies.groups(stored.vectors, stored.hashes, num_threads)
+    of_all = copies.groups(labelled.vectors, labelled.hashes, num_threads)
     groups = np.unique(of_all[kept.rows], return_inverse=True)[1]
     copied = len(groups) - len(np.unique(groups))
     log.info("%d of %d photos are copies or near-copies of another", copied, len(groups))
@@ -72,8 +80,8 @@ def train(
     log.info("Trained: %d of %d photos correct, cross-validated", correct, len(kept.labels))
     training = head.training | {
         "recipe": recipe,
-        "extractor": stored.extractor,
-        "preprocessing": stored.preprocessing,
+        "extractor": labelled.extractor,
+        "preprocessing": labelled.preprocessing,
     }
     return Trained(replace(head, training=training), kept, predictions, of_all)
 
@@ -97,10 +105,10 @@ def _train_optimum(
     class_weights: str = "auto",
 ) -> tuple[Head, np.ndarray]:
     """Trains softmax regression to its optimum; chance has no part in it."""
-    data, classes = _data(labelled, divided), labelled.classes
+    data, classes = TrainingData.of(labelled, divided), labelled.classes
     choice = cross_validation.choose(data, class_weights, num_threads)
     temperature = cross_validation.fit_temperature(choice.logits, labelled.labels)
-    weights, biases = _fold_back(choice.layer, data, labelled.embeddings.quantization, temperature)
+    weights, biases = _fold_back(choice.layer, data, labelled.quantization, temperature)
     head = Head(
         weights,
         biases,
@@ -119,13 +127,8 @@ def _train_optimum(
     return head, choice.logits
 
 
-def _data(labelled: LabelledEmbeddings, divided: np.ndarray) -> Data:
-    vectors, classes = labelled.embeddings.vectors, labelled.classes
-    return Data.of(vectors, labelled.rows, labelled.labels, divided, len(classes))
-
-
 def _fold_back(
-    layers: Layers, data: Data, quantization: Quantization, temperature: float
+    layers: Layers, data: TrainingData, quantization: Quantization, temperature: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Makes a layer over centred and scaled embeddings one over those that the extractor gives."""
     weights = layers.weights[:, 0].astype(np.float64) / (data.spread * temperature)
@@ -138,8 +141,8 @@ def _logit_range(
     labelled: LabelledEmbeddings, weights: np.ndarray, biases: np.ndarray
 ) -> tuple[float, float]:
     ends = []
-    for _, values in labelled.values():
-        logits = values @ weights + biases
+    for block in blocks(len(labelled), _BLOCK):
+        logits = labelled[block] @ weights + biases
         ends.append((float(logits.min()), float(logits.max())))
     return min(low for low, _ in ends), max(high for _, high in ends)
 
@@ -168,19 +171,16 @@ def _train_coral(
         weight_scale: the standard deviation of the initial weights.
         reg: the factor of the L2 penalty.
     """
-    # Importing the library should not need what only the workflow does.
-    from threadpoolctl import threadpool_limits
-
     labels = labelled.labels
 
     def fit(trained: np.ndarray, watched: np.ndarray) -> SoftmaxRegression:
         data = {
-            "data_train": _Values(labelled.take(trained)),
+            "data_train": labelled.take(trained),
             "labels_train": labels[trained],
-            "data_val": _Values(labelled.take(watched)),
+            "data_val": labelled.take(watched),
             "labels_val": labels[watched],
         }
-        width = labelled.embeddings.vectors.shape[1]
+        width = labelled.vectors.shape[1]
         model = SoftmaxRegression(width, len(labelled.classes), weight_scale, reg, seed=seed)
         model.train_with_sgd(data, num_iter, learning_rate, batch_size)
         if not (np.isfinite(model.weights).all() and np.isfinite(model.logit_range or ()).all()):
@@ -193,15 +193,15 @@ def _train_coral(
     trained = labelled.splits == TRAIN
     logits = np.empty((len(labels), len(labelled.classes)), np.float32)
     # The order of a sum, and so its last bits, depends on the number of threads.
-    with threadpool_limits(1):
+    with threads(1):
         model = fit(trained, labelled.splits == VALIDATION)
         for fold in range(cross_validation.FOLDS):
             out = divided == fold
             if out.any():
                 layer, held_out = fit(~out, out).head, labelled.take(out)
                 rows = np.flatnonzero(out)
-                for part, values in held_out.values():
-                    logits[rows[part]] = layer.logits(values)
+                for block in blocks(len(held_out), _BLOCK):
+                    logits[rows[block]] = layer.logits(held_out[block])
     head = Head(
         model.weights,
         model.biases,
@@ -220,19 +220,6 @@ def _train_coral(
     return head, logits
 
 
-class _Values:
-    """Embeddings of N photos as float32 [n, D], which are read when they are asked for."""
-
-    def __init__(self, labelled: LabelledEmbeddings):
-        self._labelled = labelled
-
-    def __len__(self) -> int:
-        return len(self._labelled.rows)
-
-    def __getitem__(self, chosen: np.ndarray | slice) -> np.ndarray:
-        return self._labelled.embeddings.values(self._labelled.rows[chosen])
-
-
 def _train_imprinting(
     labelled: LabelledEmbeddings, divided: np.ndarray, seed: int, num_threads: int
 ) -> tuple[Head, np.ndarray]:
@@ -240,20 +227,20 @@ def _train_imprinting(
 
     Softmax regression is cross-validated too, to say what it would have reached.
     """
-    num_classes, width = len(labelled.classes), labelled.embeddings.vectors.shape[1]
+    num_classes, width = len(labelled.classes), labelled.vectors.shape[1]
     # By fold: a layer without a fold is that of the other sums.
     sums = np.zeros((cross_validation.FOLDS, num_classes, width))
-    for rows, values in labelled.values():
-        np.add.at(sums, (divided[rows], labelled.labels[rows]), unit(values))
+    for block in blocks(len(labelled), _BLOCK):
+        np.add.at(sums, (divided[block], labelled.labels[block]), unit(labelled[block]))
     total = sums.sum(axis=0)
     layers = [imprinting.directions(total - part) for part in sums]
     logits = np.empty((len(labelled.labels), num_classes), np.float32)
     cosines = []
-    for rows, values in labelled.values():
-        values = unit(values)
+    for block in blocks(len(labelled), _BLOCK):
+        values = unit(labelled[block])
         for fold, layer in enumerate(layers):
-            out = divided[rows] == fold
-            logits[rows][out] = imprinting.SCALE * (values[out] @ layer)
+            out = divided[block] == fold
+            logits[block][out] = imprinting.SCALE * (values[out] @ layer)
         found = values @ imprinting.directions(total)
         cosines.append((found.min(), found.max(), found.mean()))
     temperature = cross_validation.fit_temperature(logits, labelled.labels)
@@ -264,7 +251,7 @@ def _train_imprinting(
         float(np.max([part[1] for part in cosines])),
         float(np.mean([part[2] for part in cosines])),
     )
-    choice = cross_validation.choose(_data(labelled, divided), num_threads=num_threads)
+    choice = cross_validation.choose(TrainingData.of(labelled, divided), num_threads=num_threads)
     head = Head(
         (scale * imprinting.directions(total)).astype(np.float32),
         np.full(num_classes, -scale * middle, np.float32),

@@ -5,24 +5,24 @@ from collections import Counter
 from edgetpu_retrain import copies, index, job, manifest, predictions, training
 from edgetpu_retrain.head import write_label_map
 from edgetpu_retrain.labelled_embeddings import LabelledEmbeddings
-from edgetpu_retrain.stored_embeddings import StoredEmbeddings
 
 
 def check_photos(labelled: LabelledEmbeddings) -> None:
     """Ends the job where too few photos could be decoded."""
     listed_in = snakemake.input.skipped
     skipped = list(manifest.read_skipped(listed_in))
-    usable = len(labelled.rows)
+    usable = len(labelled)
     total = usable + sum(photo.reason != index.IN_NO_CLASS for photo in skipped)
     index.check_skipped(skipped, total, snakemake.params.max_skipped, listed_in)
     listed = Counter(photo.label for photo in manifest.read(snakemake.input.manifest))
-    kept = (photo for _, photo in labelled.listed(manifest.read(snakemake.input.manifest)))
+    kept = (photo for _, photo in labelled.listed())
     index.check_classes(sorted(listed), kept, listed.total() - usable, listed_in)
 
 
 with job.run(snakemake.log[0]):
-    stored = StoredEmbeddings.open(snakemake.input.embeddings)
-    labelled = LabelledEmbeddings.join(stored, manifest.read(snakemake.input.manifest))
+    labelled = LabelledEmbeddings.load(
+        snakemake.input.embeddings, manifest.read(snakemake.input.manifest)
+    )
     check_photos(labelled)
     trained = training.train(
         labelled,
@@ -32,8 +32,8 @@ with job.run(snakemake.log[0]):
     )
     with predictions.writing(snakemake.output.out_of_fold, labelled.classes) as add:
         found = trained.predictions
-        for i, photo in trained.labelled.listed(manifest.read(snakemake.input.manifest)):
+        for i, photo in trained.labelled.listed():
             add(photo, int(found.folds[i]), found.scores[i])
-    copies.write_groups(stored.photos, trained.groups, snakemake.output.groups)
+    copies.write_groups(labelled.identities, trained.groups, snakemake.output.groups)
     trained.head.save(snakemake.output.head)
     write_label_map(trained.head.classes, snakemake.output.label_map)

@@ -9,7 +9,6 @@ import numpy as np
 
 from edgetpu_retrain import tables
 from edgetpu_retrain.predictions import SPLITS, ListedPredictions, Predictions
-from edgetpu_retrain.rows import ByRows
 
 # Bits of 256 in which hashes differ. Measured on flower photos: re-encoded and resized copies at
 # most 4, brightened ones at most 34, different photos seldom less than 50.
@@ -39,7 +38,7 @@ class Group:
 class Groups(Sequence[Group]):
     """All groups of two or more photos: of different classes first, then the most alike."""
 
-    def __init__(self, predictions: ListedPredictions, numbers: np.ndarray, hashes: ByRows):
+    def __init__(self, predictions: ListedPredictions, numbers: np.ndarray, hashes: np.ndarray):
         """Looks at the groups, one after the other.
 
         Args:

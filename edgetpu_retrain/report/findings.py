@@ -12,7 +12,6 @@ from edgetpu_retrain.manifest import Skipped
 from edgetpu_retrain.predictions import ListedPredictions, Predictions
 from edgetpu_retrain.report.duplicates import CopiedTests, Groups, copied_tests
 from edgetpu_retrain.report.suspects import find_suspects
-from edgetpu_retrain.rows import ByRows
 
 # Scores of two classes that differ by less are near to each other.
 _NEAR = 0.5
@@ -47,7 +46,7 @@ class Run:
     predictions: ListedPredictions
     evaluation: Mapping[str, Any]
     groups: np.ndarray
-    hashes: ByRows
+    hashes: np.ndarray
     skipped: Sequence[Skipped] = ()
     num_skipped: int = 0
     corrections: Sequence[Applied] = ()

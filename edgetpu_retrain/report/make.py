@@ -19,8 +19,6 @@ from edgetpu_retrain.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.report import findings, history, page
 from edgetpu_retrain.report.duplicates import write_copies
 from edgetpu_retrain.report.suspects import write_suspects
-from edgetpu_retrain.rows import Chosen
-from edgetpu_retrain.stored_embeddings import StoredEmbeddings
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +71,7 @@ def make_report(
         folder: below results/, where the other files of this run are.
     """
     folder = Path(folder)
-    embeddings = StoredEmbeddings.open(sources.embeddings)
-    labelled = LabelledEmbeddings.join(embeddings, manifest.read(sources.manifest))
+    labelled = LabelledEmbeddings.load(sources.embeddings, manifest.read(sources.manifest))
     # Labels of the test dataset are its owner's business: corrections do not reach it.
     judged = predictions.read(sources.predictions, manifest.SPLITS)
     # All photos that could be decoded were judged, and are listed in the order of the manifest.
@@ -90,8 +87,8 @@ def make_report(
             dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True)),
             judged,
             json.loads(sources.evaluation.read_text(encoding="utf-8")),
-            copies.read_groups(sources.groups, embeddings.photos)[rows],
-            Chosen(embeddings.hashes, rows),
+            copies.read_groups(sources.groups, labelled.identities)[rows],
+            labelled.hashes[rows],
             skipped=first_skipped,
             num_skipped=len(first_skipped) + sum(1 for _ in skipped),
             corrections=corrections.read_applied(sources.corrections),
@@ -104,7 +101,7 @@ def make_report(
             versions=versions(),
             checksums={
                 "manifest.tsv": files.sha256(sources.manifest),
-                "the extractor": embeddings.extractor,
+                "the extractor": labelled.extractor,
                 **{path.name: files.sha256(path) for path in sources.models},
             },
         )

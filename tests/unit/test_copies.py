@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from edgetpu_retrain import copies, preprocessing
+from edgetpu_retrain import UserError, copies, preprocessing
 from edgetpu_retrain.interpreter import Interpreter
 from edgetpu_retrain.photos import read_photo
 from tests.memory import peak_of
@@ -53,7 +53,8 @@ def test_copies_of_real_photos_are_found_and_no_others(photos: Path, models: Pat
     assert len(set(numbers.tolist())) == PHOTOS
 
 
-def test_no_pair_is_lost_on_the_way():
+@pytest.mark.parametrize("block", [1_024, 100])
+def test_no_pair_is_lost_on_the_way(block: int, monkeypatch):
     """Against all pairs, one by one; the first principal components are not all there is."""
     random = np.random.default_rng(0)
     embeddings = random.integers(0, 200, (300, 400))
@@ -63,12 +64,15 @@ def test_no_pair_is_lost_on_the_way():
         embeddings[200 + i] = embeddings[i] + random.normal(0, i, 400)
         flipped = random.random((32, 8)) < i / 250
         hashes[200 + i] = hashes[i] ^ np.packbits(flipped, axis=1)[:, 0]
-    embeddings, hashes = embeddings.clip(0, 255).astype(np.uint8), hashes.astype(np.uint8)
+    order = random.permutation(300)
+    embeddings = embeddings.clip(0, 255).astype(np.uint8)[order]
+    hashes = hashes.astype(np.uint8)[order]
     x = embeddings - embeddings.mean(axis=0)
     bits = np.unpackbits(hashes, axis=1)
     score = 100 * _cosines(x) + 128 * _cosines(bits - bits.mean(axis=0))
     expected = {(i, j) for i, j in np.argwhere(score >= 108).tolist() if i < j}
-    pairs, _ = copies.near_copies(embeddings, hashes)
+    monkeypatch.setattr(copies, "_BLOCK", block)
+    pairs, _ = copies.near_copies(embeddings, hashes, num_threads=2)
     assert {tuple(pair) for pair in pairs.tolist()} == expected
     assert 30 < len(expected) < 100
 
@@ -113,3 +117,13 @@ def test_many_pairs_of_copies_are_not_kept():
 def test_few_photos(count: int):
     nothing = np.zeros((count, 4), np.uint8)
     assert copies.groups(nothing, np.zeros((count, 32), np.uint8)).tolist() == [0] * count
+
+
+def test_groups_are_read_as_they_were_written_for_the_same_photos(tmp_path: Path):
+    identities = [f"{i:064x}" for i in range(3)]
+    copies.write_groups(identities, np.array([0, 1, 0]), tmp_path / "groups.tsv")
+    found = copies.read_groups(tmp_path / "groups.tsv", identities)
+    assert (found.dtype, found.tolist()) == (np.int32, [0, 1, 0])
+    for others in (identities[:2], identities[::-1], [*identities, "f" * 64]):
+        with pytest.raises(UserError, match=r"groups\.tsv is of other photos"):
+            copies.read_groups(tmp_path / "groups.tsv", others)

@@ -9,7 +9,8 @@ from PIL import Image
 from edgetpu_retrain import UserError, embeddings, files, photos, preprocessing
 from edgetpu_retrain.embeddings import Embeddings, embed, read_undecodable
 from edgetpu_retrain.interpreter import Interpreter
-from tests.shards import stored
+from edgetpu_retrain.labelled_embeddings import LabelledEmbeddings
+from tests.shards import save_shards
 
 try:
     from ai_edge_litert.interpreter import Interpreter as Runtime
@@ -193,7 +194,7 @@ def test_those_of_another_preprocessing_are_made_again(
     nearest = embed(part_of(flowers, slice(1)), extractor, "cpu", "nearest", earlier=[embedded])
     assert not np.array_equal(nearest.embeddings, embedded.embeddings[:1])
     with pytest.raises(UserError, match="different extractors"):
-        stored(tmp_path, nearest, embedded)
+        LabelledEmbeddings.load(save_shards(tmp_path, nearest, embedded), [])
     assert "embedded again: the preprocessing was 'bilinear 2'" in caplog.text
 
 

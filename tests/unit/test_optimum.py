@@ -6,14 +6,18 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from edgetpu_retrain import cross_validation, folds, identities, training_data
+from edgetpu_retrain import cross_validation, folds, labelled_embeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.interpreter import Quantization
-from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, VALIDATION, LabelledEmbeddings
+from edgetpu_retrain.labelled_embeddings import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    LabelledEmbeddings,
+    TrainingData,
+)
 from edgetpu_retrain.optimum import Plan, descend, finish
-from edgetpu_retrain.stored_embeddings import StoredEmbeddings
 from edgetpu_retrain.training import check_settings, train
-from edgetpu_retrain.training_data import Data
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +26,26 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return (pictures * 15).astype(np.uint8), labels
 
 
-def data_of(pictures: np.ndarray, labels: np.ndarray) -> Data:
+def labelled_of(pictures, labels, names="0123456789") -> LabelledEmbeddings:
+    count = len(labels)
+    hashes = np.random.default_rng(0).integers(0, 256, (count, 32), dtype=np.uint8)
+    order = np.argsort(list(names))
+    splits = np.resize([TRAIN, VALIDATION, TEST, TRAIN, TRAIN], count)
+    return LabelledEmbeddings(
+        pictures, hashes, [f"{i:064x}" for i in range(count)], Quantization(0.1, 7), "x", "y",
+        tuple(names[i] for i in order), np.arange(count), np.argsort(order)[labels], splits,
+        np.full(count, "x.jpg", object), np.arange(count),
+    )  # fmt: skip
+
+
+def data_of(pictures: np.ndarray, labels: np.ndarray) -> TrainingData:
     divided = folds.assign_folds(labels, np.arange(len(labels)), cross_validation.FOLDS)
-    return Data.of(pictures, np.arange(len(labels)), labels, divided, 10)
+    return TrainingData.of(labelled_of(pictures, labels), divided)
 
 
-def scikit_learn(data: Data, seen: np.ndarray, strength: float, **options) -> LogisticRegression:
+def scikit_learn(
+    data: TrainingData, seen: np.ndarray, strength: float, **options
+) -> LogisticRegression:
     """Its minimum of the same loss: C is 1 / (N strength)."""
     values = data.embeddings(seen).astype(np.float64)
     options = {"C": 1 / (len(values) * strength), "tol": 1e-6, "max_iter": 5000} | options
@@ -90,7 +108,7 @@ def test_photos_in_many_parts_give_the_same_layers_as_in_one(digits, monkeypatch
     last = Plan.of([((-1, -1), 1.0, 1e-3, False)])
     found, finished = [], []
     for length in (10_000, 300):
-        monkeypatch.setattr(training_data, "_PART", length)
+        monkeypatch.setattr(labelled_embeddings, "_BLOCK", length)
         found.append(descend(data, Plan.of(layers)))
         finished.append(finish(data, last, descend(data, last)).weights)
     everything = data.embeddings(np.arange(len(data.labels)))
@@ -150,32 +168,19 @@ def test_a_temperature_makes_scores_probabilities():
     assert cross_validation.fit_temperature(3 * logits[:90], labels[:90]) == 1
 
 
-def labelled_of(pictures, labels, names="0123456789", count: int = 500) -> LabelledEmbeddings:
-    random = np.random.default_rng(0)
-    embeddings = StoredEmbeddings(
-        pictures[:count], random.integers(0, 256, (count, 32), dtype=np.uint8),
-        np.zeros((count, 64), np.uint8), identities.pack([]),
-        Quantization(0.1, 7), "x", "y",
-    )  # fmt: skip
-    order = np.argsort(list(names))
-    splits = np.array([TRAIN, VALIDATION, TEST, TRAIN, TRAIN] * (count // 5))
-    return LabelledEmbeddings(
-        embeddings, np.arange(count), tuple(names[i] for i in order),
-        np.argsort(order)[labels[:count]], splits, np.arange(count),
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def some_digits(digits) -> tuple[np.ndarray, np.ndarray]:
+    pictures, labels = digits
+    return pictures[:500], labels[:500]
 
 
-def values_of(labelled: LabelledEmbeddings) -> np.ndarray:
-    return np.concatenate([values for _, values in labelled.values()])
-
-
-def test_seed_and_threads_change_no_bit_and_names_no_prediction(digits):
-    first = train(labelled_of(*digits), "optimum", seed=0, num_threads=1)
-    second = train(labelled_of(*digits), "optimum", seed=1, num_threads=3)
+def test_seed_and_threads_change_no_bit_and_names_no_prediction(some_digits):
+    first = train(labelled_of(*some_digits), "optimum", seed=0, num_threads=1)
+    second = train(labelled_of(*some_digits), "optimum", seed=1, num_threads=3)
     assert np.array_equal(first.head.weights, second.head.weights)
     assert first.head.training == second.head.training
     assert np.array_equal(first.predictions.scores, second.predictions.scores)
-    renamed = train(labelled_of(*digits, names="5038217649"), "optimum", seed=0)
+    renamed = train(labelled_of(*some_digits, names="5038217649"), "optimum", seed=0)
     names = np.array(first.head.classes)[first.predictions.predicted]
     others = np.array(renamed.head.classes)[renamed.predictions.predicted]
     new_names = {str(i): name for i, name in enumerate("5038217649")}
@@ -185,16 +190,16 @@ def test_seed_and_threads_change_no_bit_and_names_no_prediction(digits):
 @pytest.mark.parametrize(
     ("recipe", "worse"), [("optimum", 0.03), ("coral", 0.03), ("imprinting", 0.12)]
 )
-def test_a_head_takes_embeddings_as_they_come(digits, recipe: str, worse: float):
-    labelled = labelled_of(*digits)
+def test_a_head_takes_embeddings_as_they_come(some_digits, recipe: str, worse: float):
+    labelled = labelled_of(*some_digits)
     trained = train(labelled, recipe, seed=0)
     assert set(labelled.splits[trained.labelled.lines]) == {TRAIN, VALIDATION}
     tested = labelled.take(labelled.splits == TEST)
-    logits = trained.head.logits(values_of(tested))
+    logits = trained.head.logits(tested[:])
     accuracy = np.mean(logits.argmax(axis=1) == tested.labels)
-    values = values_of(trained.labelled)
+    values = trained.labelled[:]
     expected = LogisticRegression(max_iter=5000).fit(values, trained.labelled.labels)
-    assert accuracy >= expected.score(values_of(tested), tested.labels) - worse
+    assert accuracy >= expected.score(tested[:], tested.labels) - worse
     low, high = trained.head.logit_range
     logits = trained.head.logits(values)
     if recipe == "optimum":
@@ -203,8 +208,10 @@ def test_a_head_takes_embeddings_as_they_come(digits, recipe: str, worse: float)
     assert abs(out_of_fold - accuracy) < 0.07
 
 
-def test_imprinting_says_what_softmax_regression_reaches(digits):
-    trained = [train(labelled_of(*digits), recipe, seed=0) for recipe in ("imprinting", "optimum")]
+def test_imprinting_says_what_softmax_regression_reaches(some_digits):
+    trained = [
+        train(labelled_of(*some_digits), recipe, seed=0) for recipe in ("imprinting", "optimum")
+    ]
     predictions = trained[1].predictions
     assert trained[0].head.training["softmax_regression"]["accuracy"] == np.mean(
         predictions.predicted == predictions.labels

@@ -1,4 +1,4 @@
-"""Embeddings and manifest joined, and the published recipe on them."""
+"""The published recipe on labelled embeddings."""
 
 from pathlib import Path
 
@@ -7,10 +7,9 @@ import pytest
 
 from edgetpu_retrain import SoftmaxRegression, UserError, training
 from edgetpu_retrain.embeddings import Embeddings
-from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, LabelledEmbeddings
-from edgetpu_retrain.manifest import SPLITS, Photo
-from edgetpu_retrain.stored_embeddings import StoredEmbeddings
-from tests.shards import identities_of, stored
+from edgetpu_retrain.labelled_embeddings import TRAIN, LabelledEmbeddings
+from edgetpu_retrain.manifest import Photo
+from tests.shards import save_shards
 
 RECIPE = {
     "recipe": "coral",
@@ -20,86 +19,33 @@ RECIPE = {
 
 
 @pytest.fixture
-def shard() -> Embeddings:
-    """Thirty photos of three kinds, which are far apart; two more are broken."""
+def shards(tmp_path: Path) -> list[Path]:
+    """Thirty photos of three kinds, which are far apart."""
     random = np.random.default_rng(0)
-    identities = sorted(random.bytes(32).hex() for _ in range(32))
     vectors = random.integers(0, 50, (30, 4), np.uint8)
     vectors[:, :3] += 150 * np.eye(3, dtype=np.uint8)[np.arange(30) % 3]
-    return Embeddings(
-        vectors, 0.02, 3, np.array(identities[:30], "S64"),
+    shard = Embeddings(
+        vectors, 0.02, 3, np.array([f"{i:064x}" for i in range(30)], "S64"),
         random.integers(0, 256, (30, 32), np.uint8), "e" * 64, "bilinear 1",
-        np.array(identities[30:], "S64"), np.array(["broken", "empty"]),
+        np.array([], "S64"), np.array([], np.str_),
     )  # fmt: skip
+    return save_shards(tmp_path, shard)
 
 
 @pytest.fixture
-def embeddings(shard: Embeddings, tmp_path: Path) -> StoredEmbeddings:
-    return stored(tmp_path, shard)
-
-
-@pytest.fixture
-def manifest(shard: Embeddings) -> list[Photo]:
+def manifest() -> list[Photo]:
     """All of them, in another order, as three classes."""
-    sha256s = [*shard.photos.astype(str), *shard.undecodable.astype(str)]
+    splits = ("train", "train", "validation", "test")
     return [
-        Photo(f"{i}.jpg", "cab"[i % 3], ("train", "train", "validation", "test")[i % 4], sha256)
-        for i, sha256 in reversed(list(enumerate(sha256s)))
+        Photo(f"{i}.jpg", "cab"[i % 3], splits[i % 4], f"{i:064x}") for i in reversed(range(30))
     ]
 
 
-def test_every_photo_gets_its_own_class_and_split(shard, embeddings, manifest):
-    labelled = LabelledEmbeddings.join(embeddings, manifest)
-    assert labelled.classes == ("a", "b", "c")
-    expected = {
-        photo.sha256: (photo.label, photo.split)
-        for photo in manifest
-        if photo.sha256 not in shard.why_undecodable()
-    }
-    known = identities_of(embeddings)
-    found = {
-        known[row]: (labelled.classes[label], SPLITS[split])
-        for row, label, split in zip(labelled.rows, labelled.labels, labelled.splits, strict=True)
-    }
-    assert found == expected
-    listed = dict(labelled.listed(manifest))
-    assert list(listed.values()) == [p for p in manifest if p.sha256 in expected]
-    for i, photo in listed.items():
-        assert labelled.classes[labelled.labels[i]] == photo.label
-        assert manifest[labelled.lines[i]] == photo
-
-
-def test_a_split_is_dequantized(shard, embeddings, manifest):
-    labelled = LabelledEmbeddings.join(embeddings, manifest)
-    tested = labelled.take(labelled.splits == TEST)
-    known = shard.photos.astype(str).tolist()
-    found = np.concatenate([values for _, values in tested.values()])
-    assert found.dtype == np.float32
-    for i, photo in tested.listed(manifest):
-        assert photo.split == "test"
-        expected = 0.02 * (shard.embeddings[known.index(photo.sha256)].astype(float) - 3)
-        assert np.allclose(found[i], expected)
-    assert len(found) == sum(p.split == "test" and p.sha256 in known for p in manifest)
-
-
-def test_a_photo_that_is_listed_twice_counts_twice(embeddings, manifest):
-    copy = identities_of(embeddings)[4]
-    labelled = LabelledEmbeddings.join(embeddings, [*manifest, Photo("x", "d", "test", copy)])
-    assert len(labelled.rows) == 31
-    assert labelled.rows.tolist().count(4) == 2
-    assert labelled.classes == ("a", "b", "c", "d")
-
-
-def test_a_photo_that_is_not_embedded_is_an_error(embeddings, manifest):
-    with pytest.raises(UserError, match="1 photos are not embedded"):
-        LabelledEmbeddings.join(embeddings, [*manifest, Photo("x", "a", "train", "0" * 64)])
-
-
-def test_it_is_the_recipe_on_the_training_split(embeddings, manifest):
-    labelled = LabelledEmbeddings.join(embeddings, manifest)
+def test_it_is_the_recipe_on_the_training_split(shards, manifest):
+    labelled = LabelledEmbeddings.load(shards, manifest)
     head = training.train(labelled, **RECIPE).head
     trained = labelled.take(labelled.splits == TRAIN)
-    x, y = next(trained.values())[1], trained.labels
+    x, y = trained[:], trained.labels
     model = SoftmaxRegression(4, 3, 0.05, seed=0)
     model.train_with_sgd({"data_train": x, "labels_train": y}, 300, 0.1, batch_size=20)
     assert np.array_equal(head.weights, model.weights)
@@ -112,15 +58,15 @@ def test_it_is_the_recipe_on_the_training_split(embeddings, manifest):
     }  # fmt: skip
 
 
-def test_the_order_of_the_manifest_makes_no_difference(embeddings, manifest):
+def test_the_order_of_the_manifest_makes_no_difference(shards, manifest):
     heads = [
-        training.train(LabelledEmbeddings.join(embeddings, photos), **RECIPE).head
+        training.train(LabelledEmbeddings.load(shards, photos), **RECIPE).head
         for photos in (manifest, manifest[::-1])
     ]
     assert np.array_equal(heads[0].weights, heads[1].weights)
 
 
-def test_training_that_diverges_is_explained(embeddings, manifest):
-    labelled = LabelledEmbeddings.join(embeddings, manifest)
+def test_training_that_diverges_is_explained(shards, manifest):
+    labelled = LabelledEmbeddings.load(shards, manifest)
     with np.errstate(all="ignore"), pytest.raises(UserError, match=r"diverged: .*learning_rate"):
         training.train(labelled, **RECIPE | {"learning_rate": 1e38})

@@ -10,7 +10,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain import manifest
 from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, LabelledEmbeddings
-from edgetpu_retrain.stored_embeddings import StoredEmbeddings
 from tests.conftest import copy_project, run_in, run_snakemake
 
 CONFIG = ("--configfile", "tests/config/flowers.yaml")
@@ -67,10 +66,9 @@ def recipe(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndar
 
 def test_as_accurate_as_the_published_recipe(results: Path):
     paths = sorted((results / "embeddings").glob("*.npz"))
-    embedded = StoredEmbeddings.open(list(paths))
     listed = manifest.read(results.parent / "manifest.tsv")
-    labelled = LabelledEmbeddings.join(embedded, listed)
-    vectors = embedded.values(labelled.rows)
+    labelled = LabelledEmbeddings.load(paths, listed)
+    vectors = labelled[:]
     train, test = (labelled.splits == number for number in (TRAIN, TEST))
     (x, y), (test_x, test_y) = ((vectors[s], labelled.labels[s]) for s in (train, test))
     accuracies = []
