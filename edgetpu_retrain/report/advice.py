@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgetpu_retrain.figures import wilson_interval
+from edgetpu_retrain.report.duplicates import tally
 from edgetpu_retrain.report.findings import Findings, Pair, Run
 from edgetpu_retrain.report.words import count, fraction, listed, name, percent, points
 
@@ -121,7 +122,7 @@ def next_steps(findings: Findings) -> list[Step]:
 
 
 def _contradictions(findings: Findings) -> list[Step]:
-    groups, photos = findings.groups.tally(different=True)
+    groups, photos = tally(findings.groups, different=True)
     if not groups:
         return []
     return [
@@ -206,7 +207,7 @@ def _confused(pairs: Sequence[Pair]) -> list[Step]:
 
 
 def _copies(findings: Findings) -> list[Step]:
-    same, photos = findings.groups.tally(different=False)
+    same, photos = tally(findings.groups, different=False)
     extra = photos - same
     if not extra:
         return []

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgetpu_retrain.report import findings, words
-from edgetpu_retrain.report.duplicates import Group
+from edgetpu_retrain.report.duplicates import Group, tally
 from edgetpu_retrain.report.findings import Findings
 from edgetpu_retrain.report.thumbnails import thumbnails
 
@@ -107,8 +107,8 @@ def _group_title(group: Group) -> str:
 
 
 def _groups_said(found: Findings) -> str:
-    different, photos = found.groups.tally(different=True)
-    groups, photos = len(found.groups), photos + found.groups.tally(different=False)[1]
+    different, photos = tally(found.groups, different=True)
+    groups, photos = len(found.groups), photos + tally(found.groups, different=False)[1]
     said = f"{words.count(photos, 'photo')} in {words.count(groups, 'group')} look alike"
     if different:
         said += f"; {different:,} of the groups {'has' if different == 1 else 'have'} different "

@@ -1,9 +1,8 @@
 """Groups of photos that look alike, and how much of the accuracy rests on them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from edgetpu_retrain.predictions import SPLITS, ListedPredictions, Predictions
 _MOST_BITS = 40
 _MOST_COMPARED = 500
 
-_KINDS = IDENTICAL, COPIES, ALIKE = "the same file", "copies", "alike"
+IDENTICAL, COPIES, ALIKE = "the same file", "copies", "alike"
 
 
 @dataclass(frozen=True)
@@ -35,66 +34,39 @@ class Group:
     bits: int
 
 
-class Groups(Sequence[Group]):
-    """All groups of two or more photos: of different classes first, then the most alike."""
+def find_groups(
+    predictions: ListedPredictions, numbers: np.ndarray, hashes: np.ndarray
+) -> list[Group]:
+    """Returns the groups of two or more photos.
 
-    def __init__(self, predictions: ListedPredictions, numbers: np.ndarray, hashes: np.ndarray):
-        """Looks at the groups, one after the other.
+    Those of different classes come first, then copies of the same file, then the most alike.
 
-        Args:
-            predictions: of N photos.
-            numbers: [N] int; photos that look alike share a number (`copies.groups`).
-            hashes: [N, 32] uint8, perceptual hashes (`copies.perceptual_hash`).
-        """
-        self._predictions = predictions
-        self._rows = np.argsort(numbers, kind="stable").astype(np.int32)
-        ends = np.flatnonzero(np.diff(numbers[self._rows], append=-1)) + 1
-        sizes = np.diff(ends, prepend=0)
-        self._ends, self._sizes = ends[sizes > 1], sizes[sizes > 1]
-        count = len(self._ends)
-        self._bits, self._kinds = np.empty(count, np.int16), np.empty(count, np.int8)
-        self._differ = np.empty(count, bool)
-        for i in range(count):
-            rows = self._members(i)
-            nearest = _bits_to_nearest(hashes[rows[:_MOST_COMPARED]])
-            labels = predictions.labels[rows]
-            self._bits[i], self._differ[i] = nearest.min(), labels.min() != labels.max()
-            kind = COPIES if nearest.max() <= _MOST_BITS else ALIKE
-            # The same file has the same hash.
-            if not nearest.max() and _is_one(predictions.identities[row] for row in rows):
-                kind = IDENTICAL
-            self._kinds[i] = _KINDS.index(kind)
-        first = self._rows[self._ends - self._sizes]
-        different = self._kinds != _KINDS.index(IDENTICAL)
-        self._order = np.lexsort((first, self._bits, different, ~self._differ))
-
-    def _members(self, i: int) -> np.ndarray:
-        return self._rows[self._ends[i] - self._sizes[i] : self._ends[i]]
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    @overload
-    def __getitem__(self, place: int) -> Group: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Group]: ...
-    def __getitem__(self, place: int | slice) -> Group | Sequence[Group]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(len(self))[place]]
-        i = self._order[place]
-        rows, names = self._members(i), self._predictions.classes
-        classes = sorted(names[label] for label in np.unique(self._predictions.labels[rows]))
-        return Group(rows, tuple(classes), _KINDS[self._kinds[i]], int(self._bits[i]))
-
-    def tally(self, different: bool) -> tuple[int, int]:
-        """Returns how many groups there are of different classes, or of one, and their photos."""
-        sizes = self._sizes[self._differ == different]
-        return len(sizes), int(sizes.sum())
+    Args:
+        predictions: of N photos.
+        numbers: [N] int; photos that look alike share a number (`copies.groups`).
+        hashes: [N, 32] uint8, perceptual hashes (`copies.perceptual_hash`).
+    """
+    by_number = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[by_number], prepend=-1))
+    sizes = np.diff(starts, append=len(numbers))
+    groups = []
+    for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
+        rows = by_number[start : start + size]
+        nearest = _bits_to_nearest(hashes[rows[:_MOST_COMPARED]])
+        kind = COPIES if nearest.max() <= _MOST_BITS else ALIKE
+        if len({predictions.identities[row] for row in rows.tolist()}) == 1:
+            kind = IDENTICAL
+        names = {predictions.classes[label] for label in predictions.labels[rows]}
+        groups.append(Group(rows, tuple(sorted(names)), kind, int(nearest.min())))
+    return sorted(
+        groups, key=lambda g: (len(g.classes) == 1, g.kind != IDENTICAL, g.bits, g.rows[0])
+    )
 
 
-def _is_one(texts: Iterator[str]) -> bool:
-    first = next(texts)
-    return all(text == first for text in texts)
+def tally(groups: Iterable[Group], different: bool) -> tuple[int, int]:
+    """Returns how many groups there are of different classes, or of one, and their photos."""
+    sizes = [len(group.rows) for group in groups if (len(group.classes) > 1) == different]
+    return len(sizes), sum(sizes)
 
 
 @dataclass(frozen=True)
@@ -141,7 +113,7 @@ def copied_tests(predictions: Predictions, numbers: np.ndarray) -> CopiedTests:
     )
 
 
-def write_copies(groups: Groups, predictions: ListedPredictions, path: str | Path) -> None:
+def write_copies(groups: Sequence[Group], predictions: ListedPredictions, path: str | Path) -> None:
     """Writes copies.tsv: number of the group, path and class of each photo in it."""
     with tables.writing(path, ("group", "path", "class")) as add:
         for number, group in enumerate(groups, start=1):

@@ -10,7 +10,7 @@ import numpy as np
 from edgetpu_retrain.corrections import Applied
 from edgetpu_retrain.manifest import Skipped
 from edgetpu_retrain.predictions import ListedPredictions, Predictions
-from edgetpu_retrain.report.duplicates import CopiedTests, Groups, copied_tests
+from edgetpu_retrain.report.duplicates import CopiedTests, Group, copied_tests, find_groups
 from edgetpu_retrain.report.suspects import find_suspects
 
 # Scores of two classes that differ by less are near to each other.
@@ -94,7 +94,7 @@ class Findings:
     source: str | None
     result: Mapping[str, Any] | None
     suspects: np.ndarray
-    groups: Groups
+    groups: list[Group]
     copied_tests: CopiedTests
     pairs: list[Pair]
     mistakes: np.ndarray
@@ -118,7 +118,7 @@ def find(run: Run) -> Findings:
         source,
         result,
         suspects,
-        Groups(predictions, run.groups, run.hashes),
+        find_groups(predictions, run.groups, run.hashes),
         copied_tests(predictions, run.groups),
         confused_pairs(result) if result else [],
         confident_mistakes(predictions, suspects),

@@ -20,7 +20,7 @@ from edgetpu_retrain.figures import wilson_interval
 from edgetpu_retrain.manifest import Skipped
 from edgetpu_retrain.predictions import SPLITS, ListedPredictions
 from edgetpu_retrain.report import advice, findings, history, page
-from edgetpu_retrain.report.duplicates import Groups, copied_tests, write_copies
+from edgetpu_retrain.report.duplicates import copied_tests, find_groups, tally, write_copies
 from edgetpu_retrain.report.suspects import find_suspects, write_suspects
 
 HOSTILE = ("<script>alert(1)</script>", '"quo\'te" & \u05d5\u05e8\u05d3', "\U0001f337</script><b>")
@@ -193,12 +193,14 @@ def test_groups_of_copies_and_what_the_test_owes_them(tmp_path: Path):
     hashes = np.zeros((8, 32), np.uint8)
     hashes[[1, 7], :6] = 255
     hashes[6, 0] = 0b111
-    groups = Groups(predictions, numbers, hashes)
+    groups = find_groups(predictions, numbers, hashes)
     assert [(tuple(g.rows), g.classes, g.kind, g.bits) for g in groups] == [
         ((1, 3), ("a", "b"), "alike", 48),
         ((0, 2, 7), ("a",), "alike", 0),
         ((5, 6), ("b",), "copies", 3),
     ]
+    assert tally(groups, different=True) == (1, 2)
+    assert tally(groups, different=False) == (2, 5)
     tests = copied_tests(predictions, numbers)
     assert (tests.photos, tests.correct) == (2, 1)
     assert (tests.other_photos, tests.other_correct) == (1, 1)
