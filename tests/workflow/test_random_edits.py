@@ -105,6 +105,7 @@ class Editor:
     def rename_class(self) -> None:
         folder = self._chance.choice(self._classes())
         folder.rename(folder.with_name(self._new_name()))
+        self._drop_corrections()
 
     def set(self) -> None:
         key = self._chance.choice(sorted(SETTINGS))
@@ -114,8 +115,7 @@ class Editor:
         """Leaves a photo out, gives another a class, and confirms a third; or takes that back."""
         path = self.project / "corrections.tsv"
         if path.exists() and self._chance.random() < 0.5:
-            configure(self.project, corrections="")
-            path.unlink()
+            self._drop_corrections()
             return
         lines = ["sha256\tclass\tpath\tnote\n"]
         identities = dict.fromkeys(files.sha256(self._photo()) for _ in range(2))
@@ -123,6 +123,10 @@ class Editor:
             lines.append(f"{identity}\t{label}\t\t\n")
         path.write_text("".join(lines))
         configure(self.project, corrections=path.name)
+
+    def _drop_corrections(self) -> None:
+        configure(self.project, corrections="")
+        (self.project / "corrections.tsv").unlink(missing_ok=True)
 
     def lose_result(self) -> None:
         """Deletes a result, whole or with all that is of its data set or backbone."""
@@ -138,9 +142,9 @@ class Editor:
 
     def other_data_set(self) -> None:
         self.dataset = "others/photos" if self.dataset == "photos" else "photos"
-        # Classes may have been renamed, and corrections are of the other photos.
-        configure(self.project, dataset=self.dataset, corrections="")
-        (self.project / "corrections.tsv").unlink(missing_ok=True)
+        configure(self.project, dataset=self.dataset)
+        # They name classes that may have been renamed.
+        self._drop_corrections()
 
 
 def run_and_kill(project: Path, after: float) -> None:
