@@ -9,7 +9,7 @@ from edgetpu_retrain.index import Digests, Index
 from edgetpu_retrain.manifest import Photo, Skipped
 
 
-def scan(root: Path, **options) -> Index:
+def scan_folder(root: Path, **options) -> Index:
     """Lists `root`, with its cache in a hidden folder in it; a tenth each is held out."""
     options = {"validation": 0.1, "test": 0.1} | options
     return index.scan(root, IdentityCache(root / ".index" / "identities.npz"), **options)
@@ -42,7 +42,7 @@ def write_index(
         folder / "applied_corrections.tsv",
         folder / "shards",
     )
-    found = scan(root, **options)
+    found = scan_folder(root, **options)
     index.write(found, outputs, shards, max_skipped, listed_in)
     return Written(
         list(manifest.read(outputs.manifest)),

@@ -12,7 +12,7 @@ from PIL import Image
 from edgetpu_retrain import UserError, files, index, manifest, photos
 from edgetpu_retrain.identity_cache import IdentityCache
 from edgetpu_retrain.index import Digests
-from tests.indexing import files_in, scan, write_index
+from tests.indexing import files_in, scan_folder, write_index
 from tests.memory import peak_of
 
 
@@ -165,12 +165,12 @@ def test_only_new_photos_are_read(tmp_path: Path, monkeypatch, hour_later):
         return real_open(path, *arguments, **options)
 
     monkeypatch.setattr("builtins.open", watched)
-    second = scan(root)
+    second = scan_folder(root)
     monkeypatch.undo()
     below = {path for path in opened if Path(path).parent in (root / "a", root / "b")}
     assert below == {str(root / "b" / "1_0.png")}
     shutil.rmtree(root / ".index")
-    assert second == scan(root)
+    assert second == scan_folder(root)
     assert [one.path for one in second.unusable] == [one.path for one in first.skipped]
 
 
@@ -186,10 +186,10 @@ def test_a_photo_that_could_not_be_opened_is_tried_again(tmp_path: Path, monkeyp
         return read(path)
 
     monkeypatch.setattr(files, "sha256", refuse)
-    (unusable,) = scan(root).unusable
+    (unusable,) = scan_folder(root).unusable
     assert (unusable.path, unusable.reason) == (refused, "cannot be opened: Permission denied")
     monkeypatch.setattr(files, "sha256", read)
-    again = scan(root)
+    again = scan_folder(root)
     assert (len(again.photos), again.unusable) == (8, [])
 
 
@@ -296,9 +296,9 @@ def test_digests_change_with_what_a_stage_depends_on(tmp_path: Path, linked, cha
             (tmp_path / "elsewhere" / name).mkdir(parents=True)
             (root / name).symlink_to(tmp_path / "elsewhere" / name)
     make_photos(root, {"a": 12, "b": 12})
-    before = scan(root).digests(4)
+    before = scan_folder(root).digests(4)
     change(root)
-    after = scan(root).digests(4)
+    after = scan_folder(root).digests(4)
     names = [field.name for field in fields(Digests)]
     found = [name for name in names if getattr(before, name) != getattr(after, name)]
     assert found == changed.split()
@@ -306,9 +306,9 @@ def test_digests_change_with_what_a_stage_depends_on(tmp_path: Path, linked, cha
 
 def test_one_photo_more_changes_the_digest_of_its_shard_alone(tmp_path: Path):
     root = make_photos(tmp_path, {"a": 40, "b": 40})
-    before = scan(root).digests(8)
+    before = scan_folder(root).digests(8)
     add(root)
-    after = scan(root).digests(8)
+    after = scan_folder(root).digests(8)
     sha256 = files.sha256(root / "a" / "1_0.png")
     # By hand: eighths of the second 64 bits.
     expected = int(sha256[16], 16) // 2
@@ -320,27 +320,27 @@ def test_splits_and_corrections_are_in_the_digests_of_labels(tmp_path: Path):
     root = make_photos(tmp_path, {"a": 40, "b": 40})
     header = "sha256\tclass\tpath\tnote\n"
     sha256 = files.sha256(root / "a" / "0_0.png")
-    plain = scan(root).digests(2)
-    split = scan(root, test=0.3).digests(2)
+    plain = scan_folder(root).digests(2)
+    split = scan_folder(root, test=0.3).digests(2)
     assert split.labels != plain.labels
     assert (split.identities, split.shards) == (plain.identities, plain.shards)
     table = tmp_path / "corrections.tsv"
     seen = {plain.labels}
     for label in ("b", ""):
         table.write_text(f"{header}{sha256}\t{label}\t\t\n")
-        corrected = scan(root, corrected_by=table).digests(2)
+        corrected = scan_folder(root, corrected_by=table).digests(2)
         seen.add(corrected.labels)
         # What is left out stays embedded, so that it can come back at once.
         assert (corrected.identities, corrected.shards) == (plain.identities, plain.shards)
     assert len(seen) == 3
     table.write_text(f"{header}{sha256}\ta\t\tlooked at\n")
-    confirmed = scan(root, corrected_by=table).digests(2)
+    confirmed = scan_folder(root, corrected_by=table).digests(2)
     assert confirmed.labels == plain.labels
     assert confirmed.everything != plain.everything
 
 
 def test_the_number_of_shards_is_in_the_digests_of_shards_alone(tmp_path: Path):
-    found = scan(make_photos(tmp_path, {"a": 20, "b": 20}))
+    found = scan_folder(make_photos(tmp_path, {"a": 20, "b": 20}))
     few, many = asdict(found.digests(1)), asdict(found.digests(4))
     assert (len(few.pop("shards")), len(set(many.pop("shards")))) == (1, 4)
     assert few == many

@@ -13,7 +13,7 @@ from PIL import Image
 from edgetpu_retrain import UserError, compiler
 from edgetpu_retrain.photos import PhotoError, read_file
 from tests.conftest import ROOT
-from tests.indexing import scan, write_index
+from tests.indexing import scan_folder, write_index
 
 NAMES = ["tab\there.png", "cr\rname.png", "crlf\r\nname.png", "nl\nname.png", '"quote.png']
 
@@ -68,9 +68,9 @@ def test_a_class_folder_may_be_a_link(root: Path, tmp_path: Path):
 
 
 def test_an_empty_class_folder_added_later_is_noticed(root: Path):
-    before = scan(root).digests(1)
+    before = scan_folder(root).digests(1)
     (root / "c").mkdir()
-    assert scan(root).digests(1).everything != before.everything
+    assert scan_folder(root).digests(1).everything != before.everything
     with pytest.raises(UserError, match="'c' has 0"):
         write_index(root, validation=0, test=0)
 
