@@ -19,7 +19,7 @@ from edgetpu_retrain import UserError, files, job
 
 snakemake = SimpleNamespace(
     log=["job.log"],
-    output={{"fingerprint": "results/.made"}},
+    output=SimpleNamespace(fingerprint="results/.made"),
     params=SimpleNamespace(fingerprint="0123"),
 )
 
@@ -108,7 +108,7 @@ def test_what_fails_carries_none(tmp_path: Path, body: str):
 
 def test_outputs_without_a_fingerprint_get_none(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with job.run(SimpleNamespace(log=None, output={}, params=None)):
+    with job.run(SimpleNamespace(log=None, output=SimpleNamespace(), params=None)):
         Path("compiler").mkdir()
     assert [path.name for path in tmp_path.iterdir()] == ["compiler"]
 

@@ -87,10 +87,12 @@ def fingerprint(rule_name):
 def may_be_by_hand(rule_name):
     """Whether a download without a fingerprint is taken for one that was put in place by hand.
 
-    A download that fails advises to do so; the checksum is compared where the file is read.
+    A download that fails advises to do so. An archive that another address was unpacked from is not.
     """
-    return (
-        rule_name == "fetch_backbone" or rule_name == "fetch_dataset" and DATASET.sha256
+    unpacked = job.read_fingerprint(f"{PREFIX}{DATASET_RESOURCES}/.extract_dataset")
+    known = (None, PLAN.fingerprints.extract_dataset())
+    return rule_name == "fetch_backbone" or (
+        rule_name == "fetch_dataset" and unpacked in known
     )
 
 
