@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from edgetpu_retrain import manifest
+from edgetpu_retrain.compiler import can_run_here
 from tests.conftest import Snakemake, assert_user_error, jobs_run, lay_photos, run_in
 
 TARGET = "retrained_model.tflite"
@@ -110,3 +111,20 @@ def test_an_archive_put_in_place_by_hand_is_taken(project: Path, snakemake: Snak
     assert done.returncode == 0, done.stderr
     assert "extract_dataset" in jobs_run(done)
     assert "fetch_dataset" not in jobs_run(done)
+
+
+@pytest.mark.skipif(not can_run_here(), reason="the compiler is downloaded on x86-64 Linux alone")
+def test_the_cpu_model_is_made_where_the_compiler_cannot_be_had(
+    own: Path, project: Path, snakemake: Snakemake
+):
+    """Without a target and without network: the run fails, and says what it made all the same."""
+    config = yaml.safe_load((project / "config.yaml").read_text())
+    source = {"url": "http://127.0.0.1:1/compiler.tar.gz", "sha256": "0" * 64}
+    config["compiler"] = {"sources": [source]}
+    (project / "config.yaml").write_text(yaml.safe_dump(config))
+    done = snakemake()
+    assert_user_error(done, "No source of edgetpu_compiler gave it", "Accuracy:")
+    assert (project / TARGET).is_file()
+    assert (project / "report.html").is_file()
+    assert not (project / "retrained_model_edgetpu.tflite").exists()
+    assert jobs_run(snakemake("-n", "--", TARGET)) == []

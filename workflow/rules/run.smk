@@ -103,3 +103,9 @@ onstart:
 onsuccess:
     if workflow.is_main_process:
         print_summary()
+
+
+onerror:
+    # The model for the CPU may be complete where that for the Edge TPU could not be made.
+    if workflow.is_main_process and state_of("deliver", {}) == "current":
+        print_summary()
