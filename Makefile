@@ -6,9 +6,10 @@ INSTALLED := $(VENV)/.installed
 DEMO := results/sample/sample/optimum
 RUNTIME_VENV := .venv-tflite-runtime
 LOWEST_VENV := .venv-lowest
+DOCS_VENV := .venv-docs
 
 .PHONY: demo backbones test lint dry-runs format test-tflite-runtime test-lowest test-kills test-slurm \
-	benchmark performance lock clean
+	benchmark performance docs lock clean
 .DEFAULT_GOAL := demo
 
 # The whole workflow on the sample; the CPU model, since its compiler cannot be assumed.
@@ -75,6 +76,12 @@ benchmark: $(INSTALLED)
 performance: $(INSTALLED)
 	@$(BIN)/python benchmarks/benchmark.py --quick --rounds 3 --compare benchmarks/release.json
 
+# The pages of docs/ into site/, with warnings as errors. The environment does without the project's
+# own packages: nothing of it is imported.
+docs: $(DOCS_VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@echo "The documentation: site/index.html"
+
 # Pins every package in requirements.txt anew, within the bounds of pyproject.toml, and makes the
 # environments of the rules from that.
 lock: $(INSTALLED)
@@ -99,6 +106,14 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@echo "Installing `grep -c == requirements.txt` packages (2 GB; about 3 minutes, once) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(DOCS_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], \
+		sep="\n")' > $(DOCS_VENV)/requirements.txt
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check -r $(DOCS_VENV)/requirements.txt
 	@touch $@
 
 $(LOWEST_VENV)/.installed: pyproject.toml $(INSTALLED)
