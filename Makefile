@@ -22,8 +22,9 @@ demo: $(INSTALLED)
 backbones: $(INSTALLED)
 	@$(BIN)/python scripts/show_backbones.py
 
+# Two at a time: most of a run waits for programs to start.
 test: $(INSTALLED)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # With the oldest versions that pyproject.toml allows, Snakemake's among them.
 test-lowest: $(LOWEST_VENV)/.installed

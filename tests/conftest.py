@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=6, help="how often a run is killed at a random moment"
     )
-    parser.addoption("--edits", type=int, default=4, help="how many random edits are made")
+    parser.addoption("--edits", type=int, default=3, help="how many random edits are made")
     parser.addoption("--seed", type=int, default=0, help="of the random edits")
 
 

@@ -44,10 +44,6 @@ def project(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
 
 
-def without_snakemake(project: Path) -> None:
-    shutil.rmtree(project / ".snakemake")
-
-
 def with_empty_notes(project: Path) -> None:
     notes = [path for path in (project / ".snakemake/metadata").rglob("*") if path.is_file()]
     assert notes
@@ -105,7 +101,8 @@ def add_an_old_photo(project: Path) -> None:
     os.utime(new, (0, 0))
 
 
-STATES = [untouched, without_snakemake, with_empty_notes, with_the_clock_set_back, copied]
+# Notes of Snakemake's that are gone or empty: test_kills.
+STATES = [untouched, with_the_clock_set_back, copied]
 
 
 @pytest.mark.parametrize("state", STATES)

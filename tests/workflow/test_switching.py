@@ -75,7 +75,7 @@ def test_every_order_of_data_sets(
         assert (project / TARGET).read_bytes() == expected[name], (before, name)
         page = (project / "report.html").read_text()
         assert name in page
-        assert jobs_run(snakemake("-n", *arguments)) == []
+    assert jobs_run(snakemake("-n", *arguments)) == []
 
 
 def test_backbones_and_recipes(project: Path, snakemake: Snakemake, sample_photos: Path, made):
