@@ -29,7 +29,7 @@ _ELSEWHERE = (
 )
 WHY_NOT = (
     "this backbone is not published compiled, and there is no edgetpu_compiler here. It runs on "
-    "x86-64 Linux only; the README says how to bring a compiled extractor."
+    "x86-64 Linux only; docs/how-to/compile.md says how to bring a compiled extractor."
 )
 _KNOWN_FAILURES = {
     r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'": (

@@ -151,7 +151,7 @@ class Corrector:
 
 
 def write_applied(applied: Iterable[Applied], path: str | Path) -> None:
-    """Writes what became of the corrections; a file whose content stays is not touched."""
+    """Writes what became of the corrections."""
     tables.write(path, _APPLIED_COLUMNS, map(astuple, applied))
 
 

@@ -18,7 +18,7 @@ _BLOCK_BYTES = 1 << 16
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], if_changed: bool = False) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path beside `path` that is renamed to `path` if the block succeeds.
 
     The temporary path does not exist yet; the block makes it a file or a folder. If the block
@@ -27,8 +27,6 @@ def replacing(path: str | os.PathLike[str], if_changed: bool = False) -> Iterato
 
     Args:
         path: a file or a folder.
-        if_changed: leave a file alone whose content stays. It keeps its modification time, so
-            what depends on it is not made again.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -38,9 +36,6 @@ def replacing(path: str | os.PathLike[str], if_changed: bool = False) -> Iterato
     temporary = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
         yield temporary
-        if if_changed and _have_same_content(temporary, final):
-            remove(temporary)
-            return
         if temporary.is_dir():
             # The files in it are too many to wait for one by one.
             if hasattr(os, "sync"):
@@ -52,16 +47,6 @@ def replacing(path: str | os.PathLike[str], if_changed: bool = False) -> Iterato
     except BaseException:
         remove(temporary)
         raise
-
-
-def _have_same_content(path: Path, other: Path) -> bool:
-    if not other.is_file() or path.stat().st_size != other.stat().st_size:
-        return False
-    with path.open("rb") as one, other.open("rb") as another:
-        while chunk := one.read(_CHUNK_BYTES):
-            if chunk != another.read(_CHUNK_BYTES):
-                return False
-    return True
 
 
 def _flush(path: Path) -> None:

@@ -113,7 +113,7 @@ def remove_other_shards(kept: Iterable[str | Path]) -> None:
 
 
 def write(photos: Iterable[Photo], path: str | Path) -> None:
-    """Writes a manifest as photos come; a file whose content stays is not touched."""
+    """Writes a manifest as photos come."""
     rows = ((photo.path, photo.label, photo.split, photo.sha256) for photo in photos)
     tables.write(path, _COLUMNS, rows)
 
@@ -143,7 +143,7 @@ def read_shard(path: str | Path) -> dict[str, str]:
 
 
 def write_skipped(skipped: Iterable[Skipped], path: str | Path) -> None:
-    """Writes a list of photos that were left out; a file whose content stays is not touched."""
+    """Writes a list of photos that were left out."""
     rows = ((photo.path, photo.reason) for photo in sorted(skipped))
     tables.write(path, _SKIPPED_COLUMNS, rows)
 

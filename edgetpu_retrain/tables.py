@@ -34,11 +34,10 @@ def to_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
 def writing(path: str | Path, columns: Sequence[str]) -> Iterator[AddRow]:
     """Yields a function that adds a row to a table, which replaces `path` if the block succeeds.
 
-    The rows are those of `to_tsv`; they go to the file as they come. A file whose content stays is
-    not touched.
+    The rows are those of `to_tsv`; they go to the file as they come.
     """
     with (
-        files.replacing(path, if_changed=True) as temporary,
+        files.replacing(path) as temporary,
         open(temporary, "w", encoding=_ENCODING, errors=_ERRORS, newline="") as file,
     ):
         yield _adding(file, columns)

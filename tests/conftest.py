@@ -183,6 +183,14 @@ def snakemake(project: Path) -> Snakemake:
     return lambda *arguments, **options: run_snakemake(project, *arguments, **options)
 
 
+def empty_notes(project: Path) -> None:
+    """Empties Snakemake's notes, as a power cut leaves files that were not on the disk yet."""
+    notes = [path for path in (project / ".snakemake/metadata").rglob("*") if path.is_file()]
+    assert notes
+    for note in notes:
+        note.write_bytes(b"")
+
+
 def jobs_run(done: subprocess.CompletedProcess[str]) -> list[str]:
     """The rules that were executed (or listed by a dry run), one entry a job."""
     words = [line.split() for line in (done.stdout + done.stderr).splitlines()]

@@ -53,23 +53,6 @@ def test_a_folder_replaces_a_folder_as_a_whole(tmp_path: Path):
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["new"]
 
 
-@pytest.mark.parametrize(
-    ("content", "is_kept"), [(b"same", True), (b"some", False), (b"same and more", False)]
-)
-def test_a_file_whose_content_stays_keeps_its_time(tmp_path: Path, content, is_kept):
-    path = tmp_path / "table.tsv"
-    path.write_bytes(b"same")
-    os.utime(path, ns=(10**18, 10**18))
-    with files.replacing(path, if_changed=True) as temporary:
-        temporary.write_bytes(content)
-    assert path.read_bytes() == content
-    assert (path.stat().st_mtime_ns == 10**18) == is_kept
-    assert list(tmp_path.iterdir()) == [path]
-    with files.replacing(tmp_path / "new.tsv", if_changed=True) as temporary:
-        temporary.write_bytes(content)
-    assert (tmp_path / "new.tsv").read_bytes() == content
-
-
 def test_identities_are_those_of_other_programs(tmp_path: Path):
     """By `printf hello | sha256sum`, `md5sum` and `git hash-object --stdin`."""
     path = tmp_path / "greeting"

@@ -89,17 +89,6 @@ def test_a_manifest_is_read_line_by_line(tmp_path: Path):
     assert peak_of(read_on) < 300_000
 
 
-def test_a_table_that_stays_is_not_touched(tmp_path: Path):
-    path = tmp_path / "manifest.tsv"
-    photos = [Photo("p", "c", "test", "0")]
-    manifest.write(photos, path)
-    os.utime(path, ns=(10**18, 10**18))
-    manifest.write(photos, path)
-    assert path.stat().st_mtime_ns == 10**18
-    manifest.write([], path)
-    assert path.stat().st_mtime_ns != 10**18
-
-
 def test_shards_of_another_number_are_removed(tmp_path: Path):
     for count in (4, 8):
         for name in manifest.shard_names(count):

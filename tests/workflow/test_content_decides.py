@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import (
     configure,
     copy_project,
+    empty_notes,
     jobs_run,
     lay_photos,
     run_snakemake,
@@ -42,13 +43,6 @@ def finished(sample_photos: Path, made: Path, tmp_path_factory) -> Path:
 def project(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished project, times included."""
     return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
-
-
-def with_empty_notes(project: Path) -> None:
-    notes = [path for path in (project / ".snakemake/metadata").rglob("*") if path.is_file()]
-    assert notes
-    for note in notes:
-        note.write_bytes(b"")
 
 
 def with_the_clock_set_back(project: Path) -> None:
@@ -164,7 +158,7 @@ def test_nothing_of_the_users_is_touched(project: Path):
     }
     for path, content in mine.items():
         path.write_bytes(content)
-    with_empty_notes(project)
+    empty_notes(project)
     name = str(outside).encode().hex()
     (project / ".snakemake/metadata" / name).touch()
     add_an_old_photo(project)

@@ -20,6 +20,7 @@ from tests.conftest import (
     assert_user_error,
     configure,
     copy_project,
+    empty_notes,
     jobs_run,
     lay_photos,
     run_in,
@@ -323,14 +324,6 @@ def test_a_file_cut_short_is_named(quiet, done_before: Path):
     assert jobs_run(done) == []
     assert f"{RESULTS}/evaluation.json is damaged" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-
-
-def empty_notes(project: Path) -> None:
-    """As a power cut leaves files that were not on the disk yet."""
-    notes = [path for path in (project / ".snakemake/metadata").rglob("*") if path.is_file()]
-    assert notes
-    for note in notes:
-        note.write_bytes(b"")
 
 
 def delete_notes(project: Path) -> None:

@@ -105,12 +105,12 @@ def state_of(rule_name, wildcards):
     output = getattr(rules, rule_name).output
     paths = [apply_wildcards(str(pattern), wildcards) for pattern in output]
     mark = apply_wildcards(str(output.fingerprint), wildcards)
-    there = [os.path.exists(path) for path in paths if path != mark]
+    exist = [os.path.exists(path) for path in paths if path != mark]
     made_of = job.read_fingerprint(mark)
     by_hand = made_of is None and may_be_by_hand(rule_name)
     if by_hand or made_of == fingerprint(rule_name)(wildcards):
-        return "current" if all(there) else "missing"
-    return "stale" if any(there) else "missing"
+        return "current" if all(exist) else "missing"
+    return "stale" if any(exist) else "missing"
 
 
 def unless_made_of(rule_name):

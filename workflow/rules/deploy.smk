@@ -1,7 +1,6 @@
 from edgetpu_retrain.bundle import names_of_files
 from edgetpu_retrain.frigate import NAMES
 
-# What stands at the top is of the configured data set, backbone and recipe.
 RUN = PLAN.fingerprints.model(**MODEL)
 
 

@@ -1,8 +1,6 @@
 # One run at a time, and what it ends with.
 import atexit
 
-from snakemake.logging import logger
-
 from edgetpu_retrain import compiler, locking
 from edgetpu_retrain.summary import summary
 
