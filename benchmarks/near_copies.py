@@ -2,8 +2,8 @@
 
 Every third photo is copied: re-encoded, resized, brightened, cropped, turned a little, mirrored.
 Per kind of copy, prints the share that is found beside all photos. What is found among the photos
-themselves is listed, to be looked at. The thresholds in `edgetpu_retrain.copies` were chosen by
-what this prints.
+themselves is listed, to be looked at. The thresholds in `edgetpu_retrain.training.near_copies`
+were chosen by what this prints.
 
     python benchmarks/near_copies.py --photos flower_photos --extractor extractor.tflite
 """
@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from edgetpu_retrain import copies, preprocessing
-from edgetpu_retrain.interpreter import Interpreter
-from edgetpu_retrain.photos import find_photos, read_photo
+from edgetpu_retrain.photos import perceptual_hash, preprocessing
+from edgetpu_retrain.photos.decode import read_photo
+from edgetpu_retrain.photos.walk import find_photos
+from edgetpu_retrain.runtime.interpreter import Interpreter
+from edgetpu_retrain.training import near_copies
 
 EVERY = 3
 
@@ -47,7 +49,7 @@ def main() -> None:
 
     def look(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         pixels = preprocessing.to_pixels(picture, extractor.input_size)
-        return extractor.run(pixels), copies.perceptual_hash(picture)
+        return extractor.run(pixels), perceptual_hash.perceptual_hash(picture)
 
     paths = [path for path, _ in find_photos(arguments.photos)]
     originals, planted = [], {}
@@ -57,13 +59,13 @@ def main() -> None:
         if i % EVERY == 0:
             for kind, picture in changed(photo).items():
                 planted.setdefault(kind, []).append(look(picture))
-    pairs, likeness = copies.near_copies(*map(np.array, zip(*originals, strict=True)))
+    pairs, likeness = near_copies.near_copies(*map(np.array, zip(*originals, strict=True)))
     print(f"{len(pairs)} pairs among {len(paths)} photos:")
     for (first, second), like in zip(pairs.tolist(), likeness.tolist(), strict=True):
         print(f"  {like:.2f} {paths[first]} {paths[second]}")
     wanted = {(EVERY * k, len(paths) + k) for k in range(len(paths[::EVERY]))}
     for kind, rows in planted.items():
-        found, _ = copies.near_copies(*map(np.array, zip(*originals, *rows, strict=True)))
+        found, _ = near_copies.near_copies(*map(np.array, zip(*originals, *rows, strict=True)))
         found = set(map(tuple, found.tolist()))
         print(
             f"{kind}: {len(found & wanted)} of {len(wanted)} found, "

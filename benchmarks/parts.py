@@ -92,9 +92,9 @@ def decode_alone(photos: Photos, extractor: Path, cores: int) -> None:
 
 def embed(photos: Photos, extractor: Path, cores: int) -> None:
     """This project's embedding of one shard."""
-    from edgetpu_retrain import embeddings
+    from edgetpu_retrain.embeddings.embed import embed
 
-    embeddings.embed(photos, extractor, "cpu", num_threads=cores)
+    embed(photos, extractor, "cpu", num_threads=cores)
 
 
 def device_alone(photos: Photos, extractor: Path, cores: int) -> None:
@@ -105,7 +105,8 @@ def device_alone(photos: Photos, extractor: Path, cores: int) -> None:
 
 def embed_on_simulated_device(photos: Photos, extractor: Path, cores: int) -> None:
     """The same with a device in place of the network: it is waited for, by one at a time."""
-    from edgetpu_retrain import embeddings, interpreter
+    from edgetpu_retrain.embeddings import embed as stage
+    from edgetpu_retrain.runtime import interpreter
 
     class Device(interpreter.Interpreter):
         def __init__(self, model, device):
@@ -116,7 +117,7 @@ def embed_on_simulated_device(photos: Photos, extractor: Path, cores: int) -> No
             time.sleep(DEVICE_SECONDS)
             return np.zeros(self.output_size, self.output_dtype)
 
-    embeddings.Interpreter = Device
+    stage.Interpreter = Device
     embed(photos, extractor, cores)
 
 

@@ -1,11 +1,24 @@
 """Retrain the last layer of a quantized image classifier for Coral's Edge TPU."""
 
-from edgetpu_retrain import interrupt
+from typing import TYPE_CHECKING, Any
 
-interrupt.end_silently()
+from edgetpu_retrain.errors import UserError
 
-from edgetpu_retrain.errors import UserError  # noqa: E402
-from edgetpu_retrain.imprinting import ImprintingEngine  # noqa: E402
-from edgetpu_retrain.softmax_regression import SoftmaxRegression  # noqa: E402
+if TYPE_CHECKING:
+    from edgetpu_retrain.training.imprinting import ImprintingEngine
+    from edgetpu_retrain.training.softmax_regression import SoftmaxRegression
 
 __all__ = ["ImprintingEngine", "SoftmaxRegression", "UserError"]
+
+
+def __getattr__(name: str) -> Any:
+    # The layers below are imported without what stands above them.
+    if name == "ImprintingEngine":
+        from edgetpu_retrain.training.imprinting import ImprintingEngine
+
+        return ImprintingEngine
+    if name == "SoftmaxRegression":
+        from edgetpu_retrain.training.softmax_regression import SoftmaxRegression
+
+        return SoftmaxRegression
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain import files
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.io import files
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,16 @@
 import logging
 from pathlib import Path
 
-from edgetpu_retrain import bundle, deliver, job, manifest
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.deploy import deliver
+from edgetpu_retrain.deploy.bundle.make import write_bundle
+from edgetpu_retrain.index import manifest
 
 with job.run(snakemake):
     output = snakemake.output
     model, *compiled = snakemake.input.models
-    bundle.write_bundle(
+    write_bundle(
         model,
         compiled[0] if compiled else None,
         snakemake.input.label_map,

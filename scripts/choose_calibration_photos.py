@@ -1,6 +1,9 @@
 """Manifest -> the identities of the photos that a float network is calibrated on."""
 
-from edgetpu_retrain import calibration, job, manifest
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.backbone.quantize import calibration
+from edgetpu_retrain.index import manifest
 
 with job.run(snakemake):
     photos = manifest.read(snakemake.input.manifest)

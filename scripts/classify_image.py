@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from edgetpu_retrain import job, photos, preprocessing
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import read_class_names, read_label_map
-from edgetpu_retrain.interpreter import Interpreter
+from edgetpu_retrain.io import program
+from edgetpu_retrain.photos import decode, preprocessing, walk
+from edgetpu_retrain.runtime.interpreter import Interpreter
 
 
 class Answer(NamedTuple):
@@ -93,7 +94,7 @@ def find_inputs(inputs: list[Path]) -> list[Path]:
     found = []
     for path in inputs:
         if path.is_dir():
-            below = [Path(name) for name, _ in photos.find_photos(path)]
+            below = [Path(name) for name, _ in walk.find_photos(path)]
             if not below:
                 raise UserError(f"{path}: there is no photo in this folder.")
             found += below
@@ -126,9 +127,9 @@ def classify(
     at_least = preprocessing.decoded_at_least(model.input_size)
     for path in paths:
         try:
-            photo = photos.read_file(path, at_least)
-        except photos.PhotoError as error:
-            yield Answer(path, [], 0, photos.advice(path, str(error)))
+            photo = decode.read_file(path, at_least)
+        except decode.PhotoError as error:
+            yield Answer(path, [], 0, decode.advice(path, str(error)))
             continue
         pixels = preprocessing.to_pixels(photo, model.input_size)
         start = time.perf_counter()
@@ -210,7 +211,7 @@ def run(arguments: argparse.Namespace) -> bool:
 
 def main() -> None:
     arguments = parse_arguments()
-    with job.command():
+    with program.run():
         try:
             sys.exit(0 if run(arguments) else 1)
         except BrokenPipeError:

@@ -3,8 +3,10 @@
 import logging
 from pathlib import Path
 
-from edgetpu_retrain import job, manifest
-from edgetpu_retrain.embeddings import Known, read_undecodable
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.embeddings.shards import Known, read_undecodable
+from edgetpu_retrain.index import manifest
 
 with job.run(snakemake):
     reasons = {}

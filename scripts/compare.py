@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from edgetpu_retrain import UserError, job
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.report import comparison
 
 with job.run(snakemake):

@@ -1,6 +1,8 @@
 """Extractor for the CPU -> extractor for the Edge TPU."""
 
-from edgetpu_retrain import compiler, job
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.backbone import compiler
 
 with job.run(snakemake):
     compiler.compile_model(

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from edgetpu_retrain import deliver, job
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.deploy import deliver
 
 with job.run(snakemake):
     source, output, run = snakemake.input, snakemake.output, snakemake.params.run

@@ -1,6 +1,8 @@
 """Copy the classifier for the Edge TPU to where users look for it."""
 
-from edgetpu_retrain import deliver, job
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.deploy import deliver
 
 with job.run(snakemake):
     model = snakemake.output.model

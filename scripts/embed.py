@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from edgetpu_retrain import job, manifest
-from edgetpu_retrain.embeddings import Known, embed
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.embeddings.embed import embed
+from edgetpu_retrain.embeddings.shards import Known
+from edgetpu_retrain.index import manifest
 
 with job.run(snakemake):
     output, params = Path(snakemake.output.embeddings), snakemake.params

@@ -1,12 +1,15 @@
 """Classifier file, photos and cross-validation -> predictions and figures."""
 
-from edgetpu_retrain import evaluation, job, manifest
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
+from edgetpu_retrain.evaluation import evaluate
 from edgetpu_retrain.head import Head
-from edgetpu_retrain.labelled_embeddings import LabelledEmbeddings
-from edgetpu_retrain.predictions import OutOfFold
+from edgetpu_retrain.index import manifest
+from edgetpu_retrain.training.predictions import OutOfFold
 
 with job.run(snakemake):
-    result = evaluation.evaluate(
+    result = evaluate.evaluate(
         snakemake.input.model,
         Head.load(snakemake.input.head),
         LabelledEmbeddings.load(
@@ -18,4 +21,4 @@ with job.run(snakemake):
         device=snakemake.params.device,
         resize=snakemake.params.resize,
     )
-    evaluation.save(result, snakemake.output.evaluation)
+    evaluate.save(result, snakemake.output.evaluation)

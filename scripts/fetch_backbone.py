@@ -1,6 +1,8 @@
 """Download one file of a backbone."""
 
-from edgetpu_retrain import download, job
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.io import download
 
 with job.run(snakemake):
     source = snakemake.params.source

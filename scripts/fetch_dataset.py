@@ -1,6 +1,8 @@
 """Download the archive of photos that the configuration names."""
 
-from edgetpu_retrain import download, job
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.io import download
 
 with job.run(snakemake):
     download.fetch(snakemake.params.urls, snakemake.output.archive, sha256=snakemake.params.sha256)

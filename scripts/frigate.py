@@ -3,7 +3,9 @@
 import logging
 from pathlib import Path
 
-from edgetpu_retrain import deliver, frigate, job
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.deploy import deliver, frigate
 
 with job.run(snakemake):
     output = snakemake.output

@@ -3,13 +3,16 @@
 import logging
 from pathlib import Path
 
-from edgetpu_retrain import UserError, index, job, plan
-from edgetpu_retrain.identity_cache import IdentityCache
+from edgetpu_retrain.workflow import job, plan
+
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index import index, scan
+from edgetpu_retrain.index.identity_cache import IdentityCache
 
 with job.run(snakemake):
     output, params = snakemake.output, snakemake.params
     folder = str(snakemake.input.photos or params.folder)
-    found = index.scan(
+    found = scan.scan(
         folder,
         IdentityCache(plan.cache_of(folder, Path(".snakemake/identities"))),
         **params.split,

@@ -1,6 +1,9 @@
 """Figures of an evaluation -> its confusion matrix as a picture."""
 
-from edgetpu_retrain import confusion_matrix, files, job
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.evaluation import confusion_matrix
+from edgetpu_retrain.io import files
 
 with job.run(snakemake):
     evaluation = files.read_json(snakemake.input.evaluation)

@@ -1,6 +1,9 @@
 """Float extractor and photos -> quantized extractor, and a report on what that costs."""
 
-from edgetpu_retrain import calibration, job, manifest, quantized_extractor
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.backbone.quantize import calibration, quantized_extractor
+from edgetpu_retrain.index import manifest
 
 with job.run(snakemake):
     params = snakemake.params

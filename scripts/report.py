@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from edgetpu_retrain import job, report
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain import report
 
 with job.run(snakemake):
     folder = Path(snakemake.output.page).parent

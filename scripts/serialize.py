@@ -1,6 +1,7 @@
 """Extractor and head -> classifier."""
 
-from edgetpu_retrain import job
+from edgetpu_retrain.workflow import job
+
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.tflite import metadata
 from edgetpu_retrain.tflite.append_head import append_head

@@ -1,10 +1,13 @@
 """Compiled extractor and its twin for the CPU -> the compiled one, taking raw bytes."""
 
-from edgetpu_retrain import backbones, download, job
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.backbone import compiled
+from edgetpu_retrain.io import download
 
 with job.run(snakemake):
     download.verify(snakemake.input.compiled, **snakemake.params.checksum)
-    backbones.take_compiled(
+    compiled.take_compiled(
         snakemake.input.compiled,
         snakemake.input.extractor,
         snakemake.output.compiled,

@@ -2,9 +2,12 @@
 
 from collections import Counter
 
-from edgetpu_retrain import copies, index, job, manifest, training
+from edgetpu_retrain.workflow import job
+
+from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.head import write_label_map
-from edgetpu_retrain.labelled_embeddings import LabelledEmbeddings
+from edgetpu_retrain.index import checks, manifest
+from edgetpu_retrain.training import near_copies, recipes
 
 
 def check_photos(labelled: LabelledEmbeddings) -> None:
@@ -12,11 +15,11 @@ def check_photos(labelled: LabelledEmbeddings) -> None:
     listed_in = snakemake.input.skipped
     skipped = list(manifest.read_skipped(listed_in))
     usable = len(labelled)
-    total = usable + sum(photo.reason != index.IN_NO_CLASS for photo in skipped)
-    index.check_skipped(skipped, total, snakemake.params.max_skipped, listed_in)
+    total = usable + sum(photo.reason != checks.IN_NO_CLASS for photo in skipped)
+    checks.check_skipped(skipped, total, snakemake.params.max_skipped, listed_in)
     listed = Counter(photo.label for photo in manifest.read(snakemake.input.manifest))
     kept = (photo for _, photo in labelled.listed())
-    index.check_classes(sorted(listed), kept, listed.total() - usable, listed_in)
+    checks.check_classes(sorted(listed), kept, listed.total() - usable, listed_in)
 
 
 with job.run(snakemake):
@@ -24,13 +27,13 @@ with job.run(snakemake):
         snakemake.input.embeddings, manifest.read(snakemake.input.manifest)
     )
     check_photos(labelled)
-    trained = training.train(
+    trained = recipes.train(
         labelled,
         **snakemake.params.training,
         seed=snakemake.params.seed,
         num_threads=snakemake.threads,
     )
     trained.out_of_fold().save(snakemake.output.out_of_fold)
-    copies.write_groups(labelled.identities, trained.groups, snakemake.output.groups)
+    near_copies.write_groups(labelled.identities, trained.groups, snakemake.output.groups)
     trained.head.save(snakemake.output.head)
     write_label_map(trained.head.classes, snakemake.output.label_map)

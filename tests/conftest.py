@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgetpu_retrain import devices
+from edgetpu_retrain.runtime import devices
 from tests.make_models import SAMPLE
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgetpu_retrain import corrections, index, manifest
-from edgetpu_retrain.identity_cache import IdentityCache
-from edgetpu_retrain.index import Digests, Index
-from edgetpu_retrain.manifest import Photo, Skipped
+from edgetpu_retrain.index import corrections, index, manifest, scan
+from edgetpu_retrain.index.identity_cache import IdentityCache
+from edgetpu_retrain.index.index import Digests, Index
+from edgetpu_retrain.index.manifest import Photo, Skipped
 
 
 def scan_folder(root: Path, **options) -> Index:
     """Lists `root`, with its cache in a hidden folder in it; a tenth each is held out."""
     options = {"validation": 0.1, "test": 0.1} | options
-    return index.scan(root, IdentityCache(root / ".index" / "identities.npz"), **options)
+    return scan.scan(root, IdentityCache(root / ".index" / "identities.npz"), **options)
 
 
 @dataclass(frozen=True)

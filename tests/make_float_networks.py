@@ -30,7 +30,7 @@ def main(out: Path) -> None:
     import keras
     import tensorflow as tf
 
-    from edgetpu_retrain import keras_network
+    from edgetpu_retrain.backbone import keras_network
 
     keras.utils.set_random_seed(0)
     layers = keras.layers

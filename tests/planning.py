@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 from snakemake.utils import validate
 
-from edgetpu_retrain import plan
-from edgetpu_retrain.configuration import values_from_text
+from edgetpu_retrain.config.configuration import values_from_text
+from edgetpu_retrain.workflow import plan
 from tests.conftest import ROOT
 
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgetpu_retrain.embeddings import Embeddings
+from edgetpu_retrain.embeddings.shards import Embeddings
 
 
 def save_shards(folder: Path, *shards: Embeddings) -> list[Path]:

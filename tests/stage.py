@@ -8,7 +8,7 @@ import runpy
 import sys
 from types import SimpleNamespace
 
-from edgetpu_retrain import scoring
+from edgetpu_retrain.evaluation import scoring
 from tests.memory import peak_of
 
 

@@ -1,4 +1,7 @@
-"""The page that says how good a model is and what to do with the photos."""
+"""Predictions, figures and photos go in.
+
+Out come pages for a person: the report, the comparison, and the summary a run ends with.
+"""
 
 from edgetpu_retrain.report.make import Sources, make_report
 

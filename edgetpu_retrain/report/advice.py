@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.figures import wilson_interval
 from edgetpu_retrain.report.duplicates import tally
 from edgetpu_retrain.report.findings import Findings, Pair, Run
 from edgetpu_retrain.report.words import count, fraction, listed, name, percent, points
+from edgetpu_retrain.training.intervals import wilson_interval
 
 _MOST_STEPS = 5
 # Below these a class or a test is too small to say much.

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain import files, predictions
-from edgetpu_retrain.figures import wilson_interval
+from edgetpu_retrain.io import files
 from edgetpu_retrain.report import charts, words
 from edgetpu_retrain.report.page import comparison_said, render
+from edgetpu_retrain.training import predictions
+from edgetpu_retrain.training.intervals import wilson_interval
 
 _RUNS, _WARM_UP_RUNS = 30, 3
 _QUANTILE_975 = 1.959964
@@ -71,7 +72,7 @@ def judge(folder: str | Path, name: str, edgetpu_milliseconds: float | None) -> 
 
 def milliseconds_per_image(model: str | Path) -> float:
     """Returns the median time that a model takes for one image on the CPU, in one thread."""
-    from edgetpu_retrain.interpreter import Interpreter
+    from edgetpu_retrain.runtime.interpreter import Interpreter
 
     interpreter = Interpreter(model, "cpu", num_threads=1)
     width, height = interpreter.input_size

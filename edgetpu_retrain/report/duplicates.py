@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetpu_retrain import tables
-from edgetpu_retrain.predictions import SPLITS, ListedPredictions, Predictions
+from edgetpu_retrain.io import tables
+from edgetpu_retrain.training.predictions import SPLITS, ListedPredictions, Predictions
 
 # Bits of 256 in which hashes differ. Measured on flower photos: re-encoded and resized copies at
 # most 4, brightened ones at most 34, different photos seldom less than 50.
@@ -44,7 +44,7 @@ def find_groups(
     Args:
         predictions: of N photos.
         numbers: [N] int; photos that look alike share a number (`copies.groups`).
-        hashes: [N, 32] uint8, perceptual hashes (`copies.perceptual_hash`).
+        hashes: [N, 32] uint8, perceptual hashes (`photos.perceptual_hash`).
     """
     by_number = np.argsort(numbers, kind="stable")
     starts = np.flatnonzero(np.diff(numbers[by_number], prepend=-1))

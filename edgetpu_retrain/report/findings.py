@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.corrections import Applied
-from edgetpu_retrain.manifest import Skipped
-from edgetpu_retrain.predictions import ListedPredictions, Predictions
+from edgetpu_retrain.index.corrections import Applied
+from edgetpu_retrain.index.manifest import Skipped
 from edgetpu_retrain.report.duplicates import CopiedTests, Group, copied_tests, find_groups
 from edgetpu_retrain.report.suspects import find_suspects
+from edgetpu_retrain.training.predictions import ListedPredictions, Predictions
 
 # Scores of two classes that differ by less are near to each other.
 _NEAR = 0.5

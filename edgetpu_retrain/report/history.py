@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgetpu_retrain import files
+from edgetpu_retrain.io import files
 from edgetpu_retrain.report.findings import Findings
 from edgetpu_retrain.report.words import count, listed, percent
 

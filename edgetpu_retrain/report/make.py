@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain import copies, corrections, files, manifest, predictions
+from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.labelled_embeddings import LabelledEmbeddings
+from edgetpu_retrain.index import corrections, manifest
+from edgetpu_retrain.io import files
 from edgetpu_retrain.report import findings, history, page
 from edgetpu_retrain.report.duplicates import write_copies
 from edgetpu_retrain.report.suspects import write_suspects
+from edgetpu_retrain.training import near_copies, predictions
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +89,7 @@ def make_report(
             dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True)),
             judged,
             files.read_json(sources.evaluation),
-            copies.read_groups(sources.groups, labelled.identities)[rows],
+            near_copies.read_groups(sources.groups, labelled.identities)[rows],
             labelled.hashes[rows],
             skipped=first_skipped,
             num_skipped=len(first_skipped) + sum(1 for _ in skipped),

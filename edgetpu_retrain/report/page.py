@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from edgetpu_retrain import corrections
+from edgetpu_retrain.index import corrections
 from edgetpu_retrain.report import advice, cards, charts, history, words
 from edgetpu_retrain.report.findings import Findings
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetpu_retrain import tables
-from edgetpu_retrain.predictions import ListedPredictions
+from edgetpu_retrain.io import tables
+from edgetpu_retrain.training.predictions import ListedPredictions
 
 # Measured on flower photos of which 5 % were given another class (five folds, several draws):
 # 1,000 photos: 91 % of these found, 63 % of the suspects right; 400 photos: 86 % and 58 %.

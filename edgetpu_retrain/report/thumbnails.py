@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from edgetpu_retrain import photos
+from edgetpu_retrain.photos import decode
 
 _QUALITY = 70
 
@@ -30,8 +30,8 @@ def thumbnails(paths: Iterable[str], side: int) -> dict[str, str]:
 
 def _thumbnail(path: str, side: int) -> str:
     try:
-        photo = photos.read_photo(Path(path).read_bytes(), at_least=side)
-    except (OSError, photos.PhotoError):
+        photo = decode.read_photo(Path(path).read_bytes(), at_least=side)
+    except (OSError, decode.PhotoError):
         return ""
     photo.thumbnail((side, side), Image.Resampling.BILINEAR)
     jpeg = io.BytesIO()

@@ -8,8 +8,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgetpu_retrain import job
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.io import program
 from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.truncate import find_cut, truncate
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cutting.add_argument("out", type=Path)
     cutting.add_argument("--tensor", help="name of the tensor to cut at (default: it is found)")
     options = parser.parse_args(arguments)
-    with job.command():
+    with program.run():
         model = Model.load(options.model)
         if options.command == "show":
             print(show(model))

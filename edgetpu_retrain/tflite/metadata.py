@@ -14,7 +14,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain import files
+from edgetpu_retrain.io import files
 from edgetpu_retrain.tflite.model import Model, some
 
 LABELS = "labels.txt"

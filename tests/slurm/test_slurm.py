@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import UserError, slurm
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.workflow import slurm
 from tests.conftest import SHARED, copy_project, run_snakemake
 from tests.slurm import one_node
 

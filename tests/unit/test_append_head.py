@@ -7,9 +7,12 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from sklearn.linear_model import LogisticRegression
 
-from edgetpu_retrain import SoftmaxRegression, UserError, files
-from edgetpu_retrain.embeddings import Embeddings, embed
+from edgetpu_retrain import SoftmaxRegression
+from edgetpu_retrain.embeddings.embed import embed
+from edgetpu_retrain.embeddings.shards import Embeddings
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.io import files
 from edgetpu_retrain.tflite.append_head import append_head
 from edgetpu_retrain.tflite.model import Model
 from tests import models as look

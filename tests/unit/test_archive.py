@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import UserError, archive
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.io import archive
 
 
 def add(tar: tarfile.TarFile, name: str, content: bytes = b"x", kind: bytes = tarfile.REGTYPE):

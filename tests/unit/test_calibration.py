@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import UserError, calibration
-from edgetpu_retrain.manifest import Photo
+from edgetpu_retrain.backbone.quantize import calibration
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index.manifest import Photo
 
 
 def photo(label: str, number: int, split: str = "train") -> Photo:

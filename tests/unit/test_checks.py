@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain import UserError
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite.checks import (
     check_compiled,
     check_extractor,

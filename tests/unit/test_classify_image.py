@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import devices
-from edgetpu_retrain.interpreter import Interpreter
+from edgetpu_retrain.runtime import devices
+from edgetpu_retrain.runtime.interpreter import Interpreter
 from tests.pictures import resized
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "classify_image.py"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain import UserError, compiler
+from edgetpu_retrain.backbone import compiler
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite.model import Model
 from tests import models as look
 from tests import stand_ins

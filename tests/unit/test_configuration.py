@@ -1,13 +1,13 @@
 import pytest
 
-from edgetpu_retrain import UserError
-from edgetpu_retrain.configuration import (
+from edgetpu_retrain.config.configuration import (
     check_split,
     check_test_dataset,
     find_corrections,
     find_dataset,
     values_from_text,
 )
+from edgetpu_retrain.errors import UserError
 
 DATASETS = {
     "flowers": {"urls": ["https://example.org/f.tgz"], "sha256": "1" * 64, "photos": 3670},

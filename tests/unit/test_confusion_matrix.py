@@ -9,7 +9,7 @@ from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from PIL import Image
 
-from edgetpu_retrain import confusion_matrix
+from edgetpu_retrain.evaluation import confusion_matrix
 
 NAMES = ["日本の桜", "🐶 dog", "Роза", "بنفسج", "हिन्दी", "한국어", "$x^2", "🏳️‍🌈 flag", "ü" * 90]
 

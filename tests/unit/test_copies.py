@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from edgetpu_retrain import UserError, copies, preprocessing
-from edgetpu_retrain.interpreter import Interpreter
-from edgetpu_retrain.photos import read_photo
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.photos import perceptual_hash, preprocessing
+from edgetpu_retrain.photos.decode import read_photo
+from edgetpu_retrain.runtime.interpreter import Interpreter
+from edgetpu_retrain.training import near_copies
 from tests.memory import peak_of
 
 PHOTOS = 30
@@ -35,13 +37,13 @@ def test_copies_of_real_photos_are_found_and_no_others(photos: Path, models: Pat
     for path in sorted(photos.glob("*/*.jpg"))[:: 1000 // PHOTOS][:PHOTOS]:
         for kind, picture in changed(read_photo(path.read_bytes())).items():
             embeddings.append(extractor.run(preprocessing.to_pixels(picture, extractor.input_size)))
-            hashes.append(copies.perceptual_hash(picture))
+            hashes.append(perceptual_hash.perceptual_hash(picture))
             kinds.append(kind)
     embeddings, hashes = np.array(embeddings), np.array(hashes)
     # Photos of a few groups of five are not what a mean is taken of; half of them are not copied.
     single = np.arange(len(kinds)) < 5 * PHOTOS // 2
     chosen = np.flatnonzero(single | (np.array(kinds) == "as it is"))
-    pairs, likeness = copies.near_copies(embeddings[chosen], hashes[chosen])
+    pairs, likeness = near_copies.near_copies(embeddings[chosen], hashes[chosen])
     originals = chosen[pairs] // 5
     assert np.all(originals[:, 0] == originals[:, 1])
     assert np.all((likeness >= 0) & (likeness <= 1 + 1e-9))
@@ -49,7 +51,7 @@ def test_copies_of_real_photos_are_found_and_no_others(photos: Path, models: Pat
     for i, kind in enumerate(list(changed(Image.new("RGB", (40, 40))))[1:], start=1):
         share = np.mean([(5 * k, 5 * k + i) in found for k in range(PHOTOS // 2)])
         assert share >= (0.9 if kind == "cropped" else 1), kind
-    numbers = copies.groups(embeddings[chosen], hashes[chosen])
+    numbers = near_copies.groups(embeddings[chosen], hashes[chosen])
     assert len(set(numbers.tolist())) == PHOTOS
 
 
@@ -71,8 +73,8 @@ def test_no_pair_is_lost_on_the_way(block: int, monkeypatch):
     bits = np.unpackbits(hashes, axis=1)
     score = 100 * _cosines(x) + 128 * _cosines(bits - bits.mean(axis=0))
     expected = {(i, j) for i, j in np.argwhere(score >= 108).tolist() if i < j}
-    monkeypatch.setattr(copies, "_BLOCK", block)
-    pairs, _ = copies.near_copies(embeddings, hashes, num_threads=2)
+    monkeypatch.setattr(near_copies, "_BLOCK", block)
+    pairs, _ = near_copies.near_copies(embeddings, hashes, num_threads=2)
     assert {tuple(pair) for pair in pairs.tolist()} == expected
     assert 30 < len(expected) < 100
 
@@ -91,7 +93,7 @@ def test_where_all_photos_look_alike_only_the_same_picture_is_a_copy():
     bits ^= random.random((60, 256)) < 0.02
     hashes = np.packbits(bits, axis=1)
     hashes[7] = hashes[3]
-    numbers = copies.groups(embeddings, hashes)
+    numbers = near_copies.groups(embeddings, hashes)
     assert len(set(numbers.tolist())) == 59
     assert numbers[7] == numbers[3]
 
@@ -105,7 +107,9 @@ def test_many_pairs_of_copies_are_not_kept():
     numbers = []
     peak = peak_of(
         lambda: numbers.append(
-            copies.groups(embeddings.astype(np.uint8), np.packbits(bits, axis=1), num_threads=2)
+            near_copies.groups(
+                embeddings.astype(np.uint8), np.packbits(bits, axis=1), num_threads=2
+            )
         )
     )
     first = {scene: i for i, scene in enumerate(dict.fromkeys(scenes.tolist()))}
@@ -116,14 +120,14 @@ def test_many_pairs_of_copies_are_not_kept():
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_photos(count: int):
     nothing = np.zeros((count, 4), np.uint8)
-    assert copies.groups(nothing, np.zeros((count, 32), np.uint8)).tolist() == [0] * count
+    assert near_copies.groups(nothing, np.zeros((count, 32), np.uint8)).tolist() == [0] * count
 
 
 def test_groups_are_read_as_they_were_written_for_the_same_photos(tmp_path: Path):
     identities = [f"{i:064x}" for i in range(3)]
-    copies.write_groups(identities, np.array([0, 1, 0]), tmp_path / "groups.tsv")
-    found = copies.read_groups(tmp_path / "groups.tsv", identities)
+    near_copies.write_groups(identities, np.array([0, 1, 0]), tmp_path / "groups.tsv")
+    found = near_copies.read_groups(tmp_path / "groups.tsv", identities)
     assert (found.dtype, found.tolist()) == (np.int32, [0, 1, 0])
     for others in (identities[:2], identities[::-1], [*identities, "f" * 64]):
         with pytest.raises(UserError, match=r"groups\.tsv is of other photos"):
-            copies.read_groups(tmp_path / "groups.tsv", others)
+            near_copies.read_groups(tmp_path / "groups.tsv", others)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import corrections
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index import corrections
 from tests.indexing import files_in, write_index
 
 A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)

@@ -23,12 +23,15 @@ from ai_edge_litert.interpreter import Interpreter as Runtime
 from PIL import Image, ImageDraw
 from sklearn.linear_model import LogisticRegression
 
-from edgetpu_retrain import UserError, bundle, frigate, preprocessing
-from edgetpu_retrain.files import sha256
+from edgetpu_retrain.deploy import frigate
+from edgetpu_retrain.deploy.bundle import make
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head, write_label_map
-from edgetpu_retrain.interpreter import Interpreter
-from edgetpu_retrain.manifest import Photo
-from edgetpu_retrain.photos import read_photo
+from edgetpu_retrain.index.manifest import Photo
+from edgetpu_retrain.io.files import sha256
+from edgetpu_retrain.photos import preprocessing
+from edgetpu_retrain.photos.decode import read_photo
+from edgetpu_retrain.runtime.interpreter import Interpreter
 from edgetpu_retrain.tflite import metadata
 from edgetpu_retrain.tflite.append_head import append_head
 from edgetpu_retrain.tflite.model import Model
@@ -102,7 +105,7 @@ def flowers(models: Path, photos: Path, tmp_path_factory) -> Classifier:
 def board(classifier: Classifier, tmp_path_factory) -> Path:
     """The folder that the archive unpacks to, where nothing else is."""
     folder = tmp_path_factory.mktemp("written")
-    bundle.write_bundle(
+    make.write_bundle(
         classifier.model,
         classifier.compiled,
         classifier.label_map,
@@ -141,7 +144,7 @@ def bare_python(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder, with_pip=False, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
-    lines = Path(bundle.__file__).with_name("requirements.txt").read_text().split()
+    lines = Path(make.__file__).with_name("requirements.txt").read_text().split()
     for name in closure([re.match(r"[\w-]+", line)[0] for line in lines]):
         distribution = importlib.metadata.distribution(name)
         for top in {file.parts[0] for file in distribution.files if ".." not in file.parts}:
@@ -543,7 +546,7 @@ def test_a_camera_s_pictures(board: Path, pictures: Path, tmp_path: Path):
 
 def test_the_same_model_gives_the_same_archive(board: Path, classifier: Classifier, tmp_path: Path):
     for name in ("a", "b"):
-        bundle.write_bundle(
+        make.write_bundle(
             classifier.model,
             None,
             classifier.label_map,
@@ -561,12 +564,12 @@ def test_the_files_of_a_bundle_are_named_before_it_is_made(
     """The rule names them one by one, so what else lies in the folder is not in the archive."""
     # Other tests run its programs.
     names = {path.name for path in board.iterdir()} - {"__pycache__"}
-    assert names == set(bundle.names_of_files(compiled=True))
+    assert names == set(make.names_of_files(compiled=True))
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "notes.txt").write_text("the user's own")
     made = classifier.model, None, classifier.label_map, classifier.manifest
-    bundle.write_bundle(*made, tmp_path / "bundle", tmp_path / "bundle.zip")
-    names = {f"bundle/{name}" for name in bundle.names_of_files(compiled=False)}
+    make.write_bundle(*made, tmp_path / "bundle", tmp_path / "bundle.zip")
+    names = {f"bundle/{name}" for name in make.names_of_files(compiled=False)}
     with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
         assert set(archive.namelist()) == names
     written = {str(path.relative_to(tmp_path)) for path in (tmp_path / "bundle").iterdir()}

@@ -5,8 +5,9 @@ import types
 
 import pytest
 
-from edgetpu_retrain import UserError, devices
-from edgetpu_retrain.devices import list_edge_tpus, resolve_device
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.runtime import devices
+from edgetpu_retrain.runtime.devices import list_edge_tpus, resolve_device
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import UserError, download, files
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.io import download, files
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

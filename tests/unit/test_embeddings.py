@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import UserError, embeddings, files, manifest, photos, preprocessing
-from edgetpu_retrain.embeddings import Embeddings, Known, embed, read_undecodable
-from edgetpu_retrain.interpreter import Interpreter
-from edgetpu_retrain.labelled_embeddings import LabelledEmbeddings
+from edgetpu_retrain.embeddings import embed as stage
+from edgetpu_retrain.embeddings.embed import embed
+from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
+from edgetpu_retrain.embeddings.shards import Embeddings, Known, read_undecodable
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index import manifest
+from edgetpu_retrain.io import files
+from edgetpu_retrain.photos import decode, preprocessing
+from edgetpu_retrain.runtime.interpreter import Interpreter
 from tests.shards import save_shards
 
 try:
@@ -82,7 +87,7 @@ def test_one_edge_tpu_is_run_by_one_thread_at_a_time(flowers, extractor: Path, m
                 running.release()
 
     expected = embed(flowers, extractor, "cpu").embeddings
-    monkeypatch.setattr(embeddings, "Interpreter", Device)
+    monkeypatch.setattr(stage, "Interpreter", Device)
     assert np.array_equal(embed(flowers, extractor, "usb", num_threads=4).embeddings, expected)
     assert len(loaded) == 1
 
@@ -98,7 +103,7 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(flowers, extractor, tm
     large = enlarged(next(iter(flowers.values())), (3000, 2000), tmp_path)
     content = large.read_bytes()
     size = (96, 96)
-    small = photos.read_photo(content, preprocessing.decoded_at_least(size))
+    small = decode.read_photo(content, preprocessing.decoded_at_least(size))
     assert small.size == (375, 250)
     with Image.open(large) as image:
         whole = np.asarray(image.resize(size, Image.Resampling.BILINEAR)).astype(int)
@@ -114,9 +119,9 @@ def test_a_large_jpeg_is_upright_and_no_smaller_than_asked_for(flowers, tmp_path
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by a quarter to the right
     path = enlarged(next(iter(flowers.values())), (1200, 700), tmp_path, exif=exif)
-    assert photos.read_photo(path.read_bytes(), at_least=175).size == (175, 300)
-    assert photos.read_photo(path.read_bytes(), at_least=176).size == (350, 600)
-    assert photos.read_photo(path.read_bytes(), at_least=701).size == (700, 1200)
+    assert decode.read_photo(path.read_bytes(), at_least=175).size == (175, 300)
+    assert decode.read_photo(path.read_bytes(), at_least=176).size == (350, 600)
+    assert decode.read_photo(path.read_bytes(), at_least=701).size == (700, 1200)
 
 
 def test_nearest_takes_pixels_of_the_whole_photo(flowers, extractor: Path, tmp_path: Path):
@@ -169,9 +174,9 @@ def part_of(flowers: dict[str, str], rows: slice) -> dict[str, str]:
 
 def test_earlier_embeddings_are_taken_over(embedded, flowers, extractor: Path, monkeypatch):
     opened = []
-    read = embeddings.open_photo
+    read = decode.open_photo
     monkeypatch.setattr(
-        embeddings, "open_photo", lambda path, *rest: opened.append(path) or read(path, *rest)
+        stage, "open_photo", lambda path, *rest: opened.append(path) or read(path, *rest)
     )
     part = embed(part_of(flowers, slice(6)), extractor, "cpu")
     opened.clear()
@@ -339,7 +344,7 @@ def test_another_number_of_shards_embeds_nothing_again(
     for name, shard in shards(before).items():
         embed(shard, extractor, "cpu").save(tmp_path / f"{name}.npz")
         known.keep(tmp_path / f"{name}.npz")
-    monkeypatch.setattr(embeddings, "open_photo", None)
+    monkeypatch.setattr(stage, "open_photo", None)
     for name, shard in shards(after).items():
         found = embed(shard, extractor, "cpu", earlier=known.load(name))
         assert found.photos.astype(str).tolist() == list(shard)

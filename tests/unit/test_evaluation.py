@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import UserError, confusion_matrix, evaluation
-from edgetpu_retrain.interpreter import Quantization
-from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, LabelledEmbeddings
-from edgetpu_retrain.predictions import SPLITS, OutOfFold, Predictions
+from edgetpu_retrain.embeddings.labelled_embeddings import TEST, TRAIN, LabelledEmbeddings
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.evaluation import confusion_matrix, evaluate
+from edgetpu_retrain.runtime.interpreter import Quantization
+from edgetpu_retrain.training.predictions import SPLITS, OutOfFold, Predictions
 
 CLASSES = ("a", "$5 to $10^", "ü")
 
@@ -21,9 +22,9 @@ def predictions_of(labels: list[int], predicted: list[int], split: str) -> Predi
     return Predictions(CLASSES, np.array(labels, int), splits, folds, scores)
 
 
-def make(labels: list[int], predicted: list[int], split: str = "test") -> evaluation.Evaluation:
+def make(labels: list[int], predicted: list[int], split: str = "test") -> evaluate.Evaluation:
     given = {split: predictions_of(labels, predicted, split)}
-    return evaluation.Evaluation(
+    return evaluate.Evaluation(
         "model.tflite",
         "cpu",
         {"recipe": "optimum", "temperature": 2.0, "strength": 0.1},
@@ -39,7 +40,7 @@ def make(labels: list[int], predicted: list[int], split: str = "test") -> evalua
     [("test", "test", "cross_validation"), ("train", "cross_validation", "test")],
 )
 def test_each_kind_of_photos_has_its_figures(tmp_path: Path, split: str, name: str, other: str):
-    evaluation.save(make([0, 0, 1, 2], [0, 1, 1, 2], split), tmp_path / "evaluation.json")
+    evaluate.save(make([0, 0, 1, 2], [0, 1, 1, 2], split), tmp_path / "evaluation.json")
     found = json.loads((tmp_path / "evaluation.json").read_text("utf-8"))
     assert found[other] is None
     assert found[name]["accuracy"] == 0.75
@@ -88,11 +89,11 @@ def test_predictions_follow_photos_that_were_renamed():
             np.array([TRAIN, TRAIN, TEST, TRAIN], np.int8), np.array(list("wxyz"), object),
             np.array(order),
         )  # fmt: skip
-        found = evaluation.cross_validated(out_of_fold, labelled)
+        found = evaluate.cross_validated(out_of_fold, labelled)
         listed = [i for i in np.argsort(order).tolist() if i != 2]
         assert found.folds.tolist() == listed
         assert found.labels.tolist() == labelled.labels[listed].tolist()
         assert found.scores.tolist() == out_of_fold.scores[listed].tolist()
     others = OutOfFold(identities[:3], out_of_fold.folds[:3], out_of_fold.scores[:3])
     with pytest.raises(UserError, match="of other photos"):
-        evaluation.cross_validated(others, labelled)
+        evaluate.cross_validated(others, labelled)

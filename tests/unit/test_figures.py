@@ -3,7 +3,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from edgetpu_retrain import figures
+from edgetpu_retrain.evaluation import figures
+from edgetpu_retrain.training import intervals
 
 
 @pytest.fixture(scope="module")
@@ -79,4 +80,4 @@ def test_a_precision_out_of_reach_has_no_threshold():
 @pytest.mark.parametrize(("correct", "photos"), [(0, 1), (0, 40), (7, 7), (9, 10), (880, 1000)])
 def test_the_interval_is_scipys(correct: int, photos: int):
     expected = binomtest(correct, photos).proportion_ci(0.95, "wilson")
-    assert figures.wilson_interval(correct, photos) == pytest.approx(tuple(expected), abs=1e-12)
+    assert intervals.wilson_interval(correct, photos) == pytest.approx(tuple(expected), abs=1e-12)

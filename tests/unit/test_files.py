@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import files
+from edgetpu_retrain.io import files
 
 
 def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch):

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from edgetpu_retrain import files, manifest
-from edgetpu_retrain.plan import Plan
+from edgetpu_retrain.index import manifest
+from edgetpu_retrain.io import files
+from edgetpu_retrain.workflow.plan import Plan
 from tests.planning import SCHEMA, lay_small_photos, make_plan
 
 # Stages with all that is made of them, where an Edge TPU embeds and evaluates.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain import UserError
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite.edgetpu_operators import SUPPORTED, check_operators
 from edgetpu_retrain.tflite.float_network import float_extractor, is_float
 from edgetpu_retrain.tflite.model import Model

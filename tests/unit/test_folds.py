@@ -1,6 +1,6 @@
 import numpy as np
 
-from edgetpu_retrain.folds import assign_folds
+from edgetpu_retrain.training.folds import assign_folds
 
 
 def test_folds_are_stratified_and_keep_groups_together():

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetpu_retrain import UserError, frozen_graph
+from edgetpu_retrain.backbone import frozen_graph
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite import truncate as tflite
 from edgetpu_retrain.tflite.model import Model
 from tests import models as look

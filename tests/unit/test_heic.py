@@ -8,7 +8,8 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageFilter
 
-from edgetpu_retrain.photos import PhotoError, advice, find_photos, read_photo
+from edgetpu_retrain.photos.decode import PhotoError, advice, read_photo
+from edgetpu_retrain.photos.walk import find_photos
 from tests.indexing import write_index
 
 _ORIENTATION = 0x0112

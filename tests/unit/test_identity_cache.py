@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetpu_retrain import files
-from edgetpu_retrain.identity_cache import IdentityCache
+from edgetpu_retrain.index.identity_cache import IdentityCache
+from edgetpu_retrain.io import files
 
 _HOUR = 3600 * 10**9
 # Of one size, as photos of two burst shots may be.

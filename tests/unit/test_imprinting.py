@@ -7,9 +7,12 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from edgetpu_retrain import ImprintingEngine, UserError, preprocessing, scoring
+from edgetpu_retrain import ImprintingEngine
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.evaluation import scoring
 from edgetpu_retrain.head import unit
-from edgetpu_retrain.photos import read_photo
+from edgetpu_retrain.photos import preprocessing
+from edgetpu_retrain.photos.decode import read_photo
 from edgetpu_retrain.tflite.l2_normalization import append_l2_normalization
 from edgetpu_retrain.tflite.model import Model
 

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import UserError, files, index, manifest, photos
-from edgetpu_retrain.identity_cache import IdentityCache
-from edgetpu_retrain.index import Digests
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index import manifest, scan
+from edgetpu_retrain.index.identity_cache import IdentityCache
+from edgetpu_retrain.index.index import Digests
+from edgetpu_retrain.io import files
+from edgetpu_retrain.photos import walk
 from tests.indexing import files_in, scan_folder, write_index
 from tests.memory import peak_of
 
@@ -82,7 +85,7 @@ def test_no_photo_is_decoded(tmp_path: Path, monkeypatch):
     def fail(*arguments, **options):
         raise AssertionError("decoded")
 
-    monkeypatch.setattr("edgetpu_retrain.photos.read_photo", fail)
+    monkeypatch.setattr("edgetpu_retrain.photos.decode.read_photo", fail)
     monkeypatch.setattr(Image, "open", fail)
     found = write_index(root)
     assert len(found.photos) == 10
@@ -361,10 +364,10 @@ def peak_of_index(root: Path, count: int, monkeypatch) -> int:
         cache.remember(path, status, random.bytes(32).hex())
     cache.save()
     find = lambda folder: ((path, status) for path in paths[folder])  # noqa: E731
-    monkeypatch.setattr(photos, "files_below", find)
+    monkeypatch.setattr(walk, "files_below", find)
 
     def scan_all() -> None:
-        found = index.scan(root, IdentityCache(root / "cache.npz"), 0.1, 0.1)
+        found = scan.scan(root, IdentityCache(root / "cache.npz"), 0.1, 0.1)
         assert len(found.photos) == count
         found.digests(count // 2048)
 

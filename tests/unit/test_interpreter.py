@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import UserError, interpreter, preprocessing
-from edgetpu_retrain.interpreter import Interpreter
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.photos import preprocessing
+from edgetpu_retrain.runtime import interpreter
+from edgetpu_retrain.runtime.interpreter import Interpreter
 
 
 @pytest.fixture

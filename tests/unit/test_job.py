@@ -8,14 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgetpu_retrain import job, locking
+from edgetpu_retrain.workflow import job, locking
 
 # Before the job's block its imports are under way, as far as Ctrl-C is concerned.
 _SCRIPT = """
 import sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from edgetpu_retrain import UserError, files, job
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.io import files, program
+from edgetpu_retrain.workflow import job
 
 snakemake = SimpleNamespace(
     log=["job.log"],
@@ -29,14 +31,14 @@ def wait():
 
 if "{where}" == "importing":
     wait()
-with job.{context}, files.replacing("result") as temporary:
+with {context}, files.replacing("result") as temporary:
     temporary.write_text("half")
     {body}
 """
 
 
 def start(
-    folder: Path, body: str, where: str = "", context: str = "run(snakemake)"
+    folder: Path, body: str, where: str = "", context: str = "job.run(snakemake)"
 ) -> subprocess.Popen[str]:
     script = folder / ".snakemake/scripts/tmp1.embed.py"
     script.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +139,7 @@ def at_work(tmp_path: Path):
 
 def test_a_run_can_wait_for_the_jobs_of_one_that_was_killed(tmp_path: Path, at_work):
     lock = tmp_path / job.AT_WORK
-    jobs = [at_work("run(snakemake)"), at_work("run(snakemake)")]
+    jobs = [at_work("job.run(snakemake)"), at_work("job.run(snakemake)")]
     # They do not wait for one another.
     assert [process.poll() for process in jobs] == [None, None]
     for process in jobs:
@@ -148,5 +150,5 @@ def test_a_run_can_wait_for_the_jobs_of_one_that_was_killed(tmp_path: Path, at_w
 
 
 def test_a_command_that_is_no_job_holds_up_no_run(tmp_path: Path, at_work):
-    at_work("command('job.log')")
+    at_work("program.run('job.log')")
     assert locking.lock(tmp_path / job.AT_WORK) is not None

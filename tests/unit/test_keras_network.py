@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetpu_retrain import UserError, keras_network
+from edgetpu_retrain.backbone import keras_network
+from edgetpu_retrain.errors import UserError
 from tests import models as look
 
 

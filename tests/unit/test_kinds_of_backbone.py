@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetpu_retrain import UserError, backbones
+from edgetpu_retrain.backbone import kinds
+from edgetpu_retrain.backbone.compiled import take_compiled
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.truncate import truncate
 from tests import models as look
@@ -25,31 +27,31 @@ def path(tmp_path: Path) -> str:
 
 def test_a_wrong_backbone_is_explained():
     with pytest.raises(UserError, match=r"Did you mean mobilenet.*names there are: mobilenet, x"):
-        backbones.find("mobilnet", {"mobilenet": {}, "x": {}})
+        kinds.find("mobilnet", {"mobilenet": {}, "x": {}})
 
 
 def test_a_compiled_file_is_added_to_a_backbone_of_the_catalogue():
     catalogue = {"v2": {"tflite": "v2.tflite", "width": 1280, "licence": "x", "parameters": 3.5}}
-    added = backbones.find({"name": "v2", "compiled": "x.tflite"}, catalogue)
+    added = kinds.find({"name": "v2", "compiled": "x.tflite"}, catalogue)
     assert added == {"name": "v2", "tflite": "v2.tflite", "width": 1280, "compiled": "x.tflite"}
     own = {"name": "v2", "tflite": "mine.tflite"}
-    assert backbones.find(own, catalogue) == own
-    assert backbones.find("v2", catalogue) == {"name": "v2", "tflite": "v2.tflite", "width": 1280}
+    assert kinds.find(own, catalogue) == own
+    assert kinds.find("v2", catalogue) == {"name": "v2", "tflite": "v2.tflite", "width": 1280}
 
 
 def test_a_file_of_the_user_s_home(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "x.tflite").touch()
-    found = backbones.parse({"name": "x", "tflite": "~/x.tflite"})
+    found = kinds.parse({"name": "x", "tflite": "~/x.tflite"})
     assert found.source.path == f"{tmp_path}/x.tflite"
     with pytest.raises(UserError, match=r"no file https://a/b.*give {url: \.\.\., sha256"):
-        backbones.parse({"name": "x", "tflite": "https://a/b"})
+        kinds.parse({"name": "x", "tflite": "https://a/b"})
 
 
 def test_each_kind_says_what_it_is_made_with(path: str):
     url = {"url": ["https://a/b", "https://c/d"], "sha256": "0" * 64, "member": "x.pb"}
-    graph = backbones.parse({"name": "x", "frozen_graph": url, "tensor": "Pool"})
-    assert isinstance(graph, backbones.FrozenGraph)
+    graph = kinds.parse({"name": "x", "frozen_graph": url, "tensor": "Pool"})
+    assert isinstance(graph, kinds.FrozenGraph)
     assert graph.source.urls == ("https://a/b", "https://c/d")
     assert graph.ENVIRONMENT == "tensorflow"
     assert graph.settings() == {
@@ -57,12 +59,12 @@ def test_each_kind_says_what_it_is_made_with(path: str):
     }  # fmt: skip
     # What was downloaded as an archive is verified there.
     assert graph.source.checksum() == {}
-    classifier = backbones.parse({"name": "x", "tflite": path, "mean": "127", "std": 128})
-    assert isinstance(classifier, backbones.Classifier)
+    classifier = kinds.parse({"name": "x", "tflite": path, "mean": "127", "std": 128})
+    assert isinstance(classifier, kinds.Classifier)
     # Cutting a .tflite does not need TensorFlow's environment.
     assert classifier.ENVIRONMENT == "retrain"
     assert classifier.settings() == {"width": None, "mean": 127, "std": 128, "tensor": None}
-    extractor = backbones.parse({"name": "x", "extractor": path, "compiled": path, "width": 1024})
+    extractor = kinds.parse({"name": "x", "extractor": path, "compiled": path, "width": 1024})
     assert extractor.settings() == {"width": 1024, "mean": None, "std": None}
     assert extractor.compiled.path == path
 
@@ -95,27 +97,27 @@ def test_each_kind_says_what_it_is_made_with(path: str):
 def test_a_wrong_entry_is_explained(path: str, entry, message):
     given = {key: path if value is FILE else value for key, value in entry.items()}
     with pytest.raises(UserError, match=rf"^config: backbone{message}"):
-        backbones.parse({"name": "x"} | given)
+        kinds.parse({"name": "x"} | given)
 
 
 def test_a_float_tflite_is_taken_for_what_it_is(made: Path, tmp_path: Path):
     entry = {"name": "x", "tflite": str(made / "float.tflite"), "mean": "128", "std": 128}
-    found = backbones.parse(entry)
-    assert isinstance(found, backbones.FloatClassifier)
+    found = kinds.parse(entry)
+    assert isinstance(found, kinds.FloatClassifier)
     assert (found.CALIBRATED, found.ENVIRONMENT) == (True, "retrain")
     assert (found.mean, found.settings()) == (128, {"width": None, "tensor": None})
-    found = backbones.parse({"name": "x", "tflite": str(made / "int8.tflite")})
-    assert isinstance(found, backbones.Classifier)
+    found = kinds.parse({"name": "x", "tflite": str(made / "int8.tflite")})
+    assert isinstance(found, kinds.Classifier)
     assert not found.CALIBRATED
     # Where it is downloaded, that is known when it is cut.
     with pytest.raises(UserError, match=r"is a float network\. Give it as float_tflite"):
-        backbones.Classifier.make_extractor(
+        kinds.Classifier.make_extractor(
             made / "float.tflite", tmp_path / "x", width=None, mean=0, std=1, tensor=None
         )
 
 
 def test_a_keras_model_is_converted_and_cut(float_networks: Path, tmp_path: Path):
-    backbones.KerasModel.make_extractor(
+    kinds.KerasModel.make_extractor(
         float_networks / "good.h5", tmp_path / "x.tflite", width=8, tensor=None
     )
     assert [path.name for path in tmp_path.iterdir()] == ["x.tflite"]
@@ -125,7 +127,7 @@ def test_a_keras_model_is_converted_and_cut(float_networks: Path, tmp_path: Path
 
 def test_a_classifier_is_cut(made: Path, tmp_path: Path):
     output = tmp_path / "cut.tflite"
-    backbones.Classifier.make_extractor(
+    kinds.Classifier.make_extractor(
         made / "classifier.tflite", output, width=256, mean=None, std=None, tensor=None
     )
     assert output.read_bytes() == truncate(Model.load(made / "classifier.tflite")).to_bytes()
@@ -133,7 +135,7 @@ def test_a_classifier_is_cut(made: Path, tmp_path: Path):
 
 def test_another_width_than_expected_leaves_nothing(made: Path, tmp_path: Path):
     with pytest.raises(UserError, match="256 wide; the backbone's entry says 1024"):
-        backbones.Classifier.make_extractor(
+        kinds.Classifier.make_extractor(
             made / "classifier.tflite", tmp_path / "x", width=1024, mean=None, std=None, tensor=None
         )
     assert list(tmp_path.iterdir()) == []
@@ -141,7 +143,7 @@ def test_another_width_than_expected_leaves_nothing(made: Path, tmp_path: Path):
 
 def test_an_extractor_gets_a_quantize_where_it_needs_one(made: Path, tmp_path: Path):
     for name, operators in (("extractor", 0), ("scaled", 1)):
-        backbones.Extractor.make_extractor(
+        kinds.Extractor.make_extractor(
             made / f"{name}.tflite", tmp_path / name, width=256, mean=128, std=128
         )
         before, after = (
@@ -152,8 +154,8 @@ def test_an_extractor_gets_a_quantize_where_it_needs_one(made: Path, tmp_path: P
 
 def test_a_compiled_extractor_gets_the_same_quantize(made: Path, tmp_path: Path):
     cpu, compiled = tmp_path / "extractor.tflite", tmp_path / "extractor_edgetpu.tflite"
-    backbones.Extractor.make_extractor(made / "scaled.tflite", cpu, width=256, mean=127, std=128)
-    backbones.take_compiled(
+    kinds.Extractor.make_extractor(made / "scaled.tflite", cpu, width=256, mean=127, std=128)
+    take_compiled(
         made / "scaled_edgetpu.tflite", cpu, compiled, mean=127, std=128, allow_cpu_operators=False
     )
     models = [Model.load(path) for path in (cpu, compiled)]
@@ -170,21 +172,19 @@ def test_a_compiled_extractor_of_another_network_is_refused(made: Path, tmp_path
         (made / "none.tflite", "cannot be read"),
     ):
         with pytest.raises(UserError, match=message):
-            backbones.take_compiled(
-                compiled, made / "extractor.tflite", tmp_path / "x", None, None, False
-            )
+            take_compiled(compiled, made / "extractor.tflite", tmp_path / "x", None, None, False)
         assert not (tmp_path / "x").exists()
     part = tmp_path / "part.tflite"
     part.write_bytes(stand_ins.compiled((made / "extractor.tflite").read_bytes(), on_cpu=True))
     arguments = (part, made / "extractor.tflite", tmp_path / "x", None, None)
     with pytest.raises(UserError, match="compiled only in part"):
-        backbones.take_compiled(*arguments, False)
-    backbones.take_compiled(*arguments, True)
+        take_compiled(*arguments, False)
+    take_compiled(*arguments, True)
 
 
 def test_a_frozen_graph_is_cut(made: Path, tmp_path: Path, sample_photos: Path):
     output = tmp_path / "cut.tflite"
-    backbones.FrozenGraph.make_extractor(
+    kinds.FrozenGraph.make_extractor(
         FROZEN_GRAPH, output, width=256, mean=128, std=128, tensor=POOL, input="input"
     )
     found = Model.load(output)
@@ -200,7 +200,7 @@ def test_a_frozen_graph_is_cut(made: Path, tmp_path: Path, sample_photos: Path):
 def test_a_feature_map_is_not_an_embedding(tmp_path: Path):
     tensor = "MobilenetV1/MobilenetV1/Conv2d_13_pointwise/act_quant/FakeQuantWithMinMaxVars"
     with pytest.raises(UserError, match=r"gives the shape \[1, 3, 3, 256\]; an embedding is a vec"):
-        backbones.FrozenGraph.make_extractor(
+        kinds.FrozenGraph.make_extractor(
             FROZEN_GRAPH, tmp_path / "x", 256, 128, 128, tensor=tensor, input="input"
         )
     assert list(tmp_path.iterdir()) == []

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from edgetpu_retrain import UserError
-from edgetpu_retrain.embeddings import Embeddings
-from edgetpu_retrain.labelled_embeddings import TEST, LabelledEmbeddings, TrainingData
-from edgetpu_retrain.manifest import SPLITS, Photo, shard_of
+from edgetpu_retrain.embeddings.labelled_embeddings import TEST, LabelledEmbeddings, TrainingData
+from edgetpu_retrain.embeddings.shards import Embeddings
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index.manifest import SPLITS, Photo, shard_of
 from tests.shards import save_shards
 
 PHOTOS = 700

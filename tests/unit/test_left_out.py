@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import UserError, manifest
-from edgetpu_retrain.softmax_regression import SoftmaxRegression
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index import manifest
+from edgetpu_retrain.training.softmax_regression import SoftmaxRegression
 from tests.indexing import write_index
 
 

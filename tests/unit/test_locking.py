@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import locking
+from edgetpu_retrain.workflow import locking
 
 HOLD = (
     "import sys, time; from edgetpu_retrain import locking;"

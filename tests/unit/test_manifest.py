@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetpu_retrain import UserError, manifest
-from edgetpu_retrain.manifest import Photo, Skipped
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index import manifest
+from edgetpu_retrain.index.manifest import Photo, Skipped
 from tests.memory import peak_of
 
 

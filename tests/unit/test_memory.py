@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetpu_retrain import manifest
-from edgetpu_retrain.embeddings import Embeddings
-from edgetpu_retrain.manifest import Photo
+from edgetpu_retrain.embeddings.shards import Embeddings
+from edgetpu_retrain.index import manifest
+from edgetpu_retrain.index.manifest import Photo
 from edgetpu_retrain.tflite.model import Model
 
 # A block of photos is full with the first number.

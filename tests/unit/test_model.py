@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain import UserError
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite.__main__ import show
 from edgetpu_retrain.tflite.model import Model, TensorSpec
 from edgetpu_retrain.tflite.truncate import truncate

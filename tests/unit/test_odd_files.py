@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import UserError, compiler
-from edgetpu_retrain.photos import PhotoError, read_file
+from edgetpu_retrain.backbone import compiler
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.photos.decode import PhotoError, read_file
 from tests.conftest import ROOT
 from tests.indexing import scan_folder, write_index
 

@@ -6,18 +6,19 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from edgetpu_retrain import cross_validation, folds, labelled_embeddings
-from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.interpreter import Quantization
-from edgetpu_retrain.labelled_embeddings import (
+from edgetpu_retrain.embeddings import labelled_embeddings
+from edgetpu_retrain.embeddings.labelled_embeddings import (
     TEST,
     TRAIN,
     VALIDATION,
     LabelledEmbeddings,
     TrainingData,
 )
-from edgetpu_retrain.optimum import Plan, descend, finish
-from edgetpu_retrain.training import check_settings, train
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.runtime.interpreter import Quantization
+from edgetpu_retrain.training import cross_validation, folds
+from edgetpu_retrain.training.optimum import Plan, descend, finish
+from edgetpu_retrain.training.recipes import check_settings, train
 
 
 @pytest.fixture(scope="module")

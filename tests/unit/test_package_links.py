@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import UserError, archive
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.io import archive
 
 PROGRAM = "usr/bin/program"
 UP = [("x/y/z", None), ("x/y/up", "../..")]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain.photos import PhotoError, advice, find_photos, read_photo, reason_against
+from edgetpu_retrain.photos.decode import PhotoError, advice, read_photo, reason_against
+from edgetpu_retrain.photos.walk import find_photos
 
 RED, GREEN, BLUE = (254, 0, 0), (0, 128, 1), (0, 0, 254)
 

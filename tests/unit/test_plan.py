@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import UserError, files, manifest, plan
-from edgetpu_retrain.backbones import Source
-from edgetpu_retrain.identity_cache import IdentityCache
-from edgetpu_retrain.plan import Compared
+from edgetpu_retrain.backbone.sources import Source
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index import manifest
+from edgetpu_retrain.index.identity_cache import IdentityCache
+from edgetpu_retrain.io import files
+from edgetpu_retrain.workflow import plan
+from edgetpu_retrain.workflow.plan import Compared
 from tests.conftest import ROOT
 from tests.planning import lay_small_photos, make_plan
 

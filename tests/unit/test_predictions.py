@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetpu_retrain import UserError, predictions
-from edgetpu_retrain.manifest import Photo
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index.manifest import Photo
+from edgetpu_retrain.training import predictions
 
 CLASSES = ("a", "fold")
 PHOTOS = [

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import preprocessing
+from edgetpu_retrain.photos import preprocessing
 
 
 @pytest.fixture

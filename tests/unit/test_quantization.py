@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
-from edgetpu_retrain import (
-    UserError,
+from edgetpu_retrain.backbone.quantize import (
     calibration,
-    files,
     first_layer,
     quantization_check,
     quantized_extractor,
 )
-from edgetpu_retrain.manifest import Photo
-from edgetpu_retrain.quantization import Normalization, quantize
+from edgetpu_retrain.backbone.quantize.quantization import Normalization, quantize
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index.manifest import Photo
+from edgetpu_retrain.io import files
 from edgetpu_retrain.tflite.float_network import float_extractor
 from edgetpu_retrain.tflite.model import Model
 from tests import models as look

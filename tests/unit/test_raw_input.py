@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain import UserError
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.raw_input import take_raw_rgb
 from tests import models as look

@@ -15,13 +15,13 @@ from sklearn import datasets, metrics
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from edgetpu_retrain.corrections import Applied
-from edgetpu_retrain.figures import wilson_interval
-from edgetpu_retrain.manifest import Skipped
-from edgetpu_retrain.predictions import SPLITS, ListedPredictions
+from edgetpu_retrain.index.corrections import Applied
+from edgetpu_retrain.index.manifest import Skipped
 from edgetpu_retrain.report import advice, findings, history, page
 from edgetpu_retrain.report.duplicates import copied_tests, find_groups, tally, write_copies
 from edgetpu_retrain.report.suspects import find_suspects, write_suspects
+from edgetpu_retrain.training.intervals import wilson_interval
+from edgetpu_retrain.training.predictions import SPLITS, ListedPredictions
 
 HOSTILE = ("<script>alert(1)</script>", '"quo\'te" & \u05d5\u05e8\u05d3', "\U0001f337</script><b>")
 

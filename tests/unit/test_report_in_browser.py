@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import corrections
-from edgetpu_retrain.corrections import Applied
+from edgetpu_retrain.index import corrections
+from edgetpu_retrain.index.corrections import Applied
 from edgetpu_retrain.report import findings
 from edgetpu_retrain.report.suspects import find_suspects
 from tests.unit.test_report import HOSTILE, document_of, made_up, predictions_of, run_of

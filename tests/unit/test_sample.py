@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from sklearn.neighbors import NearestCentroid
 
-from edgetpu_retrain import photos
+from edgetpu_retrain.photos import decode
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "sample"
@@ -47,7 +47,7 @@ def draw_photos() -> ModuleType:
 
 
 def pixels(content: bytes) -> np.ndarray:
-    return np.asarray(photos.read_photo(content), np.float32)
+    return np.asarray(decode.read_photo(content), np.float32)
 
 
 def test_the_catalogue_has_its_checksum():
@@ -98,7 +98,7 @@ def test_three_near_copies(planted: list[dict[str, str]], files: dict[str, bytes
         copy, original = files[entry["path"]], files[entry["truth"]]
         assert copy != original
         thumbnails = [
-            np.asarray(photos.read_photo(content).convert("L").resize((16, 16)), float).ravel()
+            np.asarray(decode.read_photo(content).convert("L").resize((16, 16)), float).ravel()
             for content in (copy, original)
         ]
         assert np.corrcoef(*thumbnails)[0, 1] > 0.98
@@ -110,8 +110,8 @@ def test_only_the_broken_photo_cannot_be_read(
     broken = []
     for path, content in files.items():
         try:
-            photos.read_photo(content)
-        except photos.PhotoError:
+            decode.read_photo(content)
+        except decode.PhotoError:
             broken.append(path)
     assert broken == [entry["path"] for entry in planted if entry["what"] == "broken"]
     assert len(broken) == 1

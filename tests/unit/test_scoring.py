@@ -7,9 +7,11 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter as LiteRT
 from PIL import Image
 
-from edgetpu_retrain import UserError, files, scoring
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.evaluation import scoring
 from edgetpu_retrain.head import Head
-from edgetpu_retrain.manifest import Photo
+from edgetpu_retrain.index.manifest import Photo
+from edgetpu_retrain.io import files
 from edgetpu_retrain.tflite.append_head import append_head
 from edgetpu_retrain.tflite.last_layer import last_layer
 from edgetpu_retrain.tflite.model import Model

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import UserError, slurm
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.workflow import slurm
 
 NODES = """\
 short 2 3900 idle 1:30:00

@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from edgetpu_retrain import splits as dividing
-from edgetpu_retrain.manifest import SPLITS
+from edgetpu_retrain.index import splits as dividing
+from edgetpu_retrain.index.manifest import SPLITS
 
 
 def assign_splits(photos: list[tuple[str, str]], validation: float, test: float) -> dict[str, str]:

@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
 
-from edgetpu_retrain import figures, manifest, summary
+from edgetpu_retrain.index import manifest
+from edgetpu_retrain.report import summary
+from edgetpu_retrain.training import intervals
 
 
 def result(**classes: tuple[int, int]) -> dict:
@@ -10,7 +12,7 @@ def result(**classes: tuple[int, int]) -> dict:
     return {
         "photos": photos,
         "accuracy": correct / photos,
-        "interval": figures.wilson_interval(correct, photos),
+        "interval": intervals.wilson_interval(correct, photos),
         "classes": {name: {"correct": c, "photos": n} for name, (c, n) in classes.items()},
     }
 

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetpu_retrain import SoftmaxRegression, UserError, training
-from edgetpu_retrain.embeddings import Embeddings
-from edgetpu_retrain.labelled_embeddings import TRAIN, LabelledEmbeddings
-from edgetpu_retrain.manifest import Photo
+from edgetpu_retrain import SoftmaxRegression
+from edgetpu_retrain.embeddings.labelled_embeddings import TRAIN, LabelledEmbeddings
+from edgetpu_retrain.embeddings.shards import Embeddings
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index.manifest import Photo
+from edgetpu_retrain.training import recipes
 from tests.shards import save_shards
 
 RECIPE = {
@@ -43,7 +45,7 @@ def manifest() -> list[Photo]:
 
 def test_it_is_the_recipe_on_the_training_split(shards, manifest):
     labelled = LabelledEmbeddings.load(shards, manifest)
-    head = training.train(labelled, **RECIPE).head
+    head = recipes.train(labelled, **RECIPE).head
     trained = labelled.take(labelled.splits == TRAIN)
     x, y = trained[:], trained.labels
     model = SoftmaxRegression(4, 3, 0.05, seed=0)
@@ -60,7 +62,7 @@ def test_it_is_the_recipe_on_the_training_split(shards, manifest):
 
 def test_the_order_of_the_manifest_makes_no_difference(shards, manifest):
     heads = [
-        training.train(LabelledEmbeddings.load(shards, photos), **RECIPE).head
+        recipes.train(LabelledEmbeddings.load(shards, photos), **RECIPE).head
         for photos in (manifest, manifest[::-1])
     ]
     assert np.array_equal(heads[0].weights, heads[1].weights)
@@ -69,4 +71,4 @@ def test_the_order_of_the_manifest_makes_no_difference(shards, manifest):
 def test_training_that_diverges_is_explained(shards, manifest):
     labelled = LabelledEmbeddings.load(shards, manifest)
     with np.errstate(all="ignore"), pytest.raises(UserError, match=r"diverged: .*learning_rate"):
-        training.train(labelled, **RECIPE | {"learning_rate": 1e38})
+        recipes.train(labelled, **RECIPE | {"learning_rate": 1e38})

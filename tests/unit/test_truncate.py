@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain import UserError
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.tflite.append_head import append_head
 from edgetpu_retrain.tflite.model import Model

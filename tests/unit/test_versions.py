@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain import UserError, backbones
+from edgetpu_retrain.backbone import kinds
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite.checks import check_versions
 from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.truncate import truncate
@@ -108,7 +109,7 @@ def test_a_lowered_network_computes_the_same(made: Path, tmp_path: Path):
     path.write_bytes(look.changed(content, raised))
     with pytest.raises(UserError, match="CONV_2D in version 6"):
         check_versions(Model.load(path))
-    kind = backbones.KINDS["tflite"]
+    kind = kinds.KINDS["tflite"]
     kind.make_extractor(path, output, width=None, mean=None, std=None, tensor=None)
     check_versions(Model.load(output))
     pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
@@ -131,6 +132,6 @@ def test_a_version_that_the_compiler_does_not_know_is_no_matter_for_the_cpu(
             in_groups(model.unpacked, operator)
     path.write_bytes(model.to_bytes())
     output = tmp_path / "extractor.tflite"
-    backbones.KINDS["extractor"].make_extractor(path, output, width=None, mean=None, std=None)
+    kinds.KINDS["extractor"].make_extractor(path, output, width=None, mean=None, std=None)
     with pytest.raises(UserError, match="CONV_2D in version 6"):
         check_versions(Model.load(output))

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import UserError, command_line, yaml_syntax
+from edgetpu_retrain.config import yaml_syntax
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.workflow import command_line
 from tests.conftest import ROOT
 
 SHIPPED = (ROOT / "config.yaml").read_text()

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from edgetpu_retrain import files
+from edgetpu_retrain.io import files
 from tests.conftest import copy_project, run_snakemake
 
 TARGET = "retrained_model_edgetpu.tflite"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from edgetpu_retrain import files, manifest
+from edgetpu_retrain.index import manifest
+from edgetpu_retrain.io import files
 from tests.conftest import (
     ROOT,
     configure,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgetpu_retrain.compiler import PROGRAM, can_run_here
+from edgetpu_retrain.backbone.compiler import PROGRAM, can_run_here
 from tests.conftest import (
     ROOT,
     Snakemake,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgetpu_retrain import manifest
-from edgetpu_retrain.compiler import can_run_here
+from edgetpu_retrain.backbone.compiler import can_run_here
+from edgetpu_retrain.index import manifest
 from tests.conftest import Snakemake, assert_user_error, jobs_run, lay_photos, run_in
 
 TARGET = "retrained_model.tflite"

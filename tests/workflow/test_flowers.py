@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain import manifest
-from edgetpu_retrain.labelled_embeddings import TEST, TRAIN, LabelledEmbeddings
+from edgetpu_retrain.embeddings.labelled_embeddings import TEST, TRAIN, LabelledEmbeddings
+from edgetpu_retrain.index import manifest
 from tests.conftest import copy_project, run_in, run_snakemake
 
 CONFIG = ("--configfile", "tests/config/flowers.yaml")

@@ -349,7 +349,7 @@ def test_without_snakemake_s_notes_changes_are_noticed_all_the_same(
 
 def test_another_preprocessing_embeds_again_but_keeps_the_index(done_before: Path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(done_before))
-    module = done_before / "edgetpu_retrain/preprocessing.py"
+    module = done_before / "edgetpu_retrain/photos/preprocessing.py"
     module.write_text(re.sub("_VERSION = .*", "_VERSION = 99", module.read_text()))
     done = run_snakemake(done_before, "-n")
     assert jobs_run(done).count("embed") == 2

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain import files, manifest
-from edgetpu_retrain.embeddings import Embeddings
+from edgetpu_retrain.embeddings.shards import Embeddings
+from edgetpu_retrain.index import manifest
+from edgetpu_retrain.io import files
 from tests.conftest import (
     Snakemake,
     assert_user_error,

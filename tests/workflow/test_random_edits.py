@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgetpu_retrain import files
+from edgetpu_retrain.io import files
 from tests.conftest import configure, copy_project, jobs_run, run_snakemake, small_backbone
 from tests.workflow.oracle import TARGET, Oracle, products
 

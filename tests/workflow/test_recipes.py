@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetpu_retrain import predictions
-from edgetpu_retrain.manifest import SPLITS
+from edgetpu_retrain.index.manifest import SPLITS
+from edgetpu_retrain.training import predictions
 from tests.conftest import assert_user_error, copy_project, jobs_run, run_snakemake
 
 BACKBONE = "results/sample/sample"

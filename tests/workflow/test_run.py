@@ -11,9 +11,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 
-from edgetpu_retrain import manifest
-from edgetpu_retrain.embeddings import Embeddings
+from edgetpu_retrain.embeddings.shards import Embeddings
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.index import manifest
 from tests.conftest import (
     configure,
     copy_project,

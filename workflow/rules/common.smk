@@ -4,7 +4,9 @@ import re
 
 from snakemake.io import apply_wildcards
 
-from edgetpu_retrain import job, manifest
+from edgetpu_retrain.index import manifest
+from edgetpu_retrain.io import program
+from edgetpu_retrain.workflow import job
 
 # Jobs in conda environments of their own import the library from here.
 os.environ |= {
@@ -31,7 +33,7 @@ try:
 except UserError as error:
     stop(error)
 except OSError as error:
-    stop(job.sentence(error))
+    stop(program.sentence(error))
 if workflow.is_main_process:
     # What was decided here holds for jobs on other machines.
     DECIDED = [f"device={PLAN.device}", f"shards={PLAN.num_shards}"]

@@ -4,7 +4,9 @@ import copy
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-from edgetpu_retrain import UserError, configuration, plan, yaml_syntax
+from edgetpu_retrain.config import configuration, yaml_syntax
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.workflow import plan
 
 
 def stop(error):

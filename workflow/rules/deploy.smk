@@ -1,5 +1,5 @@
-from edgetpu_retrain.bundle import names_of_files
-from edgetpu_retrain.frigate import NAMES
+from edgetpu_retrain.deploy.bundle.make import names_of_files
+from edgetpu_retrain.deploy.frigate import NAMES
 
 RUN = PLAN.fingerprints.model(**MODEL)
 

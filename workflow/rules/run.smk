@@ -1,8 +1,9 @@
 # One run at a time, and what it ends with.
 import atexit
 
-from edgetpu_retrain import compiler, locking
-from edgetpu_retrain.summary import summary
+from edgetpu_retrain.backbone import compiler
+from edgetpu_retrain.report.summary import summary
+from edgetpu_retrain.workflow import locking
 
 HELD = []
 

@@ -1,0 +1,4 @@
+"""A pre-trained network of any kind goes in.
+
+Out comes an embedding extractor, for the CPU and compiled for the Edge TPU.
+"""

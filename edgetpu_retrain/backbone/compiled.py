@@ -1,0 +1,36 @@
+"""Take an extractor that was compiled elsewhere."""
+
+from pathlib import Path
+
+
+def take_compiled(
+    compiled: str | Path,
+    extractor: str | Path,
+    output: str | Path,
+    mean: float | None,
+    std: float | None,
+    allow_cpu_operators: bool,
+) -> None:
+    """Checks an extractor that was compiled elsewhere, and lets it take raw bytes.
+
+    Args:
+        compiled: path of the compiled extractor.
+        extractor: path of the one for the CPU that it must agree with, taking raw bytes.
+        output: where it goes.
+        mean: as in `Backbone`.
+        std: likewise.
+        allow_cpu_operators: let it hold operators for the CPU as well.
+
+    Raises:
+        UserError: it is not compiled, or of another network.
+    """
+    from edgetpu_retrain.tflite.checks import check_compiled, check_extractor, check_twin
+    from edgetpu_retrain.tflite.model import Model
+    from edgetpu_retrain.tflite.raw_input import take_raw_rgb
+
+    model = Model.load(compiled)
+    check_compiled(model, allow_cpu_operators)
+    check_extractor(model)
+    model = take_raw_rgb(model, mean, std)
+    check_twin(Model.load(extractor), model)
+    model.save(output)

@@ -1,0 +1,361 @@
+"""The kinds of backbone: what each is configured by, and how an extractor is made of it."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgetpu_retrain.backbone.sources import FILE, Source
+from edgetpu_retrain.config import configuration
+from edgetpu_retrain.errors import UserError
+
+# What the catalogue says of a network beyond what is needed to use it.
+INFORMATION = (
+    "description",
+    "licence",
+    "input_size",
+    "parameters",
+    "imagenet_top1",
+    "edgetpu_ms",
+)
+_TENSOR = {"description": "the name of a tensor", "type": "string"}
+_MEAN = {"description": "a number", "type": "number"}
+_STD = {"description": "a number above 0", "type": "number", "exclusiveMinimum": 0}
+_COMMON = {
+    "name": {
+        "description": "letters, digits, dots, dashes and underscores",
+        "type": "string",
+        "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    },
+    "compiled": FILE,
+    "width": {"description": "a whole number from 1", "type": "integer", "minimum": 1},
+    "mean": _MEAN,
+    "std": _STD,
+}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pre-trained network. Its subclasses are the kinds that there are.
+
+    Attributes:
+        KIND: the key of the config that names its file.
+        FILE_NAME: what a downloaded file is called.
+        ENVIRONMENT: the conda environment in workflow/envs that `make_extractor` needs.
+        KEYS: JSON schemas of the keys that no other kind has.
+        REQUIRED: those of them that must be given.
+        CALIBRATED: whether the extractor is quantized with photos of the dataset, and so belongs
+            to it.
+        make_extractor: makes an embedding extractor for the CPU that takes raw bytes, of the path
+            of the network, the path where it goes, and what `settings` gives; where it is
+            calibrated, a float one.
+        name: names its folder below results/DATASET/.
+        source: the network's file.
+        compiled: its extractor compiled for the Edge TPU, if there is one.
+        width: how wide the embedding is, if that is known.
+        mean: the pixel value that stands for 0; with `std`, None where the input takes raw bytes.
+        std: how many pixel values stand for 1.
+    """
+
+    KIND: ClassVar[str]
+    FILE_NAME: ClassVar[str]
+    ENVIRONMENT: ClassVar[str] = "retrain"
+    KEYS: ClassVar[dict[str, Any]] = {}
+    REQUIRED: ClassVar[tuple[str, ...]] = ()
+    CALIBRATED: ClassVar[bool] = False
+    make_extractor: ClassVar[Callable[..., None]]
+
+    name: str
+    source: Source
+    compiled: Source | None = None
+    width: int | None = None
+    mean: float | None = None
+    std: float | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what `make_extractor` takes beyond files."""
+        return {"width": self.width, "mean": self.mean, "std": self.std}
+
+
+@dataclass(frozen=True)
+class Extractor(Backbone):
+    """A network that was cut already."""
+
+    KIND = "extractor"
+    FILE_NAME = "extractor.tflite"
+
+    @staticmethod
+    def make_extractor(
+        network: str | Path,
+        output: str | Path,
+        width: int | None,
+        mean: float | None,
+        std: float | None,
+    ) -> None:
+        """Checks an extractor and lets it take raw bytes.
+
+        Raises:
+            UserError: it is not an extractor, or not of that width.
+        """
+        from edgetpu_retrain.tflite.model import Model
+
+        _finish(Model.load(network), output, width, mean, std)
+
+
+@dataclass(frozen=True)
+class Classifier(Backbone):
+    """A quantized classifier as a .tflite file, cut where its last layer takes its input.
+
+    Attributes:
+        tensor: name of the embedding, where it is not found by itself.
+    """
+
+    KIND = "tflite"
+    FILE_NAME = "classifier.tflite"
+    KEYS: ClassVar = {"tensor": _TENSOR}
+
+    tensor: str | None = None
+
+    def settings(self) -> dict[str, Any]:  # noqa: D102
+        return super().settings() | {"tensor": self.tensor}
+
+    @staticmethod
+    def make_extractor(
+        network: str | Path,
+        output: str | Path,
+        width: int | None,
+        mean: float | None,
+        std: float | None,
+        tensor: str | None,
+    ) -> None:
+        """Cuts the last layer off.
+
+        Raises:
+            UserError: it cannot be cut, or what comes out is not what was expected.
+        """
+        from edgetpu_retrain.tflite.float_network import is_float
+        from edgetpu_retrain.tflite.model import Model
+        from edgetpu_retrain.tflite.truncate import truncate
+
+        if is_float(network):
+            # Known only now, where it was downloaded.
+            raise UserError(
+                f"{network} is a float network. Give it as {FloatClassifier.KIND} instead of "
+                f"{Classifier.KIND}, with its mean and std, and it is quantized with your photos."
+            )
+        _finish(truncate(Model.load(network), tensor), output, width, mean, std)
+
+
+@dataclass(frozen=True)
+class FrozenGraph(Backbone):
+    """A quantization-aware TF1 graph, cut with tflite_convert.
+
+    Attributes:
+        tensor: name of the embedding.
+        input: name of the image.
+    """
+
+    KIND = "frozen_graph"
+    FILE_NAME = "frozen_graph.pb"
+    ENVIRONMENT = "tensorflow"
+    KEYS: ClassVar = {"tensor": _TENSOR, "input": _TENSOR}
+    REQUIRED = ("tensor",)
+
+    mean: float | None = 128
+    std: float | None = 128
+    tensor: str = ""
+    input: str = "input"
+
+    def settings(self) -> dict[str, Any]:  # noqa: D102
+        return super().settings() | {"tensor": self.tensor, "input": self.input}
+
+    @staticmethod
+    def make_extractor(
+        network: str | Path,
+        output: str | Path,
+        width: int | None,
+        mean: float,
+        std: float,
+        tensor: str,
+        input: str,
+    ) -> None:
+        """Converts the part of the graph between its input and its embedding.
+
+        Raises:
+            UserError: it cannot be cut, or what comes out is not what was expected.
+        """
+        from edgetpu_retrain.backbone import frozen_graph
+        from edgetpu_retrain.io import files
+        from edgetpu_retrain.tflite.model import Model
+
+        with files.replacing(output) as temporary:
+            frozen_graph.truncate(network, temporary, input, tensor, mean, std)
+            model = Model.parse(temporary.read_bytes(), f"the extractor made of {network}")
+            _finish(model, temporary, width, mean, std)
+
+
+@dataclass(frozen=True)
+class FloatClassifier(Backbone):
+    """A float classifier as a .tflite file, quantized with photos of the dataset.
+
+    Attributes:
+        tensor: name of the embedding, where it is not found by itself.
+    """
+
+    KIND = "float_tflite"
+    FILE_NAME = "float.tflite"
+    KEYS: ClassVar = {
+        "tensor": _TENSOR,
+        # The zero point of an image of bytes.
+        "mean": {
+            "description": "a number from 0 to 255",
+            "type": "number",
+            "minimum": 0,
+            "maximum": 255,
+        },
+    }
+    REQUIRED = ("mean", "std")
+    CALIBRATED = True
+
+    tensor: str | None = None
+
+    def settings(self) -> dict[str, Any]:  # noqa: D102
+        return {"width": self.width, "tensor": self.tensor}
+
+    @staticmethod
+    def make_extractor(
+        network: str | Path, output: str | Path, width: int | None, tensor: str | None
+    ) -> None:
+        """Cuts the last layer off, and prepares the rest for quantization.
+
+        Raises:
+            UserError: it cannot be cut, or what comes out is not what was expected.
+        """
+        from edgetpu_retrain.tflite.float_network import float_extractor
+        from edgetpu_retrain.tflite.model import Model
+
+        float_extractor(Model.load(network), tensor, width).save(output)
+
+
+@dataclass(frozen=True)
+class KerasModel(FloatClassifier):
+    """A float classifier as Keras saves it."""
+
+    KIND = "keras"
+    FILE_NAME = "network.keras"
+    ENVIRONMENT = "tensorflow"
+
+    @staticmethod
+    def make_extractor(
+        network: str | Path, output: str | Path, width: int | None, tensor: str | None
+    ) -> None:
+        """Converts the network to .tflite and goes on as for one.
+
+        Raises:
+            UserError: it cannot be converted or cut, or what comes out is not what was expected.
+        """
+        from edgetpu_retrain.backbone import keras_network
+        from edgetpu_retrain.io import files
+        from edgetpu_retrain.tflite.float_network import float_extractor
+        from edgetpu_retrain.tflite.model import Model
+
+        with files.replacing(output) as temporary:
+            keras_network.convert(network, temporary)
+            model = Model.parse(temporary.read_bytes(), str(network))
+            float_extractor(model, tensor, width).save(temporary)
+
+
+@dataclass(frozen=True)
+class SavedModel(KerasModel):
+    """A float classifier as a folder in TensorFlow's format SavedModel."""
+
+    KIND = "saved_model"
+    FILE_NAME = "saved_model"
+    KEYS: ClassVar = FloatClassifier.KEYS | {
+        "saved_model": {"description": "the path of a folder", "type": "string"}
+    }
+
+
+_ALL = (Extractor, Classifier, FrozenGraph, FloatClassifier, KerasModel, SavedModel)
+KINDS = {kind.KIND: kind for kind in _ALL}
+
+
+def _finish(
+    model: Any, output: str | Path, width: int | None, mean: float | None, std: float | None
+) -> None:
+    from edgetpu_retrain.tflite.checks import check_extractor
+    from edgetpu_retrain.tflite.raw_input import take_raw_rgb
+    from edgetpu_retrain.tflite.versions import lower_versions
+
+    check_extractor(model, width)
+    lower_versions(take_raw_rgb(model, mean, std)).save(output)
+
+
+def find(
+    wanted: str | Mapping[str, Any], catalogue: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Resolves the key `backbone`: a name in the catalogue, or an entry of one's own.
+
+    An entry that has the name of one in the catalogue and no network of its own adds to that one.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if not isinstance(wanted, str):
+        is_network = KINDS.keys() & wanted.keys()
+        base = {} if is_network else catalogue.get(wanted.get("name", ""), {})
+        return {**_without_information(base), **wanted}
+    if wanted not in catalogue:
+        names = sorted(catalogue)
+        raise UserError(
+            f"config: backbone is {wanted!r}, which is not in workflow/backbones.yaml."
+            f"{configuration.did_you_mean(wanted, names)} The names there are: {', '.join(names)}."
+        )
+    return {"name": wanted, **_without_information(catalogue[wanted])}
+
+
+def _without_information(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in INFORMATION}
+
+
+def parse(entry: dict[str, Any]) -> Backbone:
+    """Reads an entry that `find` gave; text that stands for numbers becomes numbers in it.
+
+    Raises:
+        UserError: a key is missing, unknown, not used by this kind of backbone, or of a wrong
+            value; or a file on disk is not there.
+    """
+    if isinstance(path := entry.get(Classifier.KIND), str) and _is_float(path):
+        entry = {**entry, FloatClassifier.KIND: path}
+        del entry[Classifier.KIND]
+    given = [name for name in KINDS if name in entry]
+    if len(given) != 1:
+        raise UserError(
+            f"config: backbone: give one of {', '.join(KINDS)}, or the name of a backbone in "
+            f"workflow/backbones.yaml; given is {' and '.join(given) or 'none'}."
+        )
+    kind = KINDS[given[0]]
+    if kind.CALIBRATED and not {"mean", "std"} <= entry.keys():
+        raise UserError(
+            "config: backbone: a float network does not say how its pixels were scaled in "
+            "training, which is (pixel - mean) / std: give mean and std. They are 127.5 and 127.5 "
+            "for -1..1, 0 and 255 for 0..1, 0 and 1 where it takes 0..255 or scales by itself."
+        )
+    properties = _COMMON | {kind.KIND: FILE} | kind.KEYS
+    required = ["name", kind.KIND, *kind.REQUIRED]
+    configuration.check(entry, properties, required, f"config: backbone (of kind {kind.KIND})")
+    if kind.mean is None and ("mean" in entry) != ("std" in entry):
+        raise UserError("config: backbone: mean and std go together; one of them is missing.")
+    fields: dict[str, Any] = {key: value for key, value in entry.items() if key != kind.KIND}
+    key = f"backbone.{kind.KIND}"
+    fields["source"] = Source.parse(entry[kind.KIND], key, is_folder=kind is SavedModel)
+    if "compiled" in entry:
+        fields["compiled"] = Source.parse(entry["compiled"], "backbone.compiled")
+    return kind(**fields)
+
+
+def _is_float(path: str) -> bool:
+    from edgetpu_retrain.tflite.float_network import is_float
+
+    return is_float(os.path.expanduser(path))

@@ -1,0 +1,61 @@
+"""Choose the photos that a float network is calibrated on, and those that it is checked on."""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from edgetpu_retrain.index.manifest import Photo
+from edgetpu_retrain.io import files, tables
+
+_COLUMNS = ("sha256",)
+
+
+def choose(photos: Iterable[Photo], count: int) -> list[str]:
+    """Chooses photos spread over the classes, by their identities alone.
+
+    Every class gives its first photos in the order of identities, each the same number where it
+    has as many, so the order of a listing and the names of files make no difference.
+
+    Args:
+        photos: to choose from; copies count once.
+        count: how many, if there are as many.
+
+    Returns:
+        Identities, sorted.
+
+    >>> photos = [Photo(f"{i}.jpg", "ab"[i > 0], "train", str(i) * 64) for i in range(4)]
+    >>> [sha256[0] for sha256 in choose(photos, 3)]
+    ['0', '1', '2']
+    """
+    by_class: dict[str, list[str]] = {}
+    for sha256, label in sorted((photo.sha256, photo.label) for photo in photos):
+        by_class.setdefault(label, []).append(sha256)
+    # The first photo of every class, then the second of every class, and so on.
+    turns = sorted(
+        (turn, sha256) for members in by_class.values() for turn, sha256 in enumerate(members)
+    )
+    return sorted(list(dict.fromkeys(sha256 for _, sha256 in turns))[:count])
+
+
+def choose_for_calibration(photos: Iterable[Photo], count: int) -> list[str]:
+    """Chooses `count` photos of the training split."""
+    return choose((photo for photo in photos if photo.split == "train"), count)
+
+
+def choose_for_check(photos: Iterable[Photo], count: int, calibrated: Collection[str]) -> list[str]:
+    """Chooses `count` photos of any split that the network was not calibrated on."""
+    return choose((photo for photo in photos if photo.sha256 not in calibrated), count)
+
+
+def write(identities: Iterable[str], path: str | Path) -> None:
+    """Writes the identities of chosen photos."""
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(tables.to_tsv(_COLUMNS, ([sha256] for sha256 in identities)))
+
+
+def read(path: str | Path) -> list[str]:
+    """Reads what `write` wrote.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return [sha256 for (sha256,) in tables.read(path, _COLUMNS)]

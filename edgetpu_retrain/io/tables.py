@@ -1,0 +1,94 @@
+"""Tables as tab-separated text: a line of column names, then one line per row."""
+
+import contextlib
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.io import files
+
+# File names need not be valid UTF-8.
+_ENCODING, _ERRORS = "utf-8", "surrogateescape"
+
+AddRow = Callable[[Sequence[str]], None]
+
+
+def to_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    r"""Returns a table as UTF-8; a field with a tab, quote or end of line is quoted.
+
+    >>> to_tsv(["path", "class"], [["a.jpg", "daisy"]])
+    b'path\tclass\na.jpg\tdaisy\n'
+    """
+    text = io.StringIO()
+    add = _adding(text, columns)
+    for row in rows:
+        add(row)
+    return text.getvalue().encode(_ENCODING, _ERRORS)
+
+
+@contextlib.contextmanager
+def writing(path: str | Path, columns: Sequence[str]) -> Iterator[AddRow]:
+    """Yields a function that adds a row to a table, which replaces `path` if the block succeeds.
+
+    The rows are those of `to_tsv`; they go to the file as they come.
+    """
+    with (
+        files.replacing(path) as temporary,
+        open(temporary, "w", encoding=_ENCODING, errors=_ERRORS, newline="") as file,
+    ):
+        yield _adding(file, columns)
+
+
+def write(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Writes a table as `writing` does."""
+    with writing(path, columns) as add:
+        for row in rows:
+            add(row)
+
+
+def _adding(file: TextIO, columns: Sequence[str]) -> AddRow:
+    writer = csv.writer(file, dialect="excel-tab", lineterminator="\n")
+    # The module csv quotes a carriage return only where lines end in one.
+    quoting = csv.writer(file, dialect="excel-tab", lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(columns)
+
+    def add(row: Sequence[str]) -> None:
+        (quoting if "\r" in "".join(row) else writer).writerow(row)
+
+    return add
+
+
+def _ends_with_a_line(path: str | Path) -> bool:
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        return file.read(1) in (b"\n", b"")
+
+
+def opened(path: str | Path) -> TextIO:
+    """Opens a table for the module csv to read."""
+    return open(path, encoding=_ENCODING, errors=_ERRORS, newline="")
+
+
+def read(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
+    """Yields the rows of a table that `to_tsv` made.
+
+    Raises:
+        UserError: it has other columns, a row of another length, or no end of its last line.
+    """
+    if not _ends_with_a_line(path):
+        raise UserError(f"{path} is damaged: its last line has no end. Delete it and run again.")
+    with opened(path) as file:
+        rows = csv.reader(file, dialect="excel-tab")
+        header = next(rows, [])
+        for row in rows if header == list(columns) else [header]:
+            if header != list(columns) or len(row) != len(columns):
+                raise UserError(
+                    f"{path}, line {rows.line_num}: expected the columns {', '.join(columns)}. "
+                    "Delete the file and run again."
+                )
+            yield row

@@ -1,0 +1,186 @@
+"""What each result of the workflow is made of, as a digest."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgetpu_retrain.backbone.kinds import Backbone
+from edgetpu_retrain.backbone.sources import Source
+from edgetpu_retrain.index.index import Digests
+from edgetpu_retrain.photos import preprocessing
+
+# Raised when the same inputs give other results than in an earlier version.
+_VERSION = 1
+
+
+def digest(*parts: Any) -> str:
+    """Returns 32 hexadecimal digits that identify some values.
+
+    >>> digest("train", {"seed": 0}) == digest("train", {"seed": 0.0})
+    False
+    """
+    text = json.dumps([_VERSION, *parts], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
+
+
+def of_archive(archive: str, split: Mapping[str, float], corrections: str, shards: int) -> Digests:
+    """Returns the digests of photos in an archive, which need not have been unpacked.
+
+    Args:
+        archive: what identifies the archive.
+        split: the key `split` of the configuration.
+        corrections: the SHA-256 of the corrections; "" where there are none.
+        shards: into how many shards the photos are divided.
+    """
+    labels = digest("labels", archive, split, corrections)
+    identities = digest("identities", archive)
+    parts = (digest("shard", archive, i, shards) for i in range(shards))
+    return Digests(labels, labels, identities, tuple(parts))
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What the results of a run are made of: a method per rule, under the rule's name.
+
+    A fingerprint stands for all that a rule's output depends on: settings, the content of photos
+    and networks, and the fingerprints of the outputs that it is made from. A result that does not
+    carry the expected fingerprint is out of date, whatever its time says.
+
+    Attributes:
+        config: the checked configuration.
+        dataset: the name of the data set.
+        archive: what identifies the archive of photos; "" where they lie in a folder.
+        photos: what identifies the photos.
+        test_photos: what identifies those of the test dataset; "" without one.
+        backbones: by name.
+        recipes: settings of training, by name.
+        identify: returns what identifies the content of a file of a backbone.
+        device: what embeds and evaluates.
+        twin: "_edgetpu" where that is an Edge TPU, else "".
+        compared: names of the backbones and recipes that are compared.
+    """
+
+    config: Mapping[str, Any]
+    dataset: str
+    archive: str
+    photos: Digests
+    test_photos: str
+    backbones: Mapping[str, Backbone]
+    recipes: Mapping[str, Mapping[str, Any]]
+    identify: Callable[[Source], str]
+    device: str
+    twin: str
+    compared: list[tuple[str, str]]
+
+    def fetch_dataset(self) -> str:  # noqa: D102
+        return digest("fetch_dataset", self.archive)
+
+    def extract_dataset(self) -> str:  # noqa: D102
+        # The checksum that the user gives is compared when the archive is unpacked.
+        return digest("extract_dataset", self.archive, self.config.get("dataset_sha256"))
+
+    def index(self) -> str:  # noqa: D102
+        photos = self.photos
+        return digest("index", photos.everything, photos.shards, self.config["max_skipped"])
+
+    def fetch_backbone(self, backbone: str, part: str) -> str:  # noqa: D102
+        chosen = self.backbones[backbone]
+        source = chosen.source if part == chosen.FILE_NAME else chosen.compiled
+        return digest("fetch_backbone", source and self.identify(source))
+
+    def make_extractor(self, backbone: str) -> str:  # noqa: D102
+        chosen = self.backbones[backbone]
+        source = self.identify(chosen.source)
+        return digest("make_extractor", chosen.KIND, source, chosen.settings())
+
+    make_float_extractor = make_extractor
+
+    def choose_calibration_photos(self, backbone: str) -> str:  # noqa: D102
+        wanted = self.config["calibration"]
+        photos = self.photos.labels if wanted["refresh"] else self.config["dataset"]
+        return digest("choose_calibration_photos", wanted["photos"], photos)
+
+    def quantize(self, backbone: str) -> str:  # noqa: D102
+        chosen = self.backbones[backbone]
+        made_of = self.make_float_extractor(backbone), self.choose_calibration_photos(backbone)
+        settings = chosen.mean, chosen.std, self.config["resize"], self._allow_cpu_operators
+        return digest("quantize", made_of, settings)
+
+    @property
+    def _allow_cpu_operators(self) -> bool:
+        return bool(self.config["compiler"]["allow_cpu_operators"])
+
+    def take_compiled(self, backbone: str) -> str:  # noqa: D102
+        chosen = self.backbones[backbone]
+        compiled = chosen.compiled and self.identify(chosen.compiled)
+        extractor = self._extractor(backbone, "")
+        return digest("take_compiled", extractor, compiled, self._allow_cpu_operators)
+
+    def compile(self, backbone: str) -> str:  # noqa: D102
+        oldest = self.config["compiler"].get("min_runtime_version")
+        extractor = self._extractor(backbone, "")
+        return digest("compile", extractor, oldest, self._allow_cpu_operators)
+
+    def _extractor(self, backbone: str, twin: str) -> str:
+        chosen = self.backbones[backbone]
+        if twin:
+            return self.take_compiled(backbone) if chosen.compiled else self.compile(backbone)
+        return self.quantize(backbone) if chosen.CALIBRATED else self.make_extractor(backbone)
+
+    def _embedded(self, backbone: str) -> str:
+        """What every embedding depends on beside the photo."""
+        version = preprocessing.version(self.config["resize"])
+        return digest(self._extractor(backbone, self.twin), version)
+
+    def embed(self, backbone: str, shard: str) -> str:  # noqa: D102
+        photos = self.photos.shards[int(shard.partition("-")[0])]
+        return digest("embed", photos, self._embedded(backbone))
+
+    def collect_skipped(self, backbone: str) -> str:  # noqa: D102
+        shards = len(self.photos.shards)
+        return digest("skipped", self.photos.everything, shards, self._embedded(backbone))
+
+    def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
+        settings = self.recipes[recipe], self.config["seed"], self.config["max_skipped"]
+        photos = self.photos.labels, self.photos.identities
+        return digest("train", photos, settings, self._embedded(backbone))
+
+    def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102
+        return digest("serialize", self.train(backbone, recipe), self._extractor(backbone, twin))
+
+    def evaluate(self, backbone: str, recipe: str) -> str:  # noqa: D102
+        model = self.serialize(backbone, recipe, self.twin)
+        photos = self.photos.everything, self.config.get("test_dataset"), self.test_photos
+        return digest("evaluate", model, photos, self.device)
+
+    def plot_confusion_matrix(self, backbone: str, recipe: str) -> str:  # noqa: D102
+        return digest("plot", self.evaluate(backbone, recipe))
+
+    def report(self, backbone: str, recipe: str) -> str:  # noqa: D102
+        models = [self.serialize(backbone, recipe, twin) for twin in {"", self.twin}]
+        settings = {key: self.config.get(key) for key in ("dataset", "corrections", "split")}
+        return digest("report", self.evaluate(backbone, recipe), sorted(models), settings)
+
+    def compare(self) -> str:  # noqa: D102
+        return digest("compare", [self.evaluate(*names) for names in self.compared])
+
+    def model(self, backbone: str, recipe: str) -> str:
+        """What identifies a model, for whichever processor: what stands at the top is of one."""
+        model = self.serialize(backbone, recipe, "")
+        return digest("model", self.dataset, backbone, recipe, model)
+
+    def deliver(self, backbone: str, recipe: str) -> str:  # noqa: D102
+        return digest("deliver", self.model(backbone, recipe), self.report(backbone, recipe))
+
+    def deliver_edgetpu(self, backbone: str, recipe: str) -> str:  # noqa: D102
+        model = self.serialize(backbone, recipe, "_edgetpu")
+        return digest("deliver_edgetpu", self.model(backbone, recipe), model)
+
+    def bundle(self, backbone: str, recipe: str, twins: list[str]) -> str:  # noqa: D102
+        models = [self.serialize(backbone, recipe, twin) for twin in twins]
+        return digest("bundle", self.model(backbone, recipe), models, self.photos.everything)
+
+    def frigate(self, backbone: str, recipe: str, name: str) -> str:  # noqa: D102
+        return digest("frigate", self.model(backbone, recipe), name)
