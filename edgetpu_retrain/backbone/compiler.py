@@ -9,11 +9,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from edgetpu_retrain.config.settings import Compiler
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import archive, download, files
 
@@ -117,18 +117,18 @@ def can_run_here() -> bool:
     return platform.system() == "Linux" and platform.machine() in ("x86_64", "AMD64")
 
 
-def find(settings: Mapping[str, Any], folder: str) -> str | None:
+def find(settings: Compiler, folder: str) -> str | None:
     """Returns the path of the compiler, where it is or where `fetch` will put it; None without.
 
     Args:
-        settings: of the config's key `compiler`: ``path``, if given, and ``sources``.
+        settings: the key `compiler` of the configuration.
         folder: where `fetch` puts it.
     """
-    if "path" in settings:
-        return os.path.expanduser(settings["path"])
+    if settings.path is not None:
+        return os.path.expanduser(settings.path)
     if installed := shutil.which(PROGRAM):
         return installed
-    return f"{folder}/usr/bin/{PROGRAM}" if settings["sources"] and can_run_here() else None
+    return f"{folder}/usr/bin/{PROGRAM}" if settings.sources and can_run_here() else None
 
 
 def fetch(sources: Sequence[dict[str, str]], folder: str | Path) -> None:

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgetpu_retrain.backbone.sources import FILE, Source
-from edgetpu_retrain.config import configuration
+from pydantic import Field, field_validator
+
+from edgetpu_retrain.backbone.sources import Source
+from edgetpu_retrain.config import messages
+from edgetpu_retrain.config.messages import Number, Section, WholeNumber
 from edgetpu_retrain.errors import UserError
 
 # What the catalogue says of a network beyond what is needed to use it.
@@ -19,32 +21,18 @@ INFORMATION = (
     "imagenet_top1",
     "edgetpu_ms",
 )
-_TENSOR = {"description": "the name of a tensor", "type": "string"}
-_MEAN = {"description": "a number", "type": "number"}
-_STD = {"description": "a number above 0", "type": "number", "exclusiveMinimum": 0}
-_COMMON = {
-    "name": {
-        "description": "letters, digits, dots, dashes and underscores",
-        "type": "string",
-        "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$",
-    },
-    "compiled": FILE,
-    "width": {"description": "a whole number from 1", "type": "integer", "minimum": 1},
-    "mean": _MEAN,
-    "std": _STD,
-}
+_FILE = "a path, or a mapping with url and its checksum (sha256 or git_blob)"
+_TENSOR = "the name of a tensor"
+_STD = "a number above 0"
 
 
-@dataclass(frozen=True)
-class Backbone:
+class Backbone(Section):
     """A pre-trained network. Its subclasses are the kinds that there are.
 
     Attributes:
         KIND: the key of the config that names its file.
         FILE_NAME: what a downloaded file is called.
         ENVIRONMENT: the conda environment in workflow/envs that `make_extractor` needs.
-        KEYS: JSON schemas of the keys that no other kind has.
-        REQUIRED: those of them that must be given.
         CALIBRATED: whether the extractor is quantized with photos of the dataset, and so belongs
             to it.
         make_extractor: makes an embedding extractor for the CPU that takes raw bytes, of the path
@@ -61,29 +49,31 @@ class Backbone:
     KIND: ClassVar[str]
     FILE_NAME: ClassVar[str]
     ENVIRONMENT: ClassVar[str] = "retrain"
-    KEYS: ClassVar[dict[str, Any]] = {}
-    REQUIRED: ClassVar[tuple[str, ...]] = ()
     CALIBRATED: ClassVar[bool] = False
     make_extractor: ClassVar[Callable[..., None]]
 
-    name: str
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z",
+        description="letters, digits, dots, dashes and underscores",
+    )
     source: Source
-    compiled: Source | None = None
-    width: int | None = None
-    mean: float | None = None
-    std: float | None = None
+    compiled: Source | None = Field(default=None, description=_FILE)
+    width: WholeNumber | None = Field(default=None, ge=1, description="a whole number from 1")
+    mean: Number | None = Field(default=None, description="a number")
+    std: Number | None = Field(default=None, gt=0, description=_STD)
 
     def settings(self) -> dict[str, Any]:
         """Returns what `make_extractor` takes beyond files."""
         return {"width": self.width, "mean": self.mean, "std": self.std}
 
 
-@dataclass(frozen=True)
 class Extractor(Backbone):
     """A network that was cut already."""
 
     KIND = "extractor"
     FILE_NAME = "extractor.tflite"
+
+    source: Source = Field(alias="extractor", description=_FILE)
 
     @staticmethod
     def make_extractor(
@@ -103,7 +93,6 @@ class Extractor(Backbone):
         _finish(Model.load(network), output, width, mean, std)
 
 
-@dataclass(frozen=True)
 class Classifier(Backbone):
     """A quantized classifier as a .tflite file, cut where its last layer takes its input.
 
@@ -113,9 +102,9 @@ class Classifier(Backbone):
 
     KIND = "tflite"
     FILE_NAME = "classifier.tflite"
-    KEYS: ClassVar = {"tensor": _TENSOR}
 
-    tensor: str | None = None
+    source: Source = Field(alias="tflite", description=_FILE)
+    tensor: str | None = Field(default=None, description=_TENSOR)
 
     def settings(self) -> dict[str, Any]:  # noqa: D102
         return super().settings() | {"tensor": self.tensor}
@@ -147,7 +136,6 @@ class Classifier(Backbone):
         _finish(truncate(Model.load(network), tensor), output, width, mean, std)
 
 
-@dataclass(frozen=True)
 class FrozenGraph(Backbone):
     """A quantization-aware TF1 graph, cut with tflite_convert.
 
@@ -159,13 +147,12 @@ class FrozenGraph(Backbone):
     KIND = "frozen_graph"
     FILE_NAME = "frozen_graph.pb"
     ENVIRONMENT = "tensorflow"
-    KEYS: ClassVar = {"tensor": _TENSOR, "input": _TENSOR}
-    REQUIRED = ("tensor",)
 
-    mean: float | None = 128
-    std: float | None = 128
-    tensor: str = ""
-    input: str = "input"
+    source: Source = Field(alias="frozen_graph", description=_FILE)
+    mean: Number | None = Field(default=128, description="a number")
+    std: Number | None = Field(default=128, gt=0, description=_STD)
+    tensor: str = Field(description=_TENSOR)
+    input: str = Field(default="input", description=_TENSOR)
 
     def settings(self) -> dict[str, Any]:  # noqa: D102
         return super().settings() | {"tensor": self.tensor, "input": self.input}
@@ -195,7 +182,6 @@ class FrozenGraph(Backbone):
             _finish(model, temporary, width, mean, std)
 
 
-@dataclass(frozen=True)
 class FloatClassifier(Backbone):
     """A float classifier as a .tflite file, quantized with photos of the dataset.
 
@@ -205,20 +191,13 @@ class FloatClassifier(Backbone):
 
     KIND = "float_tflite"
     FILE_NAME = "float.tflite"
-    KEYS: ClassVar = {
-        "tensor": _TENSOR,
-        # The zero point of an image of bytes.
-        "mean": {
-            "description": "a number from 0 to 255",
-            "type": "number",
-            "minimum": 0,
-            "maximum": 255,
-        },
-    }
-    REQUIRED = ("mean", "std")
     CALIBRATED = True
 
-    tensor: str | None = None
+    source: Source = Field(alias="float_tflite", description=_FILE)
+    tensor: str | None = Field(default=None, description=_TENSOR)
+    # The zero point of an image of bytes.
+    mean: Number | None = Field(ge=0, le=255, description="a number from 0 to 255")
+    std: Number | None = Field(gt=0, description=_STD)
 
     def settings(self) -> dict[str, Any]:  # noqa: D102
         return {"width": self.width, "tensor": self.tensor}
@@ -238,13 +217,14 @@ class FloatClassifier(Backbone):
         float_extractor(Model.load(network), tensor, width).save(output)
 
 
-@dataclass(frozen=True)
 class KerasModel(FloatClassifier):
     """A float classifier as Keras saves it."""
 
     KIND = "keras"
     FILE_NAME = "network.keras"
     ENVIRONMENT = "tensorflow"
+
+    source: Source = Field(alias="keras", description=_FILE)
 
     @staticmethod
     def make_extractor(
@@ -266,19 +246,24 @@ class KerasModel(FloatClassifier):
             float_extractor(model, tensor, width).save(temporary)
 
 
-@dataclass(frozen=True)
 class SavedModel(KerasModel):
     """A float classifier as a folder in TensorFlow's format SavedModel."""
 
     KIND = "saved_model"
     FILE_NAME = "saved_model"
-    KEYS: ClassVar = FloatClassifier.KEYS | {
-        "saved_model": {"description": "the path of a folder", "type": "string"}
-    }
+
+    source: Source = Field(alias="saved_model", description="the path of a folder")
+
+    @field_validator("source")
+    @classmethod
+    def _is_on_disk(cls, source: Source) -> Source:
+        if source.path is None:
+            raise ValueError("a folder is not downloaded")
+        return source
 
 
 _ALL = (Extractor, Classifier, FrozenGraph, FloatClassifier, KerasModel, SavedModel)
-KINDS = {kind.KIND: kind for kind in _ALL}
+KINDS: dict[str, type[Backbone]] = {kind.KIND: kind for kind in _ALL}
 
 
 def _finish(
@@ -310,7 +295,7 @@ def find(
         names = sorted(catalogue)
         raise UserError(
             f"config: backbone is {wanted!r}, which is not in workflow/backbones.yaml."
-            f"{configuration.did_you_mean(wanted, names)} The names there are: {', '.join(names)}."
+            f"{messages.did_you_mean(wanted, names)} The names there are: {', '.join(names)}."
         )
     return {"name": wanted, **_without_information(catalogue[wanted])}
 
@@ -320,7 +305,7 @@ def _without_information(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(entry: dict[str, Any]) -> Backbone:
-    """Reads an entry that `find` gave; text that stands for numbers becomes numbers in it.
+    """Reads an entry that `find` gave.
 
     Raises:
         UserError: a key is missing, unknown, not used by this kind of backbone, or of a wrong
@@ -342,17 +327,13 @@ def parse(entry: dict[str, Any]) -> Backbone:
             "training, which is (pixel - mean) / std: give mean and std. They are 127.5 and 127.5 "
             "for -1..1, 0 and 255 for 0..1, 0 and 1 where it takes 0..255 or scales by itself."
         )
-    properties = _COMMON | {kind.KIND: FILE} | kind.KEYS
-    required = ["name", kind.KIND, *kind.REQUIRED]
-    configuration.check(entry, properties, required, f"config: backbone (of kind {kind.KIND})")
-    if kind.mean is None and ("mean" in entry) != ("std" in entry):
+    backbone = messages.parse(kind, entry, f"config: backbone (of kind {kind.KIND})")
+    if (backbone.mean is None) != (backbone.std is None):
         raise UserError("config: backbone: mean and std go together; one of them is missing.")
-    fields: dict[str, Any] = {key: value for key, value in entry.items() if key != kind.KIND}
-    key = f"backbone.{kind.KIND}"
-    fields["source"] = Source.parse(entry[kind.KIND], key, is_folder=kind is SavedModel)
-    if "compiled" in entry:
-        fields["compiled"] = Source.parse(entry["compiled"], "backbone.compiled")
-    return kind(**fields)
+    backbone.source.check_there(f"backbone.{kind.KIND}", is_folder=kind is SavedModel)
+    if backbone.compiled is not None:
+        backbone.compiled.check_there("backbone.compiled")
+    return backbone
 
 
 def _is_float(path: str) -> bool:

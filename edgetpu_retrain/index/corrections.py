@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from edgetpu_retrain.config.configuration import did_you_mean
+from edgetpu_retrain.config.messages import did_you_mean
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import tables
 

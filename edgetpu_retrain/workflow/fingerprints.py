@@ -8,6 +8,7 @@ from typing import Any
 
 from edgetpu_retrain.backbone.kinds import Backbone
 from edgetpu_retrain.backbone.sources import Source
+from edgetpu_retrain.config.settings import Settings, Split
 from edgetpu_retrain.index.index import Digests
 from edgetpu_retrain.photos import preprocessing
 
@@ -25,7 +26,7 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
 
 
-def of_archive(archive: str, split: Mapping[str, float], corrections: str, shards: int) -> Digests:
+def of_archive(archive: str, split: Split, corrections: str, shards: int) -> Digests:
     """Returns the digests of photos in an archive, which need not have been unpacked.
 
     Args:
@@ -34,7 +35,7 @@ def of_archive(archive: str, split: Mapping[str, float], corrections: str, shard
         corrections: the SHA-256 of the corrections; "" where there are none.
         shards: into how many shards the photos are divided.
     """
-    labels = digest("labels", archive, split, corrections)
+    labels = digest("labels", archive, split.model_dump(), corrections)
     identities = digest("identities", archive)
     parts = (digest("shard", archive, i, shards) for i in range(shards))
     return Digests(labels, labels, identities, tuple(parts))
@@ -49,7 +50,7 @@ class Fingerprints:
     carry the expected fingerprint is out of date, whatever its time says.
 
     Attributes:
-        config: the checked configuration.
+        settings: the checked configuration.
         dataset: the name of the data set.
         archive: what identifies the archive of photos; "" where they lie in a folder.
         photos: what identifies the photos.
@@ -62,7 +63,7 @@ class Fingerprints:
         compared: names of the backbones and recipes that are compared.
     """
 
-    config: Mapping[str, Any]
+    settings: Settings
     dataset: str
     archive: str
     photos: Digests
@@ -79,11 +80,11 @@ class Fingerprints:
 
     def extract_dataset(self) -> str:  # noqa: D102
         # The checksum that the user gives is compared when the archive is unpacked.
-        return digest("extract_dataset", self.archive, self.config.get("dataset_sha256"))
+        return digest("extract_dataset", self.archive, self.settings.dataset_sha256)
 
     def index(self) -> str:  # noqa: D102
         photos = self.photos
-        return digest("index", photos.everything, photos.shards, self.config["max_skipped"])
+        return digest("index", photos.everything, photos.shards, self.settings.max_skipped)
 
     def fetch_backbone(self, backbone: str, part: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]
@@ -98,19 +99,19 @@ class Fingerprints:
     make_float_extractor = make_extractor
 
     def choose_calibration_photos(self, backbone: str) -> str:  # noqa: D102
-        wanted = self.config["calibration"]
-        photos = self.photos.labels if wanted["refresh"] else self.config["dataset"]
-        return digest("choose_calibration_photos", wanted["photos"], photos)
+        wanted = self.settings.calibration
+        photos = self.photos.labels if wanted.refresh else self.settings.dataset
+        return digest("choose_calibration_photos", wanted.photos, photos)
 
     def quantize(self, backbone: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]
         made_of = self.make_float_extractor(backbone), self.choose_calibration_photos(backbone)
-        settings = chosen.mean, chosen.std, self.config["resize"], self._allow_cpu_operators
+        settings = chosen.mean, chosen.std, self.settings.resize, self._allow_cpu_operators
         return digest("quantize", made_of, settings)
 
     @property
     def _allow_cpu_operators(self) -> bool:
-        return bool(self.config["compiler"]["allow_cpu_operators"])
+        return self.settings.compiler.allow_cpu_operators
 
     def take_compiled(self, backbone: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]
@@ -119,7 +120,7 @@ class Fingerprints:
         return digest("take_compiled", extractor, compiled, self._allow_cpu_operators)
 
     def compile(self, backbone: str) -> str:  # noqa: D102
-        oldest = self.config["compiler"].get("min_runtime_version")
+        oldest = self.settings.compiler.min_runtime_version
         extractor = self._extractor(backbone, "")
         return digest("compile", extractor, oldest, self._allow_cpu_operators)
 
@@ -131,7 +132,7 @@ class Fingerprints:
 
     def _embedded(self, backbone: str) -> str:
         """What every embedding depends on beside the photo."""
-        version = preprocessing.version(self.config["resize"])
+        version = preprocessing.version(self.settings.resize)
         return digest(self._extractor(backbone, self.twin), version)
 
     def embed(self, backbone: str, shard: str) -> str:  # noqa: D102
@@ -143,7 +144,7 @@ class Fingerprints:
         return digest("skipped", self.photos.everything, shards, self._embedded(backbone))
 
     def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
-        settings = self.recipes[recipe], self.config["seed"], self.config["max_skipped"]
+        settings = self.recipes[recipe], self.settings.seed, self.settings.max_skipped
         photos = self.photos.labels, self.photos.identities
         return digest("train", photos, settings, self._embedded(backbone))
 
@@ -152,7 +153,7 @@ class Fingerprints:
 
     def evaluate(self, backbone: str, recipe: str) -> str:  # noqa: D102
         model = self.serialize(backbone, recipe, self.twin)
-        photos = self.photos.everything, self.config.get("test_dataset"), self.test_photos
+        photos = self.photos.everything, self.settings.test_dataset, self.test_photos
         return digest("evaluate", model, photos, self.device)
 
     def plot_confusion_matrix(self, backbone: str, recipe: str) -> str:  # noqa: D102
@@ -160,7 +161,7 @@ class Fingerprints:
 
     def report(self, backbone: str, recipe: str) -> str:  # noqa: D102
         models = [self.serialize(backbone, recipe, twin) for twin in {"", self.twin}]
-        settings = {key: self.config.get(key) for key in ("dataset", "corrections", "split")}
+        settings = self.settings.model_dump(include={"dataset", "corrections", "split"})
         return digest("report", self.evaluate(backbone, recipe), sorted(models), settings)
 
     def compare(self) -> str:  # noqa: D102

@@ -13,8 +13,13 @@ import yaml
 from edgetpu_retrain.backbone import compiler, kinds
 from edgetpu_retrain.backbone.kinds import Backbone
 from edgetpu_retrain.backbone.sources import Source
-from edgetpu_retrain.config import configuration
-from edgetpu_retrain.config.configuration import Dataset
+from edgetpu_retrain.config.datasets import (
+    Dataset,
+    find_corrections,
+    find_dataset,
+    find_test_dataset,
+)
+from edgetpu_retrain.config.settings import Settings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import manifest, scan
 from edgetpu_retrain.index.identity_cache import IdentityCache
@@ -69,6 +74,7 @@ class Plan:
         recipes: the settings of those that are configured or compared, by name.
         compared: what is compared, the configured backbone and recipe first.
         corrections: the path of the corrections; None without.
+        test_dataset: the path of the test dataset; None without.
         device: what embeds and evaluates.
         compiler: the path of edgetpu_compiler; None where there is none for this machine.
         num_shards: into how many shards the photos are divided.
@@ -83,6 +89,7 @@ class Plan:
     recipes: dict[str, dict[str, Any]]
     compared: list[Compared]
     corrections: str | None
+    test_dataset: str | None
     device: str
     compiler: str | None
     num_shards: int
@@ -94,11 +101,11 @@ class Plan:
         return self.fingerprints.twin
 
 
-def make(config: dict[str, Any], places: Places, looks_at_photos: bool = True) -> Plan:
+def make(settings: Settings, places: Places, looks_at_photos: bool = True) -> Plan:
     """Looks up what the configuration names, and lists the photos.
 
     Args:
-        config: checked by its schema.
+        settings: the checked configuration.
         places: where things are.
         looks_at_photos: list the folder of photos. Without, the digests that the index left
             are taken: so do the jobs of a run that are started on other machines.
@@ -108,20 +115,21 @@ def make(config: dict[str, Any], places: Places, looks_at_photos: bool = True) -
     """
     catalogue = read_catalogue(places.workflow, "backbones")
     datasets = read_catalogue(places.workflow, "datasets")
-    dataset = configuration.find_dataset(
-        config["dataset"], datasets, config.get("dataset_sha256"), reserved=_RESERVED
-    )
-    compared = _Compared(config, catalogue)
+    dataset = find_dataset(settings.dataset, datasets, settings.dataset_sha256, reserved=_RESERVED)
+    compared = _Entries(settings, catalogue)
     backbone = compared.backbones[compared.entries[0].backbone]
-    corrections = configuration.find_corrections(config.get("corrections"))
-    program = compiler.find(config["compiler"], str(places.compiler))
-    device = config["device"]
+    corrections = find_corrections(settings.corrections)
+    test_dataset = find_test_dataset(settings.test_dataset) if settings.test_dataset else None
+    program = compiler.find(settings.compiler, str(places.compiler))
+    device = settings.device
     if device == "auto" and not (backbone.compiled or program):
         device = "cpu"
     device = devices.resolve_device(device)
     cache = IdentityCache(places.cache / "files.npz", keep=True)
     results = places.results / dataset.name
-    found = _Photos(config, dataset, results, places.cache, cache, corrections, looks_at_photos)
+    found = _Photos(
+        settings, dataset, results, places.cache, cache, corrections, test_dataset, looks_at_photos
+    )
     cache.save()
 
     @functools.cache
@@ -140,11 +148,12 @@ def make(config: dict[str, Any], places: Places, looks_at_photos: bool = True) -
         compared.recipes,
         compared.entries,
         corrections,
+        test_dataset,
         device,
         program,
         found.num_shards,
         Fingerprints(
-            config,
+            settings,
             dataset.name,
             found.archive,
             found.digests,
@@ -177,18 +186,21 @@ def read_catalogue(workflow: Path, name: str) -> dict[str, dict[str, Any]]:
     return entries
 
 
-class _Compared:
+class _Entries:
     """The backbones and recipes that are configured and compared."""
 
-    def __init__(self, config: Mapping[str, Any], catalogue: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Settings, catalogue: Mapping[str, Any]) -> None:
         self.backbones: dict[str, Backbone] = {}
         self.specified: dict[str, str | dict[str, Any]] = {}
         self.recipes: dict[str, dict[str, Any]] = {}
         self.entries: list[Compared] = []
-        for wanted in [{}, *config.get("compare", [])]:
-            is_backbone = isinstance(wanted, str) or kinds.KINDS.keys() & wanted.keys()
-            entry = {"backbone": wanted} if is_backbone else wanted
-            specified = entry.get("backbone", config["backbone"])
+        for wanted in [None, *settings.compare]:
+            specified, trained_by = settings.backbone, settings.training
+            if isinstance(wanted, str):
+                specified = wanted
+            elif wanted is not None:
+                specified = wanted.model_extra or wanted.backbone or specified
+                trained_by = wanted.training or trained_by
             if isinstance(specified, str):
                 # The configured one, where it is described under a name of the catalogue.
                 specified = self.specified.get(specified, specified)
@@ -199,9 +211,9 @@ class _Compared:
                     "one of them another name."
                 )
             self.specified.setdefault(backbone.name, specified)
-            settings = recipes.settings_of(entry.get("training", config["training"]))
-            name = recipes.name_of(settings)
-            self.recipes[name] = settings
+            recipe = recipes.settings_of(trained_by.model_dump(exclude_none=True))
+            name = recipes.name_of(recipe)
+            self.recipes[name] = recipe
             published = catalogue.get(backbone.name, {}).get("edgetpu_ms")
             one = Compared(backbone.name, name, published)
             if one not in self.entries:
@@ -213,17 +225,18 @@ class _Photos:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        settings: Settings,
         dataset: Dataset,
         results: Path,
         caches: Path,
         cache: IdentityCache,
         corrections: str | None,
+        test_dataset: str | None,
         looks: bool,
     ) -> None:
         self.archive = self.test_photos = ""
-        if "test_dataset" in config and looks:
-            self.test_photos = _identify_folder(config["test_dataset"], caches)
+        if test_dataset and looks:
+            self.test_photos = _identify_folder(test_dataset, caches)
         current = manifest.count_shards((results / "shards").glob("*-of-*.tsv"))
         if dataset.folder is None:
             self.archive = (
@@ -232,30 +245,31 @@ class _Photos:
                 else digest(dataset.sha256 or dataset.urls)
             )
             wanted = digest("corrections", cache.sha256(corrections) if corrections else None)
-            self.num_shards = _choose_shards(config, dataset, current)
+            self.num_shards = _choose_shards(settings, dataset, current)
             self.digests = fingerprints.of_archive(
-                self.archive, config["split"], wanted, self.num_shards
+                self.archive, settings.split, wanted, self.num_shards
             )
         elif looks:
             found = scan.scan(
                 dataset.folder,
                 IdentityCache(cache_of(dataset.folder, caches)),
-                **config["split"],
+                **settings.split.model_dump(),
                 corrected_by=corrections,
             )
-            self.num_shards = config["shards"]
-            if config["shards"] == "auto":
+            if settings.shards == "auto":
                 self.num_shards = manifest.choose_shards(len(found.photos), current)
+            else:
+                self.num_shards = settings.shards
             self.digests = found.digests(self.num_shards)
         else:
             self.digests = Digests.load(results / "digests.json")
             self.num_shards = len(self.digests.shards)
 
 
-def _choose_shards(config: Mapping[str, Any], dataset: Dataset, current: int | None) -> int:
+def _choose_shards(settings: Settings, dataset: Dataset, current: int | None) -> int:
     """Chooses the number of shards of photos in an archive, which are not counted yet."""
-    if config["shards"] != "auto":
-        return int(config["shards"])
+    if settings.shards != "auto":
+        return settings.shards
     count = dataset.photos
     if count is None and current is None and dataset.archive:
         count = archive.count_files(dataset.archive)

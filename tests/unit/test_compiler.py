@@ -10,6 +10,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.backbone import compiler
+from edgetpu_retrain.config.settings import Compiler
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite.model import Model
 from tests import models as look
@@ -163,14 +164,18 @@ def test_where_the_compiler_is(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     source = {"sources": [{"url": "http://a", "md5": "0" * 32}]}
+
+    def find(settings: dict) -> str | None:
+        return compiler.find(Compiler(**settings), "there")
+
     monkeypatch.setattr(compiler, "can_run_here", lambda: True)
-    assert compiler.find({"path": "~/x", **source}, "there") == f"{tmp_path}/x"
-    assert compiler.find(source, "there") == "there/usr/bin/edgetpu_compiler"
-    assert compiler.find({"sources": []}, "there") is None
+    assert find({"path": "~/x", **source}) == f"{tmp_path}/x"
+    assert find(source) == "there/usr/bin/edgetpu_compiler"
+    assert find({"sources": []}) is None
     monkeypatch.setattr(compiler, "can_run_here", lambda: False)
-    assert compiler.find(source, "there") is None
+    assert find(source) is None
     program = stand_ins.edgetpu_compiler(tmp_path)
-    assert compiler.find(source, "there") == str(program)
+    assert find(source) == str(program)
 
 
 def is_running(pid: int) -> bool:

@@ -8,7 +8,9 @@ import types
 from pathlib import Path
 
 import pytest
-import yaml
+from pydantic import Field, create_model
+
+from edgetpu_retrain.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 # Of the messages that are listed, those of other programs.
@@ -59,9 +61,8 @@ def test_documented_messages_are_those_of_the_program(message):
 
 
 def test_reference_has_every_key(config_reference):
-    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
-    text = config_reference.reference(schema, (ROOT / "config.yaml").read_text("utf-8"))
-    for key in schema["properties"]:
+    text = config_reference.reference(Settings, (ROOT / "config.yaml").read_text("utf-8"))
+    for key in Settings.model_fields:
         assert f"## `{key}`" in text
     assert "### `split.test`" in text
     assert "Photos of rare classes can count more" in text.partition("`training.class_weights`")[2]
@@ -69,10 +70,10 @@ def test_reference_has_every_key(config_reference):
 
 def test_key_without_description_is_refused(config_reference):
     config = "# How many.\nnumber: 3\n"
-    described = {"properties": {"number": {"description": "a number"}}}
+    described = create_model("Described", number=(int, Field(description="a number")))
     assert "How many." in config_reference.reference(described, config)
     with pytest.raises(ValueError, match=r"number has no description"):
-        config_reference.reference({"properties": {"number": {"type": "number"}}}, config)
+        config_reference.reference(create_model("Bare", number=(int, 3)), config)
     with pytest.raises(ValueError, match=r"number has no comment"):
         config_reference.reference(described, "number: 3\n")
     with pytest.raises(ValueError, match=r"other is not in"):

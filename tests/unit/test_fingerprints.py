@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from pydantic import BaseModel
 
+from edgetpu_retrain.config.settings import Settings
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import files
 from edgetpu_retrain.workflow.plan import Plan
-from tests.planning import SCHEMA, lay_small_photos, make_plan
+from tests.planning import lay_small_photos, make_plan
 
 # Stages with all that is made of them, where an Edge TPU embeds and evaluates.
 EVALUATED = {"evaluate", "plot_confusion_matrix", "report", "compare", "deliver"}
@@ -196,12 +197,13 @@ def test_a_split_in_which_no_photo_moves_is_only_reported(run: Run):
     assert changed(before, run.stages()) == {"report", "deliver"}
 
 
-def leaves(schema: dict[str, Any], prefix: str = "") -> set[str]:
+def leaves(model: type[BaseModel], prefix: str = "") -> set[str]:
     """The full names of all keys that hold a value."""
     found = set()
-    for name, part in schema["properties"].items():
-        nested = part.get("type") == "object"
-        found |= leaves(part, f"{prefix}{name}.") if nested else {prefix + name}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
+        found |= leaves(kind, f"{prefix}{name}.") if nested else {prefix + name}
     return found
 
 
@@ -211,7 +213,7 @@ def test_no_key_of_the_configuration_is_left_out_here():
     training |= {"weight_scale", "reg"}
     keys |= {f"training.{name}" for name in training}
     keys |= {"dataset", "dataset_sha256", "corrections", "test_dataset", "compare", "backbone"}
-    assert leaves(yaml.safe_load(SCHEMA.read_text())) <= keys
+    assert leaves(Settings) <= keys
 
 
 @pytest.mark.parametrize(

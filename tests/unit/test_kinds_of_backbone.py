@@ -83,7 +83,10 @@ def test_each_kind_says_what_it_is_made_with(path: str):
         ({"tflite": FILE, "tensr": "x"}, ".*no key 'tensr'. Did you mean tensor"),
         ({"tflite": FILE, "width": 0}, ".*width is 0; expected a whole number from 1"),
         ({"frozen_graph": FILE}, ".*tensor is missing"),
-        ({"tflite": {"sha256": "0" * 64}}, ".*url is missing"),
+        (
+            {"tflite": {"sha256": "0" * 64}},
+            ".*tflite is .*; expected a path, or a mapping with url",
+        ),
         ({"tflite": {"url": "ftp://a"}}, r".*tflite.url is 'ftp://a'; expected an http"),
         ({"tflite": "none"}, r"\.tflite: there is no file none"),
         ({"tflite": FILE, "compiled": "none"}, r"\.compiled: there is no file none"),
@@ -91,7 +94,10 @@ def test_each_kind_says_what_it_is_made_with(path: str):
         ({"keras": FILE}, ": a float network does not say how.*give mean and std"),
         ({"keras": FILE, "mean": -1, "std": 1}, ".*mean is -1; expected a number from 0 to 255"),
         ({"saved_model": FILE, "mean": 0, "std": 1}, ".saved_model: there is no folder"),
-        ({"saved_model": {"url": "x"}, "mean": 0, "std": 1}, ".*expected the path of a folder"),
+        (
+            {"saved_model": {"url": "http://x"}, "mean": 0, "std": 1},
+            ".*expected the path of a",
+        ),
     ],
 )
 def test_a_wrong_entry_is_explained(path: str, entry, message):

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 # What the workflow, its report and frozen graphs need beyond the library.
 HEAVY = {
-    *("jinja2", "jsonschema", "matplotlib", "pooch", "requests", "scipy", "sklearn", "snakemake"),
+    *("jinja2", "matplotlib", "pooch", "pydantic", "requests", "scipy", "sklearn", "snakemake"),
     *("tabulate", "tensorflow", "threadpoolctl", "yaml"),
 }
 

@@ -285,6 +285,6 @@ def test_a_file_of_a_network_is_known_by_its_content(tmp_path: Path, hour_later)
     (tmp_path / "model.pb").write_bytes(b"hello")
     # By `printf hello | sha256sum`.
     sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-    assert plan.identify(Source(str(tmp_path / "model.pb")), cache) == sha256
+    assert plan.identify(Source(path=str(tmp_path / "model.pb")), cache) == sha256
     with pytest.raises(FileNotFoundError):
-        plan.identify(Source(str(tmp_path / "gone.pb")), cache)
+        plan.identify(Source(path=str(tmp_path / "gone.pb")), cache)

@@ -17,9 +17,9 @@ rule train:
     threads: 4
     params:
         fingerprint=fingerprint("train"),
-        max_skipped=config["max_skipped"],
+        max_skipped=SETTINGS.max_skipped,
         training=lambda wildcards: PLAN.recipes[wildcards.recipe],
-        seed=config["seed"],
+        seed=SETTINGS.seed,
     script:
         "../../scripts/train.py"
 
@@ -67,8 +67,8 @@ rule evaluate:
     params:
         fingerprint=fingerprint("evaluate"),
         device=PLAN.device,
-        resize=config["resize"],
-        test_dataset=lambda wildcards: config.get("test_dataset"),
+        resize=SETTINGS.resize,
+        test_dataset=lambda wildcards: PLAN.test_dataset,
     script:
         "../../scripts/evaluate.py"
 

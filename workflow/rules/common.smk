@@ -19,9 +19,9 @@ PREFIX = workflow.modifier.path_modifier.prefix or ""
 COMPILER_FOLDER = "resources/edgetpu_compiler"
 
 try:
-    check_config()
+    SETTINGS = read_settings()
     PLAN = plan.make(
-        config,
+        SETTINGS,
         plan.Places(
             workflow=HERE,
             results=Path(PREFIX, "results"),
@@ -53,7 +53,7 @@ MANIFEST = f"{DATASET_RESULTS}/manifest.tsv"
 # What stands at the top is of the configured data set, backbone and recipe.
 MODEL = {"backbone": PLAN.backbone, "recipe": PLAN.recipe}
 # What the model is called in Frigate; photos from there lie in clips/NAME/dataset.
-FRIGATE = config.get("frigate", DATASET.name)
+FRIGATE = SETTINGS.frigate or DATASET.name
 
 
 def one_of(names):
@@ -237,15 +237,15 @@ def configured(pattern):
 
 
 # The settings that a result depends on.
-REPORTED = ("dataset", "dataset_sha256", "test_dataset", "corrections")
-REPORTED += ("split", "resize", "seed", "max_skipped")
+REPORTED = {"dataset", "dataset_sha256", "test_dataset", "corrections"}
+REPORTED |= {"split", "resize", "seed", "max_skipped"}
 
 
 def reported_settings(wildcards):
-    settings = {key: config[key] for key in REPORTED if key in config}
+    reported = set(REPORTED)
     if PLAN.backbones[wildcards.backbone].CALIBRATED:
-        settings["calibration"] = config["calibration"]
-    return settings | {
+        reported.add("calibration")
+    return SETTINGS.model_dump(include=reported, exclude_none=True) | {
         "backbone": PLAN.specified[wildcards.backbone],
         "training": PLAN.recipes[wildcards.recipe],
         "device": PLAN.device,

@@ -1,10 +1,8 @@
 # The configuration that is read, and what is wrong with it.
 import copy
 
-from snakemake.exceptions import WorkflowError
-from snakemake.utils import validate
-
-from edgetpu_retrain.config import configuration, yaml_syntax
+from edgetpu_retrain.config import yaml_syntax
+from edgetpu_retrain.config.settings import Settings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.workflow import plan
 
@@ -23,24 +21,15 @@ def find_config():
     return path
 
 
-def check_config():
-    """Checks the configuration by its schema, which also fills in what is not given."""
+def read_settings():
+    """Checks the configuration, and fills in what is not given."""
     given = workflow.config_settings
     for settings in (given.config, given.overwrite_config):
         # Snakemake merges mappings; a backbone given with the command replaces the file's whole.
         if "backbone" in settings and not workflow.modifier.skip_configfile:
             config["backbone"] = copy.deepcopy(settings["backbone"])
             break
-    schema = plan.read_yaml(HERE / "workflow/schemas/config.schema.yaml")
-    configuration.values_from_text(config, schema)
-    try:
-        validate(config, "../schemas/config.schema.yaml")
-    except WorkflowError as error:
-        raise UserError(configuration.describe(error.__context__)) from None
-    configuration.check_split(**config["split"])
-    if "test_dataset" in config:
-        folder = configuration.check_test_dataset(config["test_dataset"])
-        config["test_dataset"] = folder
+    return Settings.parse(config)
 
 
 CONFIG_FILE = find_config()

@@ -59,8 +59,8 @@ rule index:
         folder=lambda wildcards: DATASET.folder,
         # So that photos that change while the run starts are noticed.
         listed=PLAN.fingerprints.photos.everything,
-        split=config["split"],
-        max_skipped=config["max_skipped"],
+        split=SETTINGS.split.model_dump(),
+        max_skipped=SETTINGS.max_skipped,
         corrections=lambda wildcards: PLAN.corrections,
     script:
         "../../scripts/index.py"

@@ -21,7 +21,7 @@ rule embed:
     params:
         fingerprint=fingerprint("embed"),
         device=PLAN.device,
-        resize=config["resize"],
+        resize=SETTINGS.resize,
     script:
         "../../scripts/embed.py"
 

@@ -81,7 +81,7 @@ rule choose_calibration_photos:
         "../envs/retrain.yaml"
     params:
         fingerprint=fingerprint("choose_calibration_photos"),
-        photos=config["calibration"]["photos"],
+        photos=SETTINGS.calibration.photos,
     script:
         "../../scripts/choose_calibration_photos.py"
 
@@ -108,8 +108,8 @@ rule quantize:
         fingerprint=fingerprint("quantize"),
         mean=lambda wildcards: PLAN.backbones[wildcards.backbone].mean,
         std=lambda wildcards: PLAN.backbones[wildcards.backbone].std,
-        resize=config["resize"],
-        allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
+        resize=SETTINGS.resize,
+        allow_cpu_operators=SETTINGS.compiler.allow_cpu_operators,
     script:
         "../../scripts/quantize.py"
 
@@ -123,7 +123,7 @@ rule fetch_compiler:
     conda:
         "../envs/retrain.yaml"
     params:
-        sources=config["compiler"]["sources"],
+        sources=[one.model_dump() for one in SETTINGS.compiler.sources],
     script:
         "../../scripts/fetch_compiler.py"
 
@@ -150,7 +150,7 @@ rule take_compiled:
         ].compiled.checksum(),
         mean=lambda wildcards: PLAN.backbones[wildcards.backbone].mean,
         std=lambda wildcards: PLAN.backbones[wildcards.backbone].std,
-        allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
+        allow_cpu_operators=SETTINGS.compiler.allow_cpu_operators,
     script:
         "../../scripts/take_compiled.py"
 
@@ -175,8 +175,8 @@ rule compile:
     params:
         fingerprint=fingerprint("compile"),
         program=PLAN.compiler,
-        timeout=config["compiler"]["timeout"],
-        min_runtime_version=config["compiler"].get("min_runtime_version"),
-        allow_cpu_operators=config["compiler"]["allow_cpu_operators"],
+        timeout=SETTINGS.compiler.timeout,
+        min_runtime_version=SETTINGS.compiler.min_runtime_version,
+        allow_cpu_operators=SETTINGS.compiler.allow_cpu_operators,
     script:
         "../../scripts/compile.py"

@@ -1,12 +1,6 @@
 import pytest
 
-from edgetpu_retrain.config.configuration import (
-    check_split,
-    check_test_dataset,
-    find_corrections,
-    find_dataset,
-    values_from_text,
-)
+from edgetpu_retrain.config.datasets import find_corrections, find_dataset, find_test_dataset
 from edgetpu_retrain.errors import UserError
 
 DATASETS = {
@@ -60,59 +54,14 @@ def test_a_name_that_is_taken_is_explained(tmp_path, monkeypatch, wanted):
         find_dataset(wanted, DATASETS, reserved={name})
 
 
-def test_a_split_leaves_photos_for_training():
-    check_split(validation=0.4, test=0.5)
-    with pytest.raises(UserError, match="sum must be below 1"):
-        check_split(validation=0.5, test=0.5)
-
-
 def test_corrections_and_a_test_dataset_have_to_be_there(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "corrections.tsv").touch()
     (tmp_path / "october").mkdir()
     assert find_corrections("~/corrections.tsv") == str(tmp_path / "corrections.tsv")
     assert find_corrections(None) is find_corrections("") is None
-    assert check_test_dataset("~/october") == str(tmp_path / "october")
+    assert find_test_dataset("~/october") == str(tmp_path / "october")
     with pytest.raises(UserError, match=r"corrections is '~/none\.tsv', but there is no such file"):
         find_corrections("~/none.tsv")
     with pytest.raises(UserError, match="test_dataset: there is no folder"):
-        check_test_dataset("~/corrections.tsv")
-
-
-def test_numbers_that_arrive_as_text():
-    schema = {
-        "properties": {
-            "seed": {"type": "integer"},
-            "name": {"type": "string"},
-            "bad": {"type": "number"},
-            "allow": {"type": "boolean"},
-            "training": {"type": "object", "properties": {"rate": {"type": "number"}}},
-            "shards": {"type": ["integer", "string"]},
-            "more": {"type": ["integer", "string"]},
-            "compare": {
-                "type": "array",
-                "items": {
-                    "type": ["string", "object"],
-                    "properties": {
-                        "training": {"type": "object", "properties": {"rate": {"type": "number"}}}
-                    },
-                },
-            },
-            "sources": {"type": "array", "items": {"type": "object"}},
-        }
-    }
-    data = {"seed": "1.5", "name": "1", "training": {"rate": "1e-3"}, "allow": "true"}
-    data |= {"bad": float("nan"), "shards": "8", "more": "auto"}
-    data |= {"compare": ["1", {"training": {"rate": "0.5"}}], "sources": [{"url": "1"}]}
-    values_from_text(data, schema)
-    assert data == {
-        "shards": 8,
-        "more": "auto",
-        "compare": ["1", {"training": {"rate": 0.5}}],
-        "sources": [{"url": "1"}],
-        "seed": "1.5",
-        "name": "1",
-        "training": {"rate": 0.001},
-        "allow": True,
-        "bad": "nan",
-    }
+        find_test_dataset("~/corrections.tsv")
