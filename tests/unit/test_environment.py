@@ -72,23 +72,6 @@ def test_requirements_are_pinned_and_name_no_address(required):
     assert not any("://" in line for line in lines)
 
 
-def test_an_installed_package_has_every_folder_of_code():
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    folders = {path.parent for path in (ROOT / "edgetpu_retrain").rglob("*.py")}
-    packages = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    assert packages == set(settings["packages"])
-    # What is not code is named: every other file belongs to a pattern.
-    others = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
-    others = {path for path in others if path.suffix not in (".py", ".pyc")}
-    data = {
-        file
-        for package, patterns in settings["package-data"].items()
-        for pattern in patterns
-        for file in ROOT.joinpath(*package.split(".")).glob(pattern)
-    }
-    assert others == data
-
-
 def test_the_public_workflow_calls_what_there_is():
     text = (ROOT / ".github/workflows/ci.yml").read_text()
     jobs = yaml.safe_load(text)["jobs"]
