@@ -75,11 +75,13 @@ def test_requirements_are_pinned_and_name_no_address(required):
 def test_the_public_workflow_calls_what_there_is():
     text = (ROOT / ".github/workflows/ci.yml").read_text()
     jobs = yaml.safe_load(text)["jobs"]
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     called = set(re.findall(r"\bmake (?:PYTHON=\S+ )?([a-z-]+)", text))
     assert {"lint", "test"} <= called <= targets
-    versions = next(
-        job["strategy"]["matrix"]["python"] for job in jobs.values() if "strategy" in job
-    )
+    listed = re.search(r"^LIBRARY_TESTS := ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)[1]
+    for name in listed.replace("\\", "").split():
+        assert (ROOT / f"tests/unit/test_{name}.py").is_file()
+    versions = jobs["test"]["strategy"]["matrix"]["python"]
     low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
     assert versions == [f"3.{minor}" for minor in range(int(low), int(high))]
