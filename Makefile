@@ -6,10 +6,11 @@ INSTALLED := $(VENV)/.installed
 DEMO := results/sample/sample/optimum
 RUNTIME_VENV := .venv-tflite-runtime
 LOWEST_VENV := .venv-lowest
+LIBRARY_VENV := .venv-library
 DOCS_VENV := .venv-docs
 
-.PHONY: demo backbones test lint dry-runs format test-tflite-runtime test-lowest test-kills test-slurm \
-	benchmark performance docs lock clean
+.PHONY: demo backbones test lint dry-runs format models test-library test-tflite-runtime test-lowest \
+	test-kills test-slurm benchmark performance docs lock clean
 .DEFAULT_GOAL := demo
 
 # The whole workflow on the sample; the CPU model, since its compiler cannot be assumed.
@@ -62,6 +63,21 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
+
+# Small models for the tests of machines without TensorFlow, in test-models.
+models: $(INSTALLED)
+	$(BIN)/python -m tests.make_models test-models
+
+# The tests of modules that need nothing but the library's own packages, in an environment that has no
+# others. The models come from `make models`, here or on another machine.
+LIBRARY_TESTS := archive calibration checks classify_image deliver devices files folds head \
+	identity_cache imprinting interpreter job locking manifest metadata model package package_links \
+	photos predictions preprocessing raw_input scoring splits summary truncate yaml_syntax
+test-library: $(LIBRARY_VENV)/.installed
+	@test -e test-models/classifier.tflite || { \
+		echo "There are no models in test-models. Make them first: make models"; exit 1; }
+	EDGETPU_RETRAIN_MADE="$(CURDIR)/test-models" $(LIBRARY_VENV)/bin/python -m pytest \
+		$(LIBRARY_TESTS:%=tests/unit/test_%.py)
 
 # The last tflite-runtime, in an environment of its own: it needs Python 3.11 and numpy 1. TensorFlow
 # makes the models for it in the other one.
@@ -123,6 +139,13 @@ $(LOWEST_VENV)/.installed: pyproject.toml $(INSTALLED)
 		$(LOWEST_VENV)
 	$(BIN)/uv pip install --quiet --python $(LOWEST_VENV)/bin/python --resolution lowest-direct \
 		-e ".[workflow,report,tensorflow]" "pytest>=8"
+	@touch $@
+
+# What an earlier build left in build/ would be installed, too.
+$(LIBRARY_VENV)/.installed: pyproject.toml
+	rm -rf build
+	$(PYTHON) -m venv $(LIBRARY_VENV)
+	$(LIBRARY_VENV)/bin/pip install --quiet --disable-pip-version-check . pytest pyyaml "setuptools>=77"
 	@touch $@
 
 $(RUNTIME_VENV)/.installed: Makefile

@@ -143,7 +143,7 @@ def extract_program(package: Path, folder: str | Path, program: str) -> None:
             for path in temporary.rglob("*"):
                 _check_inside(package, temporary, path)
         # A loop of links is a RuntimeError before Python 3.13.
-        except (*_DAMAGES, ValueError, RuntimeError) as error:
+        except (*_DAMAGES, ValueError, RuntimeError, FileExistsError) as error:
             raise UserError(f"the package is damaged: {_first_line(error)}") from error
         if not (temporary / program).is_file():
             raise UserError(f"the package holds no {program}")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -259,7 +260,9 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path):
 
 
 def test_names_of_any_kind(tmp_path: Path, read, hour_later):
-    names = ["with\nnewline.jpg", "tab\t.jpg", "ü ß.jpg", os.fsdecode(b"\xff.jpg")]
+    names = ["with\nnewline.jpg", "tab\t.jpg", "ü ß.jpg"]
+    # The file system of macOS takes names in UTF-8 only.
+    names += [os.fsdecode(b"\xff.jpg")] if sys.platform != "darwin" else []
     for name in names:
         (tmp_path / name).write_text(name, errors="surrogateescape")
     paths = [tmp_path / name for name in names]

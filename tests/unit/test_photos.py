@@ -1,6 +1,7 @@
 import io
 import os
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -153,7 +154,9 @@ def test_files_come_sorted_by_path(tmp_path: Path):
         "a-b/d.jpg",
         "z.jpg",
     ]
-    names += ["a/deeper/ü.jpg", "a/deeper/u/v/w.jpg", "A/a.jpg", os.fsdecode(b"a/\xff.jpg")]
+    names += ["a/deeper/ü.jpg", "a/deeper/u/v/w.jpg"]
+    # The file system of macOS ignores case and takes names in UTF-8 only.
+    names += ["A/a.jpg", os.fsdecode(b"a/\xff.jpg")] if sys.platform != "darwin" else []
     for name in names:
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).write_bytes(noise_jpeg())
