@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from edgetpu_retrain.config.messages import Section, check_braces
-from edgetpu_retrain.config.settings import Address, Sha256
+from edgetpu_retrain.config.settings import Sha256, Url
 from edgetpu_retrain.errors import UserError
 
 
@@ -25,7 +25,7 @@ class Source(Section):
     """
 
     path: str | None = None
-    url: Address | tuple[Address, ...] | None = Field(
+    url: Url | tuple[Url, ...] | None = Field(
         default=None, description="an http(s) address, or a list of them"
     )
     sha256: Sha256 | None = Field(default=None, description="64 hexadecimal digits in quotes")

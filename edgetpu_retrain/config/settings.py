@@ -1,4 +1,4 @@
-"""The configuration as a typed model; config.yaml explains its keys."""
+"""The configuration as a Pydantic model; config.yaml documents its keys."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -9,7 +9,7 @@ from edgetpu_retrain.config.messages import Number, Section, WholeNumber
 from edgetpu_retrain.errors import UserError
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
-Address = Annotated[str, Field(pattern=r"^https?://")]
+Url = Annotated[str, Field(pattern=r"^https?://")]
 _Text = Annotated[str, Field(min_length=1)]
 _SHA256 = "64 hexadecimal digits in quotes"
 
@@ -17,19 +17,21 @@ _SHA256 = "64 hexadecimal digits in quotes"
 class Calibration(Section):
     """How a float network is quantized."""
 
-    photos: WholeNumber = Field(default=200, ge=1, description="a whole number from 1")
+    photos: WholeNumber = Field(default=200, ge=1, description="a positive integer")
     refresh: bool = Field(default=False, description="true or false")
 
 
 class Split(Section):
-    """The fractions of the photos that are kept from training."""
+    """The fractions of photos held out for validation and testing."""
 
-    validation: Number = Field(default=0.1, ge=0, lt=1, description="a number from 0 to below 1")
-    test: Number = Field(default=0.1, ge=0, lt=1, description="a number from 0 to below 1")
+    validation: Number = Field(
+        default=0.1, ge=0, lt=1, description="a number from 0 to 1, excluding 1"
+    )
+    test: Number = Field(default=0.1, ge=0, lt=1, description="a number from 0 to 1, excluding 1")
 
 
 class Training(Section):
-    """A recipe and its settings; None where one is not given."""
+    """A training recipe and its settings; a setting is None if it is not given."""
 
     recipe: Literal["optimum", "coral", "imprinting"] = Field(
         default="optimum", description="optimum, coral or imprinting"
@@ -37,15 +39,15 @@ class Training(Section):
     class_weights: Literal["auto", "none", "balanced"] | None = Field(
         default=None, description="auto, none or balanced"
     )
-    num_iter: WholeNumber | None = Field(default=None, ge=1, description="a whole number from 1")
-    batch_size: WholeNumber | None = Field(default=None, ge=1, description="a whole number from 1")
-    learning_rate: Number | None = Field(default=None, gt=0, description="a number above 0")
-    weight_scale: Number | None = Field(default=None, ge=0, description="a number from 0")
-    reg: Number | None = Field(default=None, ge=0, description="a number from 0")
+    num_iter: WholeNumber | None = Field(default=None, ge=1, description="a positive integer")
+    batch_size: WholeNumber | None = Field(default=None, ge=1, description="a positive integer")
+    learning_rate: Number | None = Field(default=None, gt=0, description="a positive number")
+    weight_scale: Number | None = Field(default=None, ge=0, description="a non-negative number")
+    reg: Number | None = Field(default=None, ge=0, description="a non-negative number")
 
 
-class Compared(Section, extra="allow"):
-    """A backbone with a recipe, or what describes a backbone."""
+class ComparisonEntry(Section, extra="allow"):
+    """An entry of `compare`: a backbone and a recipe, or the description of a backbone."""
 
     backbone: str | dict[str, Any] | None = Field(default=None, description="a backbone")
     training: Training | None = Field(
@@ -54,9 +56,9 @@ class Compared(Section, extra="allow"):
 
 
 class CompilerSource(Section):
-    """An address of edgetpu_compiler."""
+    """A URL to download edgetpu_compiler from, with a checksum."""
 
-    url: Address = Field(description="an http(s) address")
+    url: Url = Field(description="an http(s) URL")
     sha256: Sha256 | None = Field(default=None, description=_SHA256)
     md5: str | None = Field(
         default=None, pattern=r"^[0-9a-f]{32}\Z", description="32 hexadecimal digits in quotes"
@@ -65,37 +67,39 @@ class CompilerSource(Section):
     @model_validator(mode="after")
     def _is_verified(self) -> Self:
         if not (self.sha256 or self.md5):
-            raise ValueError("without a checksum")
+            raise ValueError("no checksum")
         return self
 
 
 class Compiler(Section):
-    """Where edgetpu_compiler is, and how it is run."""
+    """Where to find edgetpu_compiler and how to run it."""
 
     path: str | None = Field(default=None, description="the path of edgetpu_compiler")
     sources: list[CompilerSource] = Field(
         default_factory=list, description="a list of mappings with url and sha256 (or md5)"
     )
-    timeout: WholeNumber = Field(default=180, ge=1, description="a whole number of seconds from 1")
+    timeout: WholeNumber = Field(default=180, ge=1, description="a positive integer, in seconds")
     min_runtime_version: WholeNumber | None = Field(
-        default=None, ge=10, le=14, description="a whole number from 10 to 14"
+        default=None, ge=10, le=14, description="an integer from 10 to 14"
     )
     allow_cpu_operators: bool = Field(default=False, description="true or false")
 
 
 class Settings(Section):
-    """The whole configuration, with defaults for what is not given."""
+    """The whole configuration, with defaults for keys that are not given."""
 
-    dataset: _Text = Field(description="a name, a folder, an archive or an address, as text")
+    dataset: _Text = Field(description="a name, a folder, an archive or a URL, as a string")
     dataset_sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-fA-F]{64}\Z", description=_SHA256
     )
     corrections: str | None = Field(
-        default=None, description="the path of a corrections.tsv, as text"
+        default=None, description="the path of a corrections.tsv, as a string"
     )
-    test_dataset: _Text | None = Field(default=None, description="a folder of photos, as text")
+    test_dataset: _Text | None = Field(
+        default=None, description="the path of a folder of photos, as a string"
+    )
     backbone: str | dict[str, Any] = Field(
-        description="a name, or a mapping that describes your own"
+        description="a name, or a mapping that describes a backbone of your own"
     )
     device: str = Field(
         default="auto",
@@ -106,7 +110,7 @@ class Settings(Section):
         default=None,
         pattern=r"^(?![0-9]+\Z)[^./\\{}][^/\\{}]*\Z",
         description=(
-            "the name of a custom classification in Frigate: not digits alone, without / \\ { }"
+            "the name of a custom classification in Frigate: not only digits, and without / \\ { }"
         ),
     )
     resize: Literal["bilinear", "nearest"] = Field(
@@ -116,17 +120,17 @@ class Settings(Section):
         default_factory=Calibration, description="a mapping with photos and refresh"
     )
     split: Split = Field(default_factory=Split, description="a mapping with validation and test")
-    seed: WholeNumber = Field(default=0, ge=0, description="a whole number from 0")
+    seed: WholeNumber = Field(default=0, ge=0, description="a non-negative integer")
     shards: Literal["auto"] | Annotated[WholeNumber, Field(ge=1, le=9999)] = Field(
-        default="auto", description="auto, or a whole number from 1 to 9999"
+        default="auto", description="auto, or an integer from 1 to 9999"
     )
     max_skipped: Number = Field(default=0.1, ge=0, le=1, description="a number from 0 to 1")
     training: Training = Field(
         default_factory=Training, description="a mapping with recipe and its settings"
     )
-    compare: list[str | Compared] = Field(
+    compare: list[str | ComparisonEntry] = Field(
         default_factory=list,
-        description="a list of backbones, or of mappings with backbone and training",
+        description="a list of backbones, or mappings with backbone and training",
     )
     compiler: Compiler = Field(
         default_factory=Compiler, description="a mapping with settings of edgetpu_compiler"
@@ -134,16 +138,17 @@ class Settings(Section):
 
     @classmethod
     def parse(cls, config: Any) -> Self:
-        """Checks a configuration.
+        """Validates a configuration.
 
         Raises:
-            UserError: keys are missing, unknown or of a wrong value, or contradict each other.
+            UserError: keys are missing or unknown, values are invalid, or keys contradict each
+                other.
         """
         settings = messages.parse(cls, config)
         validation, test = settings.split.validation, settings.split.test
         if validation + test >= 1:
             raise UserError(
-                f"config: split.validation ({validation}) and split.test ({test}) leave nothing to "
-                "train on; their sum must be below 1."
+                f"config: split.validation ({validation}) and split.test ({test}) leave no photos "
+                "to train on; their sum must be less than 1."
             )
         return settings

@@ -134,7 +134,7 @@ def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
     """
     labels, numbers, folds, scores = array("i"), array("b"), array("h"), array("f")
     paths, identities = [], []
-    with tables.opened(path) as file:
+    with tables.open_table(path) as file:
         rows = csv.reader(file, dialect="excel-tab")
         header = tuple(next(rows, ()))
         classes = header[len(_COLUMNS) :]

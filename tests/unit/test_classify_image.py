@@ -83,7 +83,7 @@ def test_mistakes_are_explained(classifier, bitmap: Path, tmp_path: Path):
     for arguments, message in (
         ([*classifier, "--input", tmp_path / "none.jpg"], "none.jpg: there is no such file"),
         ([*classifier, "--input", tmp_path / "empty"], "there is no photo in this folder"),
-        ([*classifier, "--input", bitmap, "--model", "none.tflite"], "there is no such model"),
+        ([*classifier, "--input", bitmap, "--model", "none.tflite"], "none.tflite does not exist"),
         ([*classifier, "--input", bitmap, "--label", "none.txt"], "none.txt"),
         ([*classifier, "--input", bitmap, "--label", bitmap], "photo.bmp is not a label map"),
         ([*classifier, "--input", bitmap, "--device", "gpu"], "'gpu' is not a device"),

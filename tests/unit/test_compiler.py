@@ -267,7 +267,7 @@ def test_when_no_source_answers_each_is_named(tmp_path: Path, serve):
     ]
     with pytest.raises(UserError, match="No source of edgetpu_compiler gave it") as error:
         compiler.fetch(sources, tmp_path / "compiler")
-    assert f"{address}/gone: the server answered 404" in str(error.value)
+    assert f"{address}/gone: the server responded with 404" in str(error.value)
     assert f"{address}/package: its SHA-256 is" in str(error.value)
     assert "compiled: PATH" in str(error.value)
     assert not (tmp_path / "compiler").exists()

@@ -150,7 +150,7 @@ def test_a_copy_is_whole_or_not_there(folder: Path):
     Path("label_map.txt").write_text("before")
     with pytest.raises(FileNotFoundError) as caught:
         deliver.deliver({"results/gone/label_map.txt": "label_map.txt"})
-    assert "results/gone/label_map.txt" in program.sentence(caught.value)
+    assert "results/gone/label_map.txt" in program.describe_os_error(caught.value)
     assert [path.name for path in folder.iterdir()] == ["label_map.txt"]
     assert Path("label_map.txt").read_text() == "before"
 

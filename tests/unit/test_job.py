@@ -70,7 +70,7 @@ def test_ctrl_c_ends_a_job_without_a_word(tmp_path: Path, where: str):
         ("Path('missing.tflite').read_bytes()", "missing.tflite: no such file or directory."),
         ("Path('.').read_bytes()", ".: is a directory."),
         ("Path('job.log').rename('none/job.log')", "job.log -> none/job.log: no such file"),
-        ("raise OSError(28, 'No space left on device')", "the system says: no space left"),
+        ("raise OSError(28, 'No space left on device')", "system error: no space left"),
         ("raise OSError('the disk is gone')", "the disk is gone"),
     ],
 )

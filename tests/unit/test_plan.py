@@ -139,7 +139,7 @@ def test_a_dataset_cannot_have_a_name_that_is_taken(tmp_path: Path, photos, name
         shutil.make_archive(str(tmp_path / "backbones"), "zip", photos)
     else:
         shutil.move(photos, tmp_path / name)
-    with pytest.raises(UserError, match="results/backbones is for something else: rename it"):
+    with pytest.raises(UserError, match="results/backbones is reserved"):
         make_plan(tmp_path, dataset=str(tmp_path / name), backbone=V1)
 
 

@@ -136,7 +136,7 @@ def test_the_number_of_shards(clone: Path):
         ("compiler={timeout: 0}", ["compiler.timeout is 0"]),
         ("device=gpu", ["device is 'gpu'", "usb:N"]),
         ("split={test: 1.5}", ["split.test is 1.5"]),
-        ("split={test: 0.6, validation: 0.6}", ["split.validation", "below 1"]),
+        ("split={test: 0.6, validation: 0.6}", ["split.validation", "less than 1"]),
         ("split={tests: 0.1}", ["'split.tests'", "Did you mean test"]),
         ("seed=first", ["seed is 'first'"]),
         ("shards=0", ["shards is 0"]),

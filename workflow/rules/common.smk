@@ -33,7 +33,7 @@ try:
 except UserError as error:
     stop(error)
 except OSError as error:
-    stop(program.sentence(error))
+    stop(program.describe_os_error(error))
 if workflow.is_main_process:
     # What was decided here holds for jobs on other machines.
     DECIDED = [f"device={PLAN.device}", f"shards={PLAN.num_shards}"]

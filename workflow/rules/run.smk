@@ -73,7 +73,7 @@ def print_summary():
     except UserError as error:
         text = f"Error: {error}"
     except OSError as error:
-        text = f"Error: {job.sentence(error)}"
+        text = f"Error: {program.describe_os_error(error)}"
     print("", text, sep="\n")
     if "deliver" in wanted and len(twins()) == 1:
         print(f"No model for the Edge TPU was made: {compiler.WHY_NOT}")
