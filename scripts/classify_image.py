@@ -124,12 +124,12 @@ def find_labels(arguments: argparse.Namespace, count: int) -> dict[int, str]:
 def classify(
     paths: Iterable[Path], model: Interpreter, labels: dict[int, str], top_k: int, threshold: float
 ) -> Iterator[Answer]:
-    at_least = preprocessing.decoded_at_least(model.input_size)
+    min_side = preprocessing.min_decoded_side(model.input_size)
     for path in paths:
         try:
-            photo = decode.read_file(path, at_least)
+            photo = decode.read_file(path, min_side)
         except decode.PhotoError as error:
-            yield Answer(path, [], 0, decode.advice(path, str(error)))
+            yield Answer(path, [], 0, decode.with_advice(path, str(error)))
             continue
         pixels = preprocessing.to_pixels(photo, model.input_size)
         start = time.perf_counter()

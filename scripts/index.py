@@ -18,7 +18,7 @@ with job.run(snakemake):
         **params.split,
         # An archive often holds one folder with the classes in it.
         descend=bool(snakemake.input.photos),
-        corrected_by=params.corrections,
+        corrections_path=params.corrections,
     )
     digests = found.digests(len(output.shards))
     if params.folder and digests.everything != params.listed:

@@ -15,7 +15,7 @@ from edgetpu_retrain.embeddings.shards import Embeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import perceptual_hash, preprocessing
-from edgetpu_retrain.photos.decode import PhotoError, advice, open_photo
+from edgetpu_retrain.photos.decode import PhotoError, open_photo, with_advice
 from edgetpu_retrain.runtime.interpreter import Interpreter
 
 log = logging.getLogger(__name__)
@@ -65,16 +65,16 @@ def embed(
             f"{extractor} gives {model.output_dtype} values; the Edge TPU needs an extractor "
             "whose embedding is quantized to uint8 or int8."
         )
-    at_least = preprocessing.decoded_at_least(model.input_size, resize)
+    min_side = preprocessing.min_decoded_side(model.input_size, resize)
     idle: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
     idle.put(model)
 
     def decode(sha256: str) -> tuple[np.ndarray, np.ndarray] | str:
         """Returns the pixels and the perceptual hash of a photo, or why there are none."""
         try:
-            photo = open_photo(shard[sha256], sha256, at_least)
+            photo = open_photo(shard[sha256], sha256, min_side)
         except PhotoError as error:
-            return advice(shard[sha256], str(error))
+            return with_advice(shard[sha256], str(error))
         stretched = preprocessing.stretch(photo, model.input_size, resize)
         # What was averaged to the network's size needs no averaging from all pixels again.
         picture = photo if resize == "nearest" else stretched

@@ -119,7 +119,7 @@ class Known:
         After a change of the number of shards the photos are in files of other names.
         """
         names = [path.stem for path in self._folder.glob("*-of-*.npz")]
-        for name in [shard] if shard in names else manifest.overlapping(shard, names):
+        for name in [shard] if shard in names else manifest.overlapping_shards(shard, names):
             try:
                 yield Embeddings.load(self._folder / f"{name}.npz")
             except (UserError, OSError):

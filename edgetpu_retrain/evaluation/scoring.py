@@ -60,10 +60,10 @@ def check_on_photos(
         UserError: the scores of a photo differ, so a file in between is not what it should be.
     """
     interpreter = Interpreter(model, device)
-    at_least = preprocessing.decoded_at_least(interpreter.input_size, resize)
+    min_side = preprocessing.min_decoded_side(interpreter.input_size, resize)
     start = time.perf_counter()
     for photo, expected in zip(photos[:SAMPLE], scores, strict=False):
-        picture = open_photo(photo.path, photo.sha256, at_least)
+        picture = open_photo(photo.path, photo.sha256, min_side)
         pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
         found = interpreter.run(pixels)
         if not np.array_equal(found, expected):

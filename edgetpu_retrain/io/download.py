@@ -111,9 +111,7 @@ def verify(
         ) from None
 
 
-def _verify(
-    path: str | Path, sha256: str | None, git_blob: str | None, md5: str | None
-) -> None:
+def _verify(path: str | Path, sha256: str | None, git_blob: str | None, md5: str | None) -> None:
     for name, expected, digest in (
         ("SHA-256", sha256, files.sha256),
         ("git blob id", git_blob, files.git_blob_id),

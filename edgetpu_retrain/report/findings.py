@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.index.corrections import Applied
+from edgetpu_retrain.index.corrections import AppliedCorrection
 from edgetpu_retrain.index.manifest import Skipped
 from edgetpu_retrain.report.duplicates import CopiedTests, Group, copied_tests, find_groups
 from edgetpu_retrain.report.suspects import find_suspects
@@ -49,7 +49,7 @@ class Run:
     hashes: np.ndarray
     skipped: Sequence[Skipped] = ()
     num_skipped: int = 0
-    corrections: Sequence[Applied] = ()
+    corrections: Sequence[AppliedCorrection] = ()
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     comparison: Sequence[Mapping[str, Any]] = ()

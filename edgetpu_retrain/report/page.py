@@ -100,7 +100,7 @@ def _head(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, An
     }
 
 
-def _corrected(applied: Sequence[corrections.Applied]) -> list[str]:
+def _corrected(applied: Sequence[corrections.AppliedCorrection]) -> list[str]:
     """Says what became of the corrections."""
     if not applied:
         return []

@@ -30,7 +30,7 @@ def thumbnails(paths: Iterable[str], side: int) -> dict[str, str]:
 
 def _thumbnail(path: str, side: int) -> str:
     try:
-        photo = decode.read_photo(Path(path).read_bytes(), at_least=side)
+        photo = decode.read_photo(Path(path).read_bytes(), min_side=side)
     except (OSError, decode.PhotoError):
         return ""
     photo.thumbnail((side, side), Image.Resampling.BILINEAR)

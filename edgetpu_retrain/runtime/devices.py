@@ -75,7 +75,7 @@ def resolve_device(device: str) -> str:
 
 
 def diagnosis() -> str:
-    """Returns the likely causes why an Edge TPU cannot be used, one per line, most likely first."""
+    """Returns the likely reasons why an Edge TPU cannot be used, one per line, likeliest first."""
     causes = []
     library = library_name()
     try:

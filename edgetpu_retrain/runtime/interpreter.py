@@ -67,9 +67,7 @@ class Interpreter:
         content = path.read_bytes()
         # LiteRT verifies the file, but tflite-runtime crashes if it is not a model.
         if content[4:8] != _FILE_IDENTIFIER:
-            raise UserError(
-                f"{path} is not a TFLite model (it lacks the file identifier TFL3)."
-            )
+            raise UserError(f"{path} is not a TFLite model (it lacks the file identifier TFL3).")
         delegates = []
         self.on_edge_tpu = is_compiled(content)
         if self.on_edge_tpu:

@@ -254,7 +254,7 @@ class _Photos:
                 dataset.folder,
                 IdentityCache(cache_of(dataset.folder, caches)),
                 **settings.split.model_dump(),
-                corrected_by=corrections,
+                corrections_path=corrections,
             )
             if settings.shards == "auto":
                 self.num_shards = manifest.choose_shards(len(found.photos), current)

@@ -223,7 +223,7 @@ def test_the_same_answers_as_the_library_bit_for_bit(
     assert [result["photo"] for result in results] == [str(path) for path in paths]
     model = Interpreter(classifier.model, "cpu")
     for path, result in zip(paths, results, strict=True):
-        photo = read_photo(path.read_bytes(), preprocessing.decoded_at_least(classifier.size))
+        photo = read_photo(path.read_bytes(), preprocessing.min_decoded_side(classifier.size))
         expected = model.scores(preprocessing.to_pixels(photo, classifier.size))
         best = (-expected).argsort(kind="stable")
         found = [(entry["name"], entry["score"]) for entry in result["classes"]]

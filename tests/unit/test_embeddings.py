@@ -103,7 +103,7 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(flowers, extractor, tm
     large = enlarged(next(iter(flowers.values())), (3000, 2000), tmp_path)
     content = large.read_bytes()
     size = (96, 96)
-    small = decode.read_photo(content, preprocessing.decoded_at_least(size))
+    small = decode.read_photo(content, preprocessing.min_decoded_side(size))
     assert small.size == (375, 250)
     with Image.open(large) as image:
         whole = np.asarray(image.resize(size, Image.Resampling.BILINEAR)).astype(int)
@@ -119,9 +119,9 @@ def test_a_large_jpeg_is_upright_and_no_smaller_than_asked_for(flowers, tmp_path
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by a quarter to the right
     path = enlarged(next(iter(flowers.values())), (1200, 700), tmp_path, exif=exif)
-    assert decode.read_photo(path.read_bytes(), at_least=175).size == (175, 300)
-    assert decode.read_photo(path.read_bytes(), at_least=176).size == (350, 600)
-    assert decode.read_photo(path.read_bytes(), at_least=701).size == (700, 1200)
+    assert decode.read_photo(path.read_bytes(), min_side=175).size == (175, 300)
+    assert decode.read_photo(path.read_bytes(), min_side=176).size == (350, 600)
+    assert decode.read_photo(path.read_bytes(), min_side=701).size == (700, 1200)
 
 
 def test_nearest_takes_pixels_of_the_whole_photo(flowers, extractor: Path, tmp_path: Path):
@@ -232,7 +232,7 @@ def test_a_photo_that_changed_or_went_is_named(flowers, extractor: Path, tmp_pat
     with pytest.raises(UserError, match=r"photo\.jpg has changed"):
         embed(shard, extractor, "cpu", num_threads=2)
     path.unlink()
-    with pytest.raises(UserError, match=r"photo\.jpg was there a moment ago"):
+    with pytest.raises(UserError, match=r"photo\.jpg can no longer be read"):
         embed(shard, extractor, "cpu")
 
 

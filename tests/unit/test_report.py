@@ -15,7 +15,7 @@ from sklearn import datasets, metrics
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from edgetpu_retrain.index.corrections import Applied
+from edgetpu_retrain.index.corrections import AppliedCorrection
 from edgetpu_retrain.index.manifest import Skipped
 from edgetpu_retrain.report import advice, findings, history, page
 from edgetpu_retrain.report.duplicates import copied_tests, find_groups, tally, write_copies
@@ -293,7 +293,9 @@ def test_names_are_text_whatever_they_are(tmp_path: Path):
         predictions,
         np.repeat(np.arange(18), 2),
         skipped=[Skipped("<b>&\udcfe.jpg", "<i>")],
-        corrections=[Applied("f" * 64, "</script>", HOSTILE[0], HOSTILE[1], "relabelled", "<u>")],
+        corrections=[
+            AppliedCorrection("f" * 64, "</script>", HOSTILE[0], HOSTILE[1], "relabelled", "<u>")
+        ],
         settings={"dataset": "</pre><script>"},
     )
     document = document_of(findings.find(run), folder="results/<s>")
@@ -341,7 +343,10 @@ def test_it_says_what_was_changed_and_what_that_brought(tmp_path: Path):
     assert history.append([], before, own) == []
     assert history.append(history.read([own]), before, own) == []
     assert len(history.read([own])) == 1
-    applied = [Applied(f"{i:064x}", "p", "class 0", "class 1", "relabelled", "") for i in range(3)]
+    applied = [
+        AppliedCorrection(f"{i:064x}", "p", "class 0", "class 1", "relabelled", "")
+        for i in range(3)
+    ]
     after = findings.find(
         run_of(made_up(4, 50, 0.9), corrections=applied, settings={"dataset": "birds", "seed": 1})
     )

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from edgetpu_retrain.index import corrections
-from edgetpu_retrain.index.corrections import Applied
+from edgetpu_retrain.index.corrections import AppliedCorrection
 from edgetpu_retrain.report import findings
 from edgetpu_retrain.report.suspects import find_suspects
 from tests.unit.test_report import HOSTILE, document_of, made_up, predictions_of, run_of
@@ -58,8 +58,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> findings.Run:
     groups = np.arange(len(paths))
     groups[59] = 0
     earlier = [
-        Applied("e" * 64, "gone.jpg", "", HOSTILE[1], "missing", 'said "so"'),
-        Applied(predictions.identities[1], paths[1], HOSTILE[0], "", "left out", ""),
+        AppliedCorrection("e" * 64, "gone.jpg", "", HOSTILE[1], "missing", 'said "so"'),
+        AppliedCorrection(predictions.identities[1], paths[1], HOSTILE[0], "", "left out", ""),
     ]
     return run_of(predictions, groups, corrections=earlier)
 

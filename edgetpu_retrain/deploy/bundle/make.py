@@ -92,14 +92,14 @@ def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Ph
     One of the right class is preferred: other processors should give the same answer.
     """
     interpreter = Interpreter(model, "cpu")
-    at_least = preprocessing.decoded_at_least(interpreter.input_size)
+    min_side = preprocessing.min_decoded_side(interpreter.input_size)
     tried = heapq.nsmallest(
         _MAX_TRIED, manifest, key=lambda photo: (photo.split != "test", photo.sha256)
     )
     best: tuple[bool, float] | None = None
     for photo in tried:
         try:
-            picture = open_photo(photo.path, photo.sha256, at_least)
+            picture = open_photo(photo.path, photo.sha256, min_side)
         except PhotoError:
             continue
         pixels = preprocessing.to_pixels(picture, interpreter.input_size)
