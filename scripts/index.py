@@ -14,7 +14,7 @@ with job.run(snakemake):
     folder = str(snakemake.input.photos or params.folder)
     found = scan.scan(
         folder,
-        IdentityCache(plan.cache_of(folder, Path(".snakemake/identities"))),
+        IdentityCache(plan.identity_cache_path(folder, Path(".snakemake/identities"))),
         **params.split,
         # An archive often holds one folder with the classes in it.
         descend=bool(snakemake.input.photos),

@@ -74,5 +74,5 @@ def test_targets_that_options_take_for_theirs(tmp_path: Path):
         command_line.check(right.split())
     command_line.check(["--cores", "2", "a.tflite", "--config", "seed=1"])
     command_line.check(["--configfile", str(mine), str(mine), "--cores", "2", "a.tflite"])
-    with pytest.raises(UserError, match="put the whole in quotes"):
+    with pytest.raises(UserError, match="Quote the whole setting"):
         command_line.check(["--config", "backbone={name:", "x}"])

@@ -22,13 +22,13 @@ try:
     SETTINGS = read_settings()
     PLAN = plan.make(
         SETTINGS,
-        plan.Places(
+        plan.Folders(
             workflow=HERE,
             results=Path(PREFIX, "results"),
             compiler=Path(PREFIX, COMPILER_FOLDER),
             cache=Path(".snakemake/identities"),
         ),
-        looks_at_photos=workflow.is_main_process,
+        scan_photos=workflow.is_main_process,
     )
 except UserError as error:
     stop(error)
@@ -246,7 +246,7 @@ def reported_settings(wildcards):
     if PLAN.backbones[wildcards.backbone].CALIBRATED:
         reported.add("calibration")
     return SETTINGS.model_dump(include=reported, exclude_none=True) | {
-        "backbone": PLAN.specified[wildcards.backbone],
+        "backbone": PLAN.backbone_specs[wildcards.backbone],
         "training": PLAN.recipes[wildcards.recipe],
         "device": PLAN.device,
     }

@@ -18,11 +18,11 @@ def begin():
         if held is None:
             sys.exit("Another run is working in this folder. Wait until it has ended.")
         # Jobs that outlive a killed run would put old results in place of those of this one.
-        if locking.lock(job.AT_WORK) is None:
+        if locking.lock(job.ACTIVE_JOBS_LOCK) is None:
             print(
                 "Waiting for jobs of the last run, which was killed.", file=sys.stderr
             )
-            locking.lock(job.AT_WORK, wait=True)
+            locking.lock(job.ACTIVE_JOBS_LOCK, wait=True)
         HELD.append(held)
     except locking.UnsupportedError:
         # As on some network file systems.
