@@ -1,4 +1,4 @@
-"""Manifest -> the identities of the photos that a float network is calibrated on."""
+"""Choose the photos that a float network is calibrated on."""
 
 from edgetpu_retrain.workflow import job
 
@@ -7,5 +7,5 @@ from edgetpu_retrain.index import manifest
 
 with job.run(snakemake):
     photos = manifest.read(snakemake.input.manifest)
-    chosen = calibration.choose_for_calibration(photos, snakemake.params.photos)
-    calibration.write(chosen, snakemake.output.photos)
+    identities = calibration.choose_for_calibration(photos, snakemake.params.photos)
+    calibration.write(identities, snakemake.output.photos)

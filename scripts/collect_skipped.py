@@ -1,4 +1,4 @@
-"""Manifest and embeddings -> the list of photos that are left out, each with its reason."""
+"""List all skipped photos with reasons, and remove embeddings of a former number of shards."""
 
 import logging
 from pathlib import Path
@@ -24,4 +24,5 @@ with job.run(snakemake):
     manifest.remove_other_shards(path.with_name(f".{path.stem}.embed") for path in shards)
     Known.forget_other_shards(shards[0].with_name(".known"), shards)
     if skipped:
-        logging.info("%d photos skipped, listed in %s", len(skipped), snakemake.output.skipped)
+        count = "1 photo" if len(skipped) == 1 else f"{len(skipped)} photos"
+        logging.info("%s skipped, listed in %s", count, snakemake.output.skipped)

@@ -1,4 +1,4 @@
-"""Photos of one shard and extractor -> vectors by photo identity."""
+"""Compute the embeddings of the photos in a shard."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Download one file of a backbone."""
+"""Download a file of a backbone."""
 
 from edgetpu_retrain.workflow import job
 

@@ -16,7 +16,7 @@ SAMPLE = ("dataset=sample", "backbone=sample", "device=cpu", "compiler={sources:
 def test_the_sample_on_a_device(project: Path):
     done = run_snakemake(project, "--config", *SAMPLE, "--", "bundle")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "No model for the Edge TPU is in it" in done.stderr
+    assert "The bundle has no model for the Edge TPU" in done.stderr
     assert "bundle/ (the folder for a device, with README.md)" in done.stdout
     assert not (project / "bundle/model_edgetpu.tflite").exists()
     assert (project / "bundle.zip").is_file()

@@ -176,6 +176,6 @@ def test_photos_that_change_while_the_run_starts(project: Path):
     script.write_text(f"import os\nos.unlink({str(photo)!r})\n{content}")
     done = run_snakemake(project, TARGET)
     assert done.returncode != 0
-    assert "changed while the run started. Run again." in done.stdout + done.stderr
+    assert "changed while the run was starting. Run again." in done.stdout + done.stderr
     script.write_text(content)
     assert run_snakemake(project, TARGET).returncode == 0
