@@ -11,7 +11,7 @@ with job.run(snakemake):
     entries = snakemake.params.entries
     if len(entries) < 2:
         raise UserError(
-            "config: compare contains only the configured backbone and recipe. Add others to compare."
+            "config: compare contains only the configured backbone and recipe. Add another one."
         )
     folders = [Path(path).parent for path in snakemake.input.models]
     candidates = [
