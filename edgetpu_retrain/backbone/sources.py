@@ -26,7 +26,7 @@ class Source(Section):
 
     path: str | None = None
     url: Address | tuple[Address, ...] | None = Field(
-        default=None, description="an http(s) address, or a list of them"
+        default=None, description="an http(s) URL, or a list of them"
     )
     sha256: Sha256 | None = Field(default=None, description="64 hexadecimal digits in quotes")
     git_blob: str | None = Field(
