@@ -151,8 +151,9 @@ class FrozenGraph(Backbone):
     ENVIRONMENT = "tensorflow"
 
     source: Source = Field(alias="frozen_graph", description=_FILE)
-    mean: Number | None = Field(default=128, description="a number")
-    std: Number | None = Field(default=128, gt=0, description=_STD)
+    # tflite_convert takes no others.
+    mean: WholeNumber | None = Field(default=128, description="a whole number")
+    std: WholeNumber | None = Field(default=128, gt=0, description="a whole number greater than 0")
     tensor: str = Field(description=_TENSOR)
     input: str = Field(default="input", description=_TENSOR)
 
