@@ -69,6 +69,13 @@ class Source(Section):
             hint = " For an address give {url: ..., sha256: ...}." if "://" in self.path else ""
             raise UserError(f"config: {key}: there is no file {self.path}.{hint}")
 
+    def request(self) -> dict[str, Any]:
+        """Returns what `download.fetch` takes beside the output."""
+        return {
+            "urls": list(self.urls),
+            **self.model_dump(include={"sha256", "git_blob", "member"}),
+        }
+
     def checksum(self) -> dict[str, str | None]:
         """Returns what is known of the downloaded file itself, as `download.verify` takes it."""
         if self.path or self.member:

@@ -80,8 +80,11 @@ def _describe(model: type[BaseModel], errors: Iterable[ErrorDetails], what: str)
             yield f"{what}: {where}{names[-1]} is missing."
         else:
             where = f"{what}: {key}" if key else what
+            given = error["input"]
+            # A number that came as text, but for its size.
+            value = given if error["type"].startswith(("greater", "less")) else repr(given)
             expected = expected or "a mapping of keys and values"
-            yield f"{where} is {error['input']!r}; expected {expected}."
+            yield f"{where} is {value}; expected {expected}."
 
 
 def _find(
