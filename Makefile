@@ -1,4 +1,4 @@
-# What a newcomer needs: make demo, make test. PYTHON is the interpreter to build .venv with.
+# Start with `make demo` and `make test`. PYTHON is the interpreter that .venv is created with.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,9 +13,9 @@ DOCS_VENV := .venv-docs
 	test-kills test-slurm benchmark performance docs lock clean
 .DEFAULT_GOAL := demo
 
-# The whole workflow on the sample; the CPU model, since its compiler cannot be assumed.
+# The whole workflow on the sample. It makes the CPU model, because there may be no compiler here.
 demo: $(INSTALLED)
-	@echo "Running the workflow on the sample (about a minute, the first time) ..."
+	@echo "Running the workflow on the sample (about a minute the first time) ..."
 	@PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --quiet host reason \
 		--config dataset=sample backbone=sample device=cpu \
 		-- $(DEMO)/report.html $(DEMO)/confusion_matrix.png
@@ -23,23 +23,23 @@ demo: $(INSTALLED)
 backbones: $(INSTALLED)
 	@$(BIN)/python scripts/show_backbones.py
 
-# Two at a time: most of a run waits for programs to start.
+# Two test files at a time, because tests spend most of their time waiting for programs to start.
 test: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# With the oldest versions that pyproject.toml allows, Snakemake's among them.
+# With the oldest versions that pyproject.toml allows, including Snakemake's.
 test-lowest: $(LOWEST_VENV)/.installed
 	PATH="$(abspath $(LOWEST_VENV))/bin:$$PATH" $(LOWEST_VENV)/bin/python -m pytest \
 		tests/workflow/test_run.py tests/workflow/test_float_networks.py
 
-# A run, or a job of it, killed at that many random moments; says in which stages.
+# Kills a run, or one of its jobs, at this many random moments, and says what was running each time.
 KILLS ?= 30
 test-kills: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --kills $(KILLS) -rP \
 		tests/workflow/test_kills.py -k random_moments
 
-# On a real Slurm of one node, without and with accounting, which this installs (Debian, as root),
-# starts and ends.
+# Installs Slurm (Debian, as root), starts it on one node, with and without accounting, runs the tests
+# on it and stops it.
 test-slurm: $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[slurm]"
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --slurm tests/slurm
@@ -51,7 +51,7 @@ lint: $(INSTALLED)
 	$(BIN)/snakefmt --check Snakefile workflow
 	PATH="$(abspath $(BIN)):$$PATH" snakemake --lint
 
-# What would be done for every backbone in the catalogue.
+# Shows what a run would do for every backbone in the catalogue.
 dry-runs: $(INSTALLED)
 	@for name in `sed -n 's/^\([a-z][^ ]*\):$$/\1/p' workflow/backbones.yaml`; do \
 		echo "$$name"; \
@@ -79,8 +79,8 @@ test-library: $(LIBRARY_VENV)/.installed
 	EDGETPU_RETRAIN_MADE="$(CURDIR)/test-models" $(LIBRARY_VENV)/bin/python -m pytest \
 		$(LIBRARY_TESTS:%=tests/unit/test_%.py)
 
-# The last tflite-runtime, in an environment of its own: it needs Python 3.11 and numpy 1. TensorFlow
-# makes the models for it in the other one.
+# The last tflite-runtime needs Python 3.11 and numpy 1, so it has an environment of its own. The
+# models to test it with are made by TensorFlow in the usual one.
 test-tflite-runtime: $(INSTALLED) $(RUNTIME_VENV)/.installed
 	$(BIN)/python -m tests.make_models $(RUNTIME_VENV)/made
 	EDGETPU_RETRAIN_MADE="$(abspath $(RUNTIME_VENV))/made" $(RUNTIME_VENV)/bin/python -m pytest \
@@ -89,18 +89,18 @@ test-tflite-runtime: $(INSTALLED) $(RUNTIME_VENV)/.installed
 benchmark: $(INSTALLED)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benchmarks/benchmark.py $(BENCHMARK)
 
-# How fast embedding is now, beside the last release; a figure to look at, not a test.
+# Compares the speed of embedding with the last release. It prints figures; it is not a test.
 performance: $(INSTALLED)
 	@$(BIN)/python benchmarks/benchmark.py --quick --rounds 3 --compare benchmarks/release.json
 
-# The pages of docs/ into site/, with warnings as errors. The environment does without the project's
-# own packages: nothing of it is imported.
+# Builds docs/ into site/, with warnings as errors. MkDocs reads the project's code without importing
+# it, so its environment does not need the project's packages.
 docs: $(DOCS_VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
-	@echo "The documentation: site/index.html"
+	@echo "Built the documentation: open site/index.html"
 
-# Pins every package in requirements.txt anew, within the bounds of pyproject.toml, and makes the
-# environments of the rules from that.
+# Pins every package in requirements.txt to the newest version that pyproject.toml allows, and
+# generates the rules' conda environments from it.
 lock: $(INSTALLED)
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
@@ -115,10 +115,10 @@ clean:
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
-		echo "Python 3.11, 3.12 or 3.13 is needed (TensorFlow has no other builds), but"; \
-		echo "$(PYTHON) is `$(PYTHON) --version`. Name another one: make PYTHON=python3.12 demo"; \
+		echo "Python 3.11, 3.12 or 3.13 is needed (TensorFlow has no builds for others), but"; \
+		echo "$(PYTHON) is `$(PYTHON) --version`. Choose another: make PYTHON=python3.12 demo"; \
 		exit 1; }
-	@echo "Making $(VENV) with `$(PYTHON) --version` (some seconds) ..."
+	@echo "Creating $(VENV) with `$(PYTHON) --version` (a few seconds) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@echo "Installing `grep -c == requirements.txt` packages (2 GB; about 3 minutes, once) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt

@@ -5,7 +5,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 min_version("9.14")
-# Of this Snakefile, also where it is a module of another workflow.
+# The folder of this Snakefile, even when another workflow includes it as a module.
 HERE = Path(str(workflow.current_basedir))
 sys.path.insert(0, str(HERE))
 
@@ -13,7 +13,7 @@ sys.path.insert(0, str(HERE))
 include: "workflow/rules/config.smk"
 
 
-# A folder that --directory names may have a configuration of its own.
+# The working directory (--directory) can have a config.yaml of its own.
 configfile: CONFIG_FILE
 
 
@@ -27,8 +27,8 @@ include: "workflow/rules/deploy.smk"
 include: "workflow/rules/run.smk"
 
 
-# Everything for the configured data set, backbone and recipe. What lies between photos and model
-# is named as well, so that what was deleted is made again.
+# Everything for the configured dataset, backbone and recipe. Intermediate files are listed as well,
+# so that deleted ones are made again.
 rule all:
     default_target: True
     input:

@@ -23,7 +23,7 @@ INFORMATION = (
 )
 _FILE = "a path, or a mapping with url and its checksum (sha256 or git_blob)"
 _TENSOR = "the name of a tensor"
-_STD = "a number above 0"
+_STD = "a number greater than 0"
 
 
 class Backbone(Section):
@@ -58,7 +58,9 @@ class Backbone(Section):
     )
     source: Source
     compiled: Source | None = Field(default=None, description=_FILE)
-    width: WholeNumber | None = Field(default=None, ge=1, description="a whole number from 1")
+    width: WholeNumber | None = Field(
+        default=None, ge=1, description="a whole number, 1 or greater"
+    )
     mean: Number | None = Field(default=None, description="a number")
     std: Number | None = Field(default=None, gt=0, description=_STD)
 
@@ -149,8 +151,9 @@ class FrozenGraph(Backbone):
     ENVIRONMENT = "tensorflow"
 
     source: Source = Field(alias="frozen_graph", description=_FILE)
-    mean: Number | None = Field(default=128, description="a number")
-    std: Number | None = Field(default=128, gt=0, description=_STD)
+    # tflite_convert takes no others.
+    mean: WholeNumber | None = Field(default=128, description="a whole number")
+    std: WholeNumber | None = Field(default=128, gt=0, description="a whole number greater than 0")
     tensor: str = Field(description=_TENSOR)
     input: str = Field(default="input", description=_TENSOR)
 

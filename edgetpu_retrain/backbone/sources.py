@@ -26,7 +26,7 @@ class Source(Section):
 
     path: str | None = None
     url: Url | tuple[Url, ...] | None = Field(
-        default=None, description="an http(s) address, or a list of them"
+        default=None, description="an http(s) URL, or a list of them"
     )
     sha256: Sha256 | None = Field(default=None, description="64 hexadecimal digits in quotes")
     git_blob: str | None = Field(
@@ -68,6 +68,13 @@ class Source(Section):
         if not is_folder and not path.is_file():
             hint = " For an address give {url: ..., sha256: ...}." if "://" in self.path else ""
             raise UserError(f"config: {key}: there is no file {self.path}.{hint}")
+
+    def request(self) -> dict[str, Any]:
+        """Returns what `download.fetch` takes beside the output."""
+        return {
+            "urls": list(self.urls),
+            **self.model_dump(include={"sha256", "git_blob", "member"}),
+        }
 
     def checksum(self) -> dict[str, str | None]:
         """Returns what is known of the downloaded file itself, as `download.verify` takes it."""

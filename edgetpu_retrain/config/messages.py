@@ -79,8 +79,11 @@ def _describe(model: type[BaseModel], errors: Iterable[ErrorDetails], prefix: st
             yield f"{prefix}: {key} is missing."
         else:
             where = f"{prefix}: {key}" if key else prefix
+            # An out-of-range number is shown as a number, even if it was given as a string.
+            is_out_of_range = error["type"].startswith(("greater", "less"))
+            value = error["input"] if is_out_of_range else repr(error["input"])
             expected = expected or "a mapping of keys and values"
-            yield f"{where} is {error['input']!r}; expected {expected}."
+            yield f"{where} is {value}; expected {expected}."
 
 
 def _locate(

@@ -17,7 +17,7 @@ _SHA256 = "64 hexadecimal digits in quotes"
 class Calibration(Section):
     """How a float network is quantized."""
 
-    photos: WholeNumber = Field(default=200, ge=1, description="a positive integer")
+    photos: WholeNumber = Field(default=200, ge=1, description="a whole number, 1 or greater")
     refresh: bool = Field(default=False, description="true or false")
 
 
@@ -25,9 +25,11 @@ class Split(Section):
     """The fractions of photos held out for validation and testing."""
 
     validation: Number = Field(
-        default=0.1, ge=0, lt=1, description="a number from 0 to 1, excluding 1"
+        default=0.1, ge=0, lt=1, description="a number from 0 up to, but not including, 1"
     )
-    test: Number = Field(default=0.1, ge=0, lt=1, description="a number from 0 to 1, excluding 1")
+    test: Number = Field(
+        default=0.1, ge=0, lt=1, description="a number from 0 up to, but not including, 1"
+    )
 
 
 class Training(Section):
@@ -39,11 +41,15 @@ class Training(Section):
     class_weights: Literal["auto", "none", "balanced"] | None = Field(
         default=None, description="auto, none or balanced"
     )
-    num_iter: WholeNumber | None = Field(default=None, ge=1, description="a positive integer")
-    batch_size: WholeNumber | None = Field(default=None, ge=1, description="a positive integer")
-    learning_rate: Number | None = Field(default=None, gt=0, description="a positive number")
-    weight_scale: Number | None = Field(default=None, ge=0, description="a non-negative number")
-    reg: Number | None = Field(default=None, ge=0, description="a non-negative number")
+    num_iter: WholeNumber | None = Field(
+        default=None, ge=1, description="a whole number, 1 or greater"
+    )
+    batch_size: WholeNumber | None = Field(
+        default=None, ge=1, description="a whole number, 1 or greater"
+    )
+    learning_rate: Number | None = Field(default=None, gt=0, description="a number greater than 0")
+    weight_scale: Number | None = Field(default=None, ge=0, description="a number, 0 or greater")
+    reg: Number | None = Field(default=None, ge=0, description="a number, 0 or greater")
 
 
 class ComparisonEntry(Section, extra="allow"):
@@ -51,7 +57,7 @@ class ComparisonEntry(Section, extra="allow"):
 
     backbone: str | dict[str, Any] | None = Field(default=None, description="a backbone")
     training: Training | None = Field(
-        default=None, description="a mapping with recipe and its settings"
+        default=None, description="a mapping with the key recipe and the settings of that recipe"
     )
 
 
@@ -76,11 +82,13 @@ class Compiler(Section):
 
     path: str | None = Field(default=None, description="the path of edgetpu_compiler")
     sources: list[CompilerSource] = Field(
-        default_factory=list, description="a list of mappings with url and sha256 (or md5)"
+        default_factory=list, description="a list of mappings with the keys url and sha256 (or md5)"
     )
-    timeout: WholeNumber = Field(default=180, ge=1, description="a positive integer, in seconds")
+    timeout: WholeNumber = Field(
+        default=180, ge=1, description="a whole number of seconds, 1 or greater"
+    )
     min_runtime_version: WholeNumber | None = Field(
-        default=None, ge=10, le=14, description="an integer from 10 to 14"
+        default=None, ge=10, le=14, description="a whole number from 10 to 14"
     )
     allow_cpu_operators: bool = Field(default=False, description="true or false")
 
@@ -88,18 +96,18 @@ class Compiler(Section):
 class Settings(Section):
     """The whole configuration, with defaults for keys that are not given."""
 
-    dataset: _Text = Field(description="a name, a folder, an archive or a URL, as a string")
+    dataset: _Text = Field(description="text: a name, a folder, an archive or a URL")
     dataset_sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-fA-F]{64}\Z", description=_SHA256
     )
     corrections: str | None = Field(
-        default=None, description="the path of a corrections.tsv, as a string"
+        default=None, description="text: the path of a corrections.tsv file"
     )
     test_dataset: _Text | None = Field(
-        default=None, description="the path of a folder of photos, as a string"
+        default=None, description="text: the path of a folder of photos"
     )
     backbone: str | dict[str, Any] = Field(
-        description="a name, or a mapping that describes a backbone of your own"
+        description="the name of a backbone, or a mapping that describes one of your own"
     )
     device: str = Field(
         default="auto",
@@ -110,30 +118,34 @@ class Settings(Section):
         default=None,
         pattern=r"^(?![0-9]+\Z)[^./\\{}][^/\\{}]*\Z",
         description=(
-            "the name of a custom classification in Frigate: not only digits, and without / \\ { }"
+            "the name of a custom classification in Frigate: not a number, no dot at the start, "
+            "none of / \\ { }"
         ),
     )
     resize: Literal["bilinear", "nearest"] = Field(
         default="bilinear", description="bilinear or nearest"
     )
     calibration: Calibration = Field(
-        default_factory=Calibration, description="a mapping with photos and refresh"
+        default_factory=Calibration, description="a mapping with the keys photos and refresh"
     )
-    split: Split = Field(default_factory=Split, description="a mapping with validation and test")
-    seed: WholeNumber = Field(default=0, ge=0, description="a non-negative integer")
+    split: Split = Field(
+        default_factory=Split, description="a mapping with the keys validation and test"
+    )
+    seed: WholeNumber = Field(default=0, ge=0, description="a whole number, 0 or greater")
     shards: Literal["auto"] | Annotated[WholeNumber, Field(ge=1, le=9999)] = Field(
-        default="auto", description="auto, or an integer from 1 to 9999"
+        default="auto", description="auto, or a whole number from 1 to 9999"
     )
     max_skipped: Number = Field(default=0.1, ge=0, le=1, description="a number from 0 to 1")
     training: Training = Field(
-        default_factory=Training, description="a mapping with recipe and its settings"
+        default_factory=Training,
+        description="a mapping with the key recipe and the settings of that recipe",
     )
     compare: list[str | ComparisonEntry] = Field(
         default_factory=list,
-        description="a list of backbones, or mappings with backbone and training",
+        description="a list of backbones, or of mappings with the keys backbone and training",
     )
     compiler: Compiler = Field(
-        default_factory=Compiler, description="a mapping with settings of edgetpu_compiler"
+        default_factory=Compiler, description="a mapping with settings for edgetpu_compiler"
     )
 
     @classmethod

@@ -1,4 +1,7 @@
-"""Unpack an archive of photos without letting it write anywhere else."""
+"""Unpack archives of photos, and packages of a program, without letting them write elsewhere.
+
+tarfile's data filter is not used: the Python 3.11.2 of Debian 12 and Raspberry Pi OS lacks it.
+"""
 
 import contextlib
 import gzip
@@ -6,12 +9,13 @@ import io
 import logging
 import lzma
 import posixpath
+import re
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
@@ -20,6 +24,8 @@ from edgetpu_retrain.io import files
 
 _AR_MAGIC = b"!<arch>\n"
 _CHUNK_BYTES = 1 << 20
+# No photo is larger; a sparse file of a few kilobytes can claim to be.
+_MAX_FILE_BYTES = 1 << 30
 
 _DAMAGES = (
     tarfile.TarError,
@@ -28,25 +34,26 @@ _DAMAGES = (
     EOFError,
     zlib.error,
     lzma.LZMAError,
-    # Names of files in a .zip archive.
-    UnicodeDecodeError,
+    # File names in a .zip archive, and numbers in the headers of a .tar archive.
+    ValueError,
 )
 
 log = logging.getLogger(__name__)
 
 
 def extract(archive: str | Path, folder: str | Path) -> None:
-    """Unpacks a .tar (plain or compressed) or .zip archive into a new folder.
+    """Unpacks a .tar archive (plain or compressed) or a .zip archive into a new folder.
 
-    Only regular files and folders are unpacked; links and devices are left out and logged. The
-    folder appears under its name when it is complete.
+    Only regular files and folders are unpacked; links, devices and files above 1 GB are left out
+    and logged. The folder appears under its name when it is complete.
 
     Raises:
-        UserError: the file is missing, damaged, no archive, or holds a path that leads outside.
+        UserError: the archive is missing, damaged, incomplete, encrypted or not an archive, or it
+            holds a path that leads outside the folder.
     """
     archive = Path(archive)
     if not archive.is_file():
-        raise UserError(f"{archive}: there is no such file.")
+        raise UserError(f"{archive}: no such file.")
     with files.replacing(folder) as temporary:
         temporary.mkdir()
         try:
@@ -55,22 +62,23 @@ def extract(archive: str | Path, folder: str | Path) -> None:
             elif zipfile.is_zipfile(archive):
                 _extract_zip(archive, temporary)
             elif _starts_as_archive(archive):
-                raise UserError(f"{archive} is damaged or incomplete. Get it again.")
+                raise UserError(f"{archive} is damaged or incomplete. Download or copy it again.")
             else:
                 raise UserError(f"{archive} is not a .tar, .tgz or .zip archive.")
         except _DAMAGES as error:
             raise UserError(
-                f"{archive} is damaged or incomplete: {error}. Get it again."
+                f"{archive} is damaged or incomplete: {_first_line(error)}. Download or copy it "
+                "again."
             ) from error
         except NotImplementedError as error:
             raise UserError(
-                f"{archive} is packed in a way that Python cannot read ({error}). Unpack it by "
-                "hand and name the folder."
+                f"{archive} is compressed in a way that Python cannot read ({error}). Unpack it by "
+                "hand and set `dataset` to the folder."
             ) from error
 
 
 def count_files(archive: str | Path) -> int | None:
-    """Returns how many files an archive lists; None where it cannot be read."""
+    """Returns the number of files in an archive; None if it cannot be read."""
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
@@ -87,10 +95,10 @@ def _starts_as_archive(path: Path) -> bool:
 
 
 def extract_member(archive: Path, member: str) -> None:
-    """Replaces a .tar archive by one file in it, found by its name without folders.
+    """Replaces a .tar archive with one of its files, looked up by name, whatever its folder.
 
     Raises:
-        UserError: the file is not such an archive, or does not hold that file.
+        UserError: the archive is damaged or does not contain the file.
     """
     try:
         with tarfile.open(archive) as tar:
@@ -103,27 +111,27 @@ def extract_member(archive: Path, member: str) -> None:
                     return
     except _DAMAGES as error:
         raise UserError(f"the archive is damaged: {_first_line(error)}") from error
-    raise UserError(f"the archive holds no file {member}")
+    raise UserError(f"the archive does not contain {member}")
 
 
 def _first_line(error: Exception) -> str:
-    # tarfile lists every compression it tried, one per line.
+    # tarfile lists every compression it has tried, one per line.
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
 
 
 def extract_program(package: Path, folder: str | Path, program: str) -> None:
-    """Unpacks a program's .tar archive or Debian package into a new folder, to be run from there.
+    """Unpacks a program's .tar archive or Debian package into a new folder.
 
-    Permissions and links inside of the folder are kept, which a program may need.
+    Execute permissions and links within the folder are kept, since a program may need them.
 
     Args:
         package: path of the archive or package.
-        folder: the new folder.
-        program: where the program should then be below the folder.
+        folder: path of the new folder.
+        program: path of the program, relative to the folder.
 
     Raises:
-        UserError: the package is damaged, of another kind, does not hold the program, or would
-            write outside of the folder, through links of its own as well.
+        UserError: the package is damaged, is not such a package, does not contain the program, or
+            would write outside the folder, be it through its own links.
     """
     with files.replacing(folder) as temporary:
         temporary.mkdir()
@@ -139,18 +147,18 @@ def extract_program(package: Path, folder: str | Path, program: str) -> None:
                         target.symlink_to(member.linkname)
                     elif _extract_member(tar, member, target):
                         target.chmod(0o755 if member.mode & 0o100 else 0o644)
-            # What a link leads to may have come after it.
+            # The target of a link may come after the link.
             for path in temporary.rglob("*"):
                 _check_inside(package, temporary, path)
-        # A loop of links is a RuntimeError before Python 3.13.
-        except (*_DAMAGES, ValueError, RuntimeError, FileExistsError) as error:
+        # A loop of links is a RuntimeError before Python 3.13, and a FileExistsError since.
+        except (*_DAMAGES, RuntimeError, FileExistsError) as error:
             raise UserError(f"the package is damaged: {_first_line(error)}") from error
         if not (temporary / program).is_file():
-            raise UserError(f"the package holds no {program}")
+            raise UserError(f"the package does not contain {program}")
 
 
 def _program_files(package: Path) -> IO[bytes]:
-    """Opens a package's .tar archive, which in a Debian package is an ar archive's data.tar."""
+    """Opens the .tar archive of a package; in a Debian package that is data.tar."""
     file = package.open("rb")
     if file.read(len(_AR_MAGIC)) != _AR_MAGIC:
         file.seek(0)
@@ -160,14 +168,14 @@ def _program_files(package: Path) -> IO[bytes]:
 
 
 def _debian_data(file: IO[bytes]) -> IO[bytes]:
-    """Returns the data.tar of a Debian package: an ar archive, deb(5), behind its magic."""
+    """Returns the data.tar of a Debian package, an ar archive (deb(5)), read past its magic."""
     while header := file.read(60):
         name, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
         content = file.read(size)
         if name.startswith("data.tar"):
             return io.BytesIO(content)
         file.read(size % 2)
-    raise ValueError("it holds no data.tar")
+    raise ValueError("there is no data.tar in it")
 
 
 def _extract_tar(archive: Path, folder: Path) -> None:
@@ -175,11 +183,11 @@ def _extract_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as tar:
         for member in tar:
             target = _target(archive, folder, member.name)
-            if not _extract_member(tar, member, target) and not member.isdir():
+            if member.isdir():
+                target.mkdir(parents=True, exist_ok=True)
+            elif not _extract_member(tar, member, target):
                 left_out.append(member.name)
-        # The checksum of a compressed archive stands at its very end.
-        while tar.fileobj is not None and tar.fileobj.read(_CHUNK_BYTES):
-            pass
+        _check_end(tar)
     _warn(archive, left_out)
 
 
@@ -187,7 +195,7 @@ def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path)
     """Writes a folder or a regular file; returns whether it was a file."""
     if member.isdir():
         target.mkdir(parents=True, exist_ok=True)
-    elif member.isreg():
+    elif member.isreg() and not member.issparse() and member.size <= _MAX_FILE_BYTES:
         source = tar.extractfile(member)
         assert source is not None
         _write(source, target)
@@ -195,18 +203,46 @@ def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path)
     return False
 
 
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Checks that the end mark follows the last member, and nothing but padding follows that.
+
+    tarfile takes a header that it cannot read for the end, and would lose the photos after it.
+
+    Raises:
+        tarfile.ReadError: it does not.
+    """
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    at_end = tar.fileobj.read(tarfile.BLOCKSIZE)
+    if len(at_end) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("its end is missing")
+    # The checksum of a compressed archive is at its very end, too.
+    while at_end:
+        if at_end.count(0) != len(at_end):
+            raise tarfile.ReadError(
+                "a header in it is damaged, or a second archive is joined to the first"
+            )
+        at_end = tar.fileobj.read(_CHUNK_BYTES)
+
+
 def _extract_zip(archive: Path, folder: Path) -> None:
     left_out = []
+    written: dict[Path, str] = {}
     with zipfile.ZipFile(archive) as zipped:
-        for info in zipped.infolist():
-            target = _target(archive, folder, _name(info))
+        for info, name in _with_names(zipped.infolist()):
+            target = _target(archive, folder, name)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if info.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
-            elif kind not in (0, stat.S_IFREG):
-                left_out.append(info.filename)
+            elif kind not in (0, stat.S_IFREG) or info.file_size > _MAX_FILE_BYTES:
+                left_out.append(name)
             elif info.flag_bits & 0x1:
-                raise UserError(f"{archive} is protected by a password. Unpack it by hand.")
+                raise UserError(f"{archive} is encrypted. Unpack it by hand.")
+            elif written.setdefault(target, info.filename) != info.filename:
+                raise UserError(
+                    f"{archive} contains several files named {name!r} in different encodings. "
+                    "Unpack it by hand."
+                )
             else:
                 with zipped.open(info) as source:
                     _write(source, target)
@@ -218,38 +254,63 @@ def _warn(archive: Path, left_out: Sequence[str]) -> None:
         log.debug("left out: %s", name)
     if left_out:
         log.warning(
-            "%s: %d links or devices are left out, such as %s",
+            "%s: left out %d links, devices or files above 1 GB, such as %s",
             archive.name,
             len(left_out),
             left_out[0],
         )
 
 
-def _name(info: zipfile.ZipInfo) -> str:
-    """Returns a file's name in a .zip archive; macOS writes UTF-8 without saying so."""
+def _with_names(infos: Sequence[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, str]]:
+    """Yields the entries of a .zip archive with their names.
+
+    A name that is not flagged as UTF-8 is in UTF-8 all the same (macOS), in the code page of
+    Japanese Windows, or in cp437, as the format has it (APPNOTE.TXT, appendix D). One encoding is
+    used for all of them. Zips made on Windows may separate folders by backslashes.
+    """
+    raw = [_unflagged(info) for info in infos]
+    encoding = _encoding([name for name in raw if name is not None])
+    for info, unflagged in zip(infos, raw, strict=True):
+        name = info.filename if unflagged is None else unflagged.decode(encoding)
+        yield info, name if "/" in name else name.replace("\\", "/")
+
+
+def _unflagged(info: zipfile.ZipInfo) -> bytes | None:
+    """Returns the bytes of a name that zipfile has read as cp437; None if it is Unicode."""
     if not info.flag_bits & 0x800:
-        with contextlib.suppress(UnicodeError):
-            return info.filename.encode("cp437").decode("utf-8")
-    return info.filename
+        # A name in the extra field for Unicode paths, which Python 3.12 reads, need not be cp437.
+        with contextlib.suppress(UnicodeEncodeError):
+            return info.filename.encode("cp437")
+    return None
+
+
+def _encoding(names: Sequence[bytes]) -> str:
+    for encoding in ("utf-8", "cp932"):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = "/".join(name.decode(encoding) for name in names)
+            # A single umlaut in cp437 and the letter after it make one character of cp932.
+            if encoding == "utf-8" or re.search(r"[^\x00-\x7f]{2}", text):
+                return encoding
+    return "cp437"
 
 
 def _target(archive: Path, folder: Path, name: str) -> Path:
-    path = PurePosixPath(posixpath.normpath(name.replace("\\", "/")))
+    path = PurePosixPath(posixpath.normpath(name))
     if path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive:
         raise _leads_outside(archive, name)
     return folder / path
 
 
 def _check_inside(archive: Path, folder: Path, path: Path) -> None:
-    """Raises a UserError where a path leads outside of a folder, through links on disk as well."""
+    """Raises a UserError if a path leads outside a folder, be it through links on disk."""
     if not path.resolve().is_relative_to(folder.resolve()):
         raise _leads_outside(archive, str(path.relative_to(folder)))
 
 
 def _leads_outside(archive: Path, name: str) -> UserError:
     return UserError(
-        f"{archive} holds the path {name!r}, which leads outside of the folder it is "
-        "unpacked to. Nothing was unpacked; do not trust this archive."
+        f"{archive} contains the path {name!r}, which leads outside the folder it is unpacked to. "
+        "Nothing was unpacked; do not trust this archive."
     )
 
 

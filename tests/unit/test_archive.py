@@ -1,4 +1,7 @@
+import bz2
+import gzip
 import io
+import lzma
 import subprocess
 import tarfile
 import zipfile
@@ -61,7 +64,7 @@ def test_links_and_devices_are_left_out(tmp_path: Path, caplog):
             add(tar, f"a/special{kind.decode()}", kind=kind)
     archive.extract(tmp_path / "photos.tar", tmp_path / "out")
     assert [p.name for p in (tmp_path / "out" / "a").iterdir()] == ["1.jpg"]
-    assert "4 links or devices are left out" in caplog.text
+    assert "left out 4 links, devices or files above 1 GB, such as a/special" in caplog.text
 
 
 def test_a_symlink_in_a_zip_is_left_out(tmp_path: Path):
@@ -176,3 +179,108 @@ def test_what_is_no_archive_has_no_files(tmp_path: Path):
     (tmp_path / "photos.zip").write_bytes(b"no archive at all" * 99)
     assert archive.count_files(tmp_path / "photos.zip") is None
     assert archive.count_files(tmp_path / "missing.zip") is None
+
+
+@pytest.fixture
+def tarred(tmp_path: Path) -> Path:
+    """Two classes of two photos each, packed by tar."""
+    for label in ("a", "b"):
+        (tmp_path / "p" / label).mkdir(parents=True)
+        for i in range(2):
+            (tmp_path / "p" / label / f"{i}.jpg").write_bytes(bytes(700) + label.encode())
+    subprocess.run(["tar", "-C", tmp_path / "p", "-cf", tmp_path / "p.tar", "a", "b"], check=True)
+    return tmp_path / "p.tar"
+
+
+def assert_refused(path: Path, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        archive.extract(path, path.parent / "out")
+    assert not (path.parent / "out").exists()
+
+
+def start_of_b(content: bytes) -> int:
+    return content.index(b"b/" + bytes(98))
+
+
+def test_a_tar_that_ends_early_is_refused(tarred: Path):
+    content = tarred.read_bytes()
+    archive.extract(tarred, tarred.parent / "whole")
+    end = len(content.rstrip(b"\0"))
+    # Behind the last photo, in front of a class's folder, and within a header.
+    for cut in (-(-end // 512) * 512, start_of_b(content), start_of_b(content) + 200):
+        tarred.write_bytes(content[:cut])
+        assert_refused(tarred, "damaged or incomplete: ")
+
+
+def test_a_damaged_header_loses_no_class(tarred: Path):
+    content = bytearray(tarred.read_bytes())
+    content[start_of_b(content) + 110] ^= 1
+    tarred.write_bytes(content)
+    assert_refused(tarred, "a header in it is damaged, or a second archive is joined")
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_joined_archives_are_refused(tarred: Path, compress):
+    content = tarred.read_bytes()
+    tarred.write_bytes(compress(content) + compress(content))
+    assert_refused(tarred, "a second archive is joined to the first")
+    tarred.write_bytes(compress(content))
+    archive.extract(tarred, tarred.parent / "out")
+
+
+def test_a_sparse_file_is_left_out(tmp_path: Path, caplog):
+    (tmp_path / "p/a").mkdir(parents=True)
+    (tmp_path / "p/a/photo.jpg").write_bytes(b"x")
+    with (tmp_path / "p/a/huge.jpg").open("wb") as file:
+        file.truncate(3 << 30)
+    for kind in ("gnu", "posix"):
+        path = tmp_path / f"{kind}.tar"
+        subprocess.run(
+            ["tar", "-C", tmp_path / "p", f"--format={kind}", "-cSf", path, "a"], check=True
+        )
+        assert path.stat().st_size < 1e5
+        archive.extract(path, tmp_path / kind)
+        assert names_below(tmp_path / kind) == ["a/photo.jpg"]
+        assert "left out 1 links, devices or files above 1 GB, such as a/huge.jpg" in caplog.text
+
+
+def test_a_sparse_map_that_is_no_number_is_called_damage(tmp_path: Path):
+    with tarfile.open(tmp_path / "p.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("a/1.jpg")
+        member.pax_headers = {"GNU.sparse.map": "a,b"}
+        tar.addfile(member)
+    assert_refused(tmp_path / "p.tar", "damaged or incomplete")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "names"),
+    [
+        # The second byte of these characters is a backslash.
+        ("cp932", ["ソース/表1.jpg", "十能/1.jpg"]),
+        ("cp932", ["写真\\表示\\1.jpg"]),
+        ("cp437", ["Vögel/Größe.jpg", "Äpfel/1.jpg"]),
+        ("cp437", ["Vögel\\1.jpg", "Finken\\2.jpg"]),
+        ("utf-8", ["Vögel/写真.jpg", "表/1.jpg"]),
+    ],
+)
+def test_old_names_in_a_zip(tmp_path: Path, monkeypatch, encoding: str, names: list[str]):
+    path = tmp_path / "p.zip"
+    # As old programs write them: without the flag for UTF-8.
+    monkeypatch.setattr(
+        zipfile.ZipInfo, "_encodeFilenameFlags", lambda self: (self.filename.encode("cp437"), 0)
+    )
+    with zipfile.ZipFile(path, "w") as zipped:
+        for name in names:
+            info = zipfile.ZipInfo("x")
+            info.filename = name.encode(encoding).decode("cp437")
+            zipped.writestr(info, b"x")
+    archive.extract(path, tmp_path / "out")
+    assert names_below(tmp_path / "out") == sorted(name.replace("\\", "/") for name in names)
+
+
+def test_names_flagged_as_utf8_that_are_not(tmp_path: Path):
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        zipped.writestr("aä/1.jpg", b"x")
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xfe"))
+    assert_refused(path, "damaged or incomplete")

@@ -65,7 +65,7 @@ def test_reference_has_every_key(config_reference):
     for key in Settings.model_fields:
         assert f"## `{key}`" in text
     assert "### `split.test`" in text
-    assert "Photos of rare classes can count more" in text.partition("`training.class_weights`")[2]
+    assert "photos of rare classes count more" in text.partition("`training.class_weights`")[2]
 
 
 def test_key_without_description_is_refused(config_reference):

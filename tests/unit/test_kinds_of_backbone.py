@@ -79,9 +79,10 @@ def test_each_kind_says_what_it_is_made_with(path: str):
         ({"tflite": FILE, "input": "x"}, r".*of kind tflite\): there is no key 'input'"),
         ({"tflite": FILE, "mean": 127}, ".*mean and std go together"),
         ({"extractor": FILE, "std": 127}, ".*mean and std go together"),
-        ({"tflite": FILE, "mean": 127, "std": 0}, ".*std is 0; expected a number above 0"),
+        ({"tflite": FILE, "mean": 127, "std": 0}, ".*std is 0; expected a number greater than 0"),
         ({"tflite": FILE, "tensr": "x"}, ".*no key 'tensr'. Did you mean tensor"),
-        ({"tflite": FILE, "width": 0}, ".*width is 0; expected a whole number from 1"),
+        ({"tflite": FILE, "width": 0}, ".*width is 0; expected a whole number, 1 or greater"),
+        ({"frozen_graph": FILE, "tensor": "x", "mean": 127.5}, ".*mean is 127.5; expected a whole"),
         ({"frozen_graph": FILE}, ".*tensor is missing"),
         (
             {"tflite": {"sha256": "0" * 64}},

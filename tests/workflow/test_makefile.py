@@ -68,7 +68,7 @@ def test_what_is_installed_is_said_before_it_takes_long(project: Path, tmp_path:
     done = make(project, f"PYTHON={python}", "VENV=.venv-said", ".venv-said/.installed")
     assert done.returncode == 0, done.stdout + done.stderr
     making, installing, *pip = done.stdout.splitlines()
-    assert making.startswith(f"Making .venv-said with Python 3.{sys.version_info.minor}")
+    assert making.startswith(f"Creating .venv-said with Python 3.{sys.version_info.minor}")
     pinned = len((project / "requirements.txt").read_text().splitlines())
     assert installing.startswith(f"Installing {pinned} packages (")
     assert pip == ["pip", "pip"]

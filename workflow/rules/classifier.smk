@@ -73,7 +73,7 @@ rule evaluate:
         "../../scripts/evaluate.py"
 
 
-# Beside the report, as drawing takes its time.
+# A rule of its own, so that the slow drawing runs in parallel with the report.
 rule plot_confusion_matrix:
     input:
         unless_made_of("plot_confusion_matrix"),

@@ -1,4 +1,4 @@
-# Paths, and the functions that choose a rule's input.
+# Paths, and the functions that choose the inputs of rules.
 import json
 import re
 
@@ -8,13 +8,13 @@ from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import program
 from edgetpu_retrain.workflow import job
 
-# Jobs in conda environments of their own import the library from here.
+# Jobs in conda environments import the library from here.
 os.environ |= {
     "PYTHONPATH": os.pathsep.join(
         filter(None, [str(HERE), os.environ.get("PYTHONPATH")])
     )
 }
-# What a module's paths begin with, if this is one.
+# The prefix of a module's paths; empty if this workflow is not used as a module.
 PREFIX = workflow.modifier.path_modifier.prefix or ""
 COMPILER_FOLDER = "resources/edgetpu_compiler"
 
@@ -35,7 +35,7 @@ except UserError as error:
 except OSError as error:
     stop(program.describe_os_error(error))
 if workflow.is_main_process:
-    # What was decided here holds for jobs on other machines.
+    # Pass these decisions on to jobs on other machines.
     DECIDED = [f"device={PLAN.device}", f"shards={PLAN.num_shards}"]
     if PLAN.compiler:
         DECIDED.append(f"compiler={json.dumps({'path': PLAN.compiler})}")
@@ -50,14 +50,14 @@ LOGS = f"logs/{DATASET.name}"
 SHARDS = manifest.shard_names(PLAN.num_shards)
 COMPILED = "compiled.tflite"
 MANIFEST = f"{DATASET_RESULTS}/manifest.tsv"
-# What stands at the top is of the configured data set, backbone and recipe.
+# The files at the top of the folder belong to the configured backbone and recipe.
 MODEL = {"backbone": PLAN.backbone, "recipe": PLAN.recipe}
-# What the model is called in Frigate; photos from there lie in clips/NAME/dataset.
+# The model's name in Frigate, which keeps its photos in clips/NAME/dataset.
 FRIGATE = SETTINGS.frigate or DATASET.name
 
 
 def one_of(names):
-    """A pattern that matches these names, and nothing where there are none."""
+    """Returns a pattern that matches these names only; without names it matches nothing."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
@@ -74,7 +74,7 @@ wildcard_constraints:
 
 
 def fingerprint(rule_name):
-    """A function that gives what a job's outputs have to be made of."""
+    """Returns a function that computes the fingerprint that a job's outputs should carry."""
 
     def of_job(wildcards):
         known = {key: wildcards[key] for key in wildcards.keys() if key != "place"}
@@ -87,9 +87,10 @@ def fingerprint(rule_name):
 
 
 def may_be_by_hand(rule_name):
-    """Whether a download without a fingerprint is taken for one that was put in place by hand.
+    """Returns whether a downloaded file without a fingerprint may have been put there by hand.
 
-    A download that fails advises to do so. An archive that another address was unpacked from is not.
+    A failed download tells the user to do that. An archive is not accepted if the photos were
+    unpacked from an archive at another URL.
     """
     unpacked = job.read_fingerprint(f"{PREFIX}{DATASET_RESOURCES}/.extract_dataset")
     known = (None, PLAN.fingerprints.extract_dataset())
@@ -99,10 +100,10 @@ def may_be_by_hand(rule_name):
 
 
 def state_of(rule_name, wildcards):
-    """Whether a job's outputs are "current", "stale" or (all or some) "missing".
+    """Returns whether a job's outputs are "current", "stale" or "missing" (some or all of them).
 
-    Snakemake's own notes are not asked: they are gone with .snakemake, and stay behind when results
-    are copied.
+    This does not rely on Snakemake's metadata, which is lost when .snakemake is deleted or results
+    are copied elsewhere.
     """
     output = getattr(rules, rule_name).output
     paths = [apply_wildcards(str(pattern), wildcards) for pattern in output]
@@ -116,7 +117,7 @@ def state_of(rule_name, wildcards):
 
 
 def unless_made_of(rule_name):
-    """An input of no file: a job runs if its outputs are made of something else than is there now."""
+    """Returns an input function without files, which makes a job run if its outputs are stale."""
 
     def none(wildcards):
         if state_of(rule_name, wildcards) == "stale":
@@ -128,10 +129,11 @@ def unless_made_of(rule_name):
 
 
 def there(rule_name, path):
-    """An input whose changes alone do not make a job run: its fingerprint covers what it uses of it.
+    """Returns an input whose changes alone do not make a job run.
 
-    For a job that has to run it is an ordinary input: Snakemake looks at no job behind one that
-    runs but for the way of inputs that are not ancient.
+    The job's fingerprint covers the part of the file that the job uses. For a job that has to run,
+    this is an ordinary input, because Snakemake does not follow ancient inputs to the jobs that
+    make them.
     """
 
     def input_file(wildcards):
@@ -143,7 +145,7 @@ def there(rule_name, path):
 
 
 def own_file(path):
-    """A path of the user's, which a module's prefix is not for."""
+    """Returns a path of the user's own, which must not get a module's prefix."""
     return ancient(os.path.abspath(path) if PREFIX else path)
 
 
@@ -153,12 +155,12 @@ def archive():
 
 
 def photos_made():
-    """The folder of photos that a rule makes, or nothing where the user's own is read in place."""
+    """Returns the folder of unpacked photos; nothing if the user's own folder is read in place."""
     return [] if DATASET.folder else f"{DATASET_RESOURCES}/photos"
 
 
 def photos_for(rule_name):
-    """Unpacked photos that a job reads, which may have been deleted since."""
+    """Returns the unpacked photos as an input, because they may have been deleted since."""
     return there(rule_name, photos_made()) if photos_made() else []
 
 
@@ -168,7 +170,7 @@ def backbone_source(backbone, part):
 
 
 def backbone_file(backbone, part):
-    """A file of the backbone where it is on disk, else where it is downloaded to."""
+    """Returns where a file of the backbone is on disk, or where it will be downloaded to."""
     path = backbone_source(backbone, part).path
     return own_file(path) if path else f"resources/backbones/{backbone}/{part}"
 
@@ -183,7 +185,7 @@ def compiled_network(wildcards):
 
 
 def extractor_file(backbone, twin):
-    """The path of an extractor; one that was calibrated on photos belongs to these."""
+    """Returns the path of an extractor; one calibrated on a dataset is stored with that dataset."""
     calibrated = PLAN.backbones[backbone].CALIBRATED
     place = DATASET_RESULTS if calibrated else "results/backbones"
     return f"{place}/{backbone}/extractor{twin}.tflite"
@@ -200,29 +202,29 @@ def embeddings(wildcards):
 
 
 def compared_with_compiled(wildcards):
-    """The compiled extractor where it was brought: it has to be of the network that it is for."""
+    """Returns the compiled extractor if it was not compiled here: it has to fit the network."""
     compiled = PLAN.backbones[wildcards.backbone].compiled
     return extractor_file(wildcards.backbone, "_edgetpu") if compiled else []
 
 
 def environment(wildcards):
-    """The conda environment that a network's kind needs."""
+    """Returns the conda environment that this kind of network needs."""
     return f"../envs/{PLAN.backbones[wildcards.backbone].ENVIRONMENT}.yaml"
 
 
 def of_compared(name):
-    """A file of each backbone and recipe that is compared."""
+    """Returns the paths of a file for every backbone and recipe in the comparison."""
     folders = [f"{one.backbone}/{one.recipe}" for one in PLAN.compared]
     return [f"{DATASET_RESULTS}/{folder}/{name}" for folder in folders]
 
 
 def twins():
-    """What can be had: without a compiled extractor or a compiler, the model for the CPU alone."""
+    """Returns the suffixes of the models that can be made: without a way to compile, the CPU's."""
     compiled = PLAN.backbones[PLAN.backbone].compiled or PLAN.compiler
     return ["", "_edgetpu"] if compiled else [""]
 
 
-# What the fingerprints of what is delivered depend on beside the model.
+# What the fingerprints of delivered files depend on besides the model.
 DELIVERING = {
     "deliver": {},
     "deliver_edgetpu": {},
@@ -232,11 +234,11 @@ DELIVERING = {
 
 
 def configured(pattern):
-    """A path of the configured backbone and recipe; Snakemake puts a module's prefix before it."""
+    """Returns a path for the configured backbone and recipe; Snakemake adds a module's prefix."""
     return str(pattern).removeprefix(PREFIX).format(**MODEL)
 
 
-# The settings that a result depends on.
+# The settings that the report lists.
 REPORTED = {"dataset", "dataset_sha256", "test_dataset", "corrections"}
 REPORTED |= {"split", "resize", "seed", "max_skipped"}
 
@@ -253,7 +255,7 @@ def reported_settings(wildcards):
 
 
 def compiler_fetched():
-    """The compiler's folder if it is downloaded by this run, else nothing."""
+    """Returns the folder of the compiler if this run downloads it, otherwise nothing."""
     fetched = PLAN.compiler and COMPILER_FOLDER in PLAN.compiler
     return COMPILER_FOLDER if fetched else []
 
@@ -264,7 +266,7 @@ def delivered():
 
 
 def intermediate():
-    """What lies between the photos and the model of this run."""
+    """Returns the files between the photos and the model of this run."""
     paths = [*rules.index.output, *rules.collect_skipped.output]
     paths += [
         path

@@ -1,4 +1,4 @@
-# The configuration that is read, and what is wrong with it.
+# Find the configuration and check it.
 import copy
 
 from edgetpu_retrain.config import yaml_syntax
@@ -8,7 +8,7 @@ from edgetpu_retrain.workflow import plan
 
 
 def stop(error):
-    """Ends with a sentence instead of a traceback."""
+    """Ends the run with a message instead of a traceback."""
     sys.exit(f"Error: {error}")
 
 
@@ -22,10 +22,10 @@ def find_config():
 
 
 def read_settings():
-    """Checks the configuration, and fills in what is not given."""
+    """Checks the configuration and fills in defaults."""
     given = workflow.config_settings
     for settings in (given.config, given.overwrite_config):
-        # Snakemake merges mappings; a backbone given with the command replaces the file's whole.
+        # Snakemake merges mappings, but a backbone on the command line replaces the file's.
         if "backbone" in settings and not workflow.modifier.skip_configfile:
             config["backbone"] = copy.deepcopy(settings["backbone"])
             break

@@ -45,7 +45,7 @@ rule index:
         not_photos=f"{DATASET_RESULTS}/not_photos.tsv",
         corrections=f"{DATASET_RESULTS}/applied_corrections.tsv",
         shards=expand(f"{DATASET_RESULTS}/shards/{{shard}}.tsv", shard=SHARDS),
-        # For jobs on other machines, which do not list the photos.
+        # Identifies the photos for jobs on other machines, which do not list them.
         digests=f"{DATASET_RESULTS}/digests.json",
         fingerprint=f"{DATASET_RESULTS}/.index",
     log:
@@ -55,9 +55,9 @@ rule index:
         "../envs/retrain.yaml"
     params:
         fingerprint=fingerprint("index"),
-        # Functions, as Snakemake would take braces in a path for wildcards.
+        # A function, because Snakemake would take braces in a path for wildcards.
         folder=lambda wildcards: DATASET.folder,
-        # So that photos that change while the run starts are noticed.
+        # Lets the job notice photos that changed while the run started.
         listed=PLAN.fingerprints.photos.everything,
         split=SETTINGS.split.model_dump(),
         max_skipped=SETTINGS.max_skipped,

@@ -11,7 +11,7 @@ rule deliver:
         label_map=configured(rules.train.output.label_map),
         report=configured(rules.report.output.page),
         picture=configured(rules.plot_confusion_matrix.output.picture),
-        # So that whenever the photos are indexed, what is missing on the way here is made.
+        # Whenever the photos are indexed, this makes missing intermediate files, too.
         manifest=MANIFEST,
     output:
         model="retrained_model.tflite",
@@ -52,7 +52,7 @@ rule deliver_edgetpu:
         "../../scripts/deliver_edgetpu.py"
 
 
-# Its files are named one by one, so that what the user lays beside them stays.
+# The files are listed one by one, so that files of the user's own in the folder stay.
 rule bundle:
     input:
         unless_made_of("bundle"),

@@ -2,10 +2,10 @@ rule embed:
     input:
         unless_made_of("embed"),
         photos=photos_for("embed"),
-        # The photos of a shard may only have moved.
+        # A shard's table also changes when its photos have only moved.
         shard=there("embed", f"{DATASET_RESULTS}/shards/{{shard}}.tsv"),
         extractor=extractor,
-        # Another network's file is found before anything is embedded.
+        # Refuses a compiled extractor of another network before anything is embedded.
         compared=compared_with_compiled,
     output:
         embeddings=f"{BACKBONE_RESULTS}/embeddings/{{shard}}.npz",
@@ -14,7 +14,7 @@ rule embed:
         f"{LOGS}/{{backbone}}/embed_{{shard}}.log",
     conda:
         "../envs/retrain.yaml"
-    # A job's threads share its start; more than this wait for one another.
+    # Threads share the start-up time of a job, but more than 8 wait for one another.
     threads: 8
     resources:
         edgetpu=0 if PLAN.device == "cpu" else 1,

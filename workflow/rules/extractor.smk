@@ -13,12 +13,12 @@ rule fetch_backbone:
         "../envs/retrain.yaml"
     params:
         fingerprint=fingerprint("fetch_backbone"),
-        source=lambda wildcards: vars(backbone_source(**wildcards)),
+        source=lambda wildcards: backbone_source(**wildcards).request(),
     script:
         "../../scripts/fetch_backbone.py"
 
 
-# Every extractor takes raw RGB bytes, whatever the network was trained with.
+# Every extractor takes raw RGB bytes, however the network's training images were scaled.
 rule make_extractor:
     input:
         unless_made_of("make_extractor"),
@@ -42,7 +42,8 @@ rule make_extractor:
         "../../scripts/make_extractor.py"
 
 
-# A float network's extractor is quantized with photos of the data set, and so belongs to it.
+# The extractor of a float network is made in two steps. `quantize` calibrates it on photos, so its
+# output belongs to the dataset; this one does not.
 rule make_float_extractor:
     input:
         unless_made_of("make_float_extractor"),
@@ -66,7 +67,7 @@ rule make_float_extractor:
         "../../scripts/make_extractor.py"
 
 
-# Kept when photos are added, so that not all are embedded anew.
+# The choice is kept when photos are added; a new one would mean embedding every photo again.
 rule choose_calibration_photos:
     input:
         unless_made_of("choose_calibration_photos"),

@@ -1,4 +1,4 @@
-# One run at a time, and what it ends with.
+# Allow one run at a time, and print a summary at its end.
 import atexit
 
 from edgetpu_retrain.backbone import compiler
@@ -9,15 +9,15 @@ HELD = []
 
 
 def begin():
-    """Takes the lock of the kernel's, which ends with this process, however that ends.
+    """Takes a lock that the kernel releases when this process ends, however it ends.
 
-    Snakemake's own would stay after a power cut; profiles/default switches it off.
+    Snakemake's own lock, which a power cut leaves behind, is switched off in profiles/default.
     """
     try:
         held = locking.lock(".snakemake/running")
         if held is None:
             sys.exit("Another run is working in this folder. Wait until it has ended.")
-        # Jobs that outlive a killed run would put old results in place of those of this one.
+        # Jobs that outlive a killed run would replace this run's results with old ones.
         if locking.lock(job.ACTIVE_JOBS_LOCK) is None:
             print(
                 "Waiting for jobs of the last run, which was killed.", file=sys.stderr
@@ -25,14 +25,14 @@ def begin():
             locking.lock(job.ACTIVE_JOBS_LOCK, wait=True)
         HELD.append(held)
     except locking.UnsupportedError:
-        # As on some network file systems.
+        # Some network file systems have no locks.
         pass
 
 
 async def accept_any_time(job, outputs):
-    """In place of Snakemake's error that outputs are older than inputs, as where a clock was set back.
+    """Replaces Snakemake's error for outputs older than inputs, as after a clock was set back.
 
-    Fingerprints decide what is current.
+    Fingerprints decide what is current, not times.
     """
 
 
@@ -43,13 +43,15 @@ def on_disk(pattern):
 def print_summary():
     wanted = {job.rule.name for job in workflow.dag.jobs}
     evaluation = on_disk(rules.evaluate.output.evaluation)
-    # What was compared has a table of its own.
+    # `compare` prints a table instead.
     if not wanted & ({"deliver"} if "compare" in wanted else {"deliver", "evaluate"}):
         return
     if not os.path.exists(evaluation):
         if "deliver" in wanted:
             gone = os.path.dirname(evaluation)
-            print(f"\nThe results in {gone} are gone. The target all makes them again.")
+            print(
+                f"\nThe results in {gone} are gone. The target `all` makes them again."
+            )
         return
     shown = {
         "deliver": ["retrained_model.tflite", "label_map.txt", "report.html"],
@@ -58,7 +60,7 @@ def print_summary():
         "frigate": [f"frigate/{FRIGATE}"],
     }
     top = [PREFIX + path for name in wanted & shown.keys() for path in shown[name]]
-    # What was deleted since is not spoken of.
+    # Leave out files that have been deleted.
     beside = [rules.plot_confusion_matrix.output.picture, rules.report.output.page]
     if PLAN.backbones[PLAN.backbone].CALIBRATED:
         beside.append(rules.quantize.output.report)
@@ -80,7 +82,7 @@ def print_summary():
 
 
 def print_summary_of_nothing():
-    # Snakemake has no hook for a run that had nothing to do; it ends with the same summary.
+    # Snakemake has no hook for a run with nothing to do, which should print the summary, too.
     ran = workflow.scheduler is not None and not (workflow.dryrun or workflow.touch)
     if ran and not len(workflow.dag):
         print_summary()
@@ -91,8 +93,8 @@ if workflow.is_main_process:
 
 
 onstart:
-    # While jobs wait, Snakemake's scheduler keeps a processor busy with a limit that this workflow
-    # does not need, the more the more jobs have ended; and it waits out the limit's timespan.
+    # This workflow needs no rate limit on jobs. Snakemake's keeps a core busy while jobs wait, more so
+    # the more jobs have ended, and makes the run wait for the limit's timespan.
     workflow.scheduler.job_rate_limiter = None
     workflow.dag.check_output_mtime = accept_any_time
     if workflow.is_main_process:
@@ -105,6 +107,6 @@ onsuccess:
 
 
 onerror:
-    # The model for the CPU may be complete where that for the Edge TPU could not be made.
+    # The CPU model may be complete even though the Edge TPU model could not be made.
     if workflow.is_main_process and state_of("deliver", {}) == "current":
         print_summary()
