@@ -58,8 +58,7 @@ def check(path: str | Path) -> None:
     """Checks that a file contains a YAML (or JSON) mapping without duplicate keys.
 
     Raises:
-        UserError: the file cannot be read or does not; the message says which line is wrong and
-            why.
+        UserError: it does not, or it cannot be read; the message says which line is wrong and why.
     """
     try:
         text = Path(path).read_text("utf-8-sig")
