@@ -82,8 +82,8 @@ def find_threshold(arguments: argparse.Namespace) -> float:
         thresholds = json.loads(path.read_text("utf-8"))["thresholds"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"--precision needs the evaluation.json of the model, but {path} is missing or not one. "
-            "Give its path with --evaluation."
+            f"--precision needs the evaluation.json of the model, but {path} is missing or not "
+            "one. Give its path with --evaluation."
         ) from None
     scores = {threshold["precision"]: threshold["score"] for threshold in thresholds}
     if arguments.precision not in scores:

@@ -21,8 +21,8 @@ _NOT_PHOTOS = {"thumbs.db", "desktop.ini"}
 def find_photos(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yields the photos below `folder`, in the order and form of `files_below`.
 
-    A photo is a file whose content or file name extension is that of an image; others are ignored. Files created by
-    file managers, such as Thumbs.db, are ignored.
+    A photo is a file whose content or extension is that of an image. Other files, such as notes,
+    and files created by file managers, such as Thumbs.db, are ignored.
     """
     for path, status in files_below(folder):
         if may_be_photo(path, status):

@@ -1,6 +1,7 @@
 """Choose how the layer is regularized, and say how good it will be: cross-validation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ _MAX_TO_CHOOSE = 50_000
 # Nor do more tell a temperature better.
 _MAX_FOR_TEMPERATURE = 20_000
 # Fewer photos out of fold do not tell a temperature.
-_MIN_FOR_TEMPERATURE = 100
+MIN_FOR_TEMPERATURE = 100
 _TEMPERATURES = (0.1, 10.0)
 
 
@@ -42,6 +43,8 @@ class Choice:
         class_weights: none or balanced.
         strengths: accuracy and loss of every strength, with these class weights.
         learning_curve: accuracy and its interval by the number of photos trained on.
+        shares: S parts of the photos for the learning curve, beside all of them.
+        share_layers: S times a layer per coarse fold, trained on that part without the fold.
     """
 
     layer: Layers
@@ -49,7 +52,20 @@ class Choice:
     strength: float
     class_weights: str
     strengths: list[dict[str, float]]
-    learning_curve: list[dict]
+    learning_curve: list[dict[str, Any]]
+    shares: list[float]
+    share_layers: Layers
+
+    def share_logits(self, data: TrainingData, index: int) -> np.ndarray:
+        """Returns float32 [N, C]: each photo's logits by the layer of a share without its fold."""
+        number = len(_COARSE)
+        layers = _part(self.share_layers, slice(index * number, (index + 1) * number))
+        logits = np.empty((len(data.labels), data.num_classes), np.float32)
+        for block in data.blocks():
+            folds = coarse_folds(data.folds[block])
+            scores = layers.logits(data.embeddings(block))
+            logits[block] = scores[np.arange(len(folds)), folds]
+        return logits
 
 
 @dataclass(frozen=True)
@@ -106,22 +122,12 @@ def _choose(data: TrainingData, class_weights: str, run: Run) -> Choice:
     found = descend(data, plan, run)
     layer = finish(data, plan.take(slice(1)), _part(found, slice(1)), run)
     logits = np.empty((len(data.rows), data.num_classes), np.float32)
-    hits = np.zeros(len(shares), int)
+    fine = _part(found, slice(1, 1 + FOLDS))
     for block in data.blocks():
-        labels, folds = data.labels[block], data.folds[block]
-        scores = found.logits(data.embeddings(block))
-        rows = np.arange(len(labels))
-        logits[block] = scores[rows, 1 + folds]
-        for i in range(len(shares)):
-            column = 1 + FOLDS + i * len(_COARSE) + folds // _PER_COARSE
-            hits[i] += np.sum(scores[rows, column].argmax(axis=1) == labels)
-    curve = [
-        _point(data, int(number), np.sum(data.ranks < share) * (1 - 1 / len(_COARSE)))
-        for share, number in zip(shares, hits, strict=True)
-    ]
-    correct = int(np.sum(logits.argmax(axis=1) == data.labels))
-    curve.append(_point(data, correct, len(data.rows) * (1 - 1 / FOLDS)))
-    return Choice(
+        folds = data.folds[block]
+        scores = fine.logits(data.embeddings(block))
+        logits[block] = scores[np.arange(len(folds)), folds]
+    choice = Choice(
         layer,
         logits,
         strength,
@@ -135,8 +141,19 @@ def _choose(data: TrainingData, class_weights: str, run: Run) -> Choice:
             for i in range(len(variants))
             if variants[i][1] == balanced
         ],
-        curve,
+        [],
+        shares,
+        _part(found, slice(1 + FOLDS, None)),
     )
+    curve = [
+        curve_point(data, choice.share_logits(data, i), share) for i, share in enumerate(shares)
+    ]
+    return replace(choice, learning_curve=[*curve, curve_point(data, logits)])
+
+
+def coarse_folds(folds: np.ndarray) -> np.ndarray:
+    """Returns the coarse fold of each photo, for what is only compared with one another."""
+    return folds // _PER_COARSE
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -151,19 +168,19 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     # Importing the library should not need what only the workflow does.
     from scipy.optimize import minimize_scalar
 
-    if len(labels) < _MIN_FOR_TEMPERATURE:
+    if len(labels) < MIN_FOR_TEMPERATURE:
         return 1.0
     step = -(-len(labels) // _MAX_FOR_TEMPERATURE)
     logits, labels = logits[::step].astype(np.float64), labels[::step]
     found = minimize_scalar(
-        lambda x: float(_losses(logits / np.exp(x), labels).mean()),
+        lambda x: float(losses(logits / np.exp(x), labels).mean()),
         bounds=np.log(_TEMPERATURES),
         method="bounded",
     )
     return float(np.exp(found.x))
 
 
-def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the cross-entropies [N, ...] of logits [N, ..., C]."""
     highest = logits.max(axis=-1)
     sums = np.log(np.exp(logits - highest[..., np.newaxis]).sum(axis=-1))
@@ -174,16 +191,16 @@ def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _tally(data: TrainingData, layers: Layers) -> _Tally:
     variants = layers.biases.shape[0] // len(_COARSE)
     shape = (data.num_classes, variants)
-    correct, losses = np.zeros(shape), np.zeros(shape)
+    correct, total = np.zeros(shape), np.zeros(shape)
     for block in data.blocks():
         labels, folds = data.labels[block], data.folds[block]
         logits = layers.logits(data.embeddings(block))
         logits = logits.reshape(len(labels), len(_COARSE), variants, -1)[
-            np.arange(len(labels)), folds // _PER_COARSE
+            np.arange(len(labels)), coarse_folds(folds)
         ]
         np.add.at(correct, labels, logits.argmax(axis=-1) == labels[:, np.newaxis])
-        np.add.at(losses, labels, _losses(logits, labels))
-    return _Tally(correct.T, losses.T, np.bincount(data.labels, minlength=data.num_classes))
+        np.add.at(total, labels, losses(logits, labels))
+    return _Tally(correct.T, total.T, np.bincount(data.labels, minlength=data.num_classes))
 
 
 def _best(tally: _Tally, variants: list[tuple[float, bool]], balanced: bool) -> int:
@@ -213,15 +230,29 @@ def _part(layers: Layers, chosen: slice) -> Layers:
 def _is_enough(data: TrainingData, share: float) -> bool:
     """Whether every fold's layer would see photos of every class."""
     drawn = data.ranks < share
-    coarse = data.folds // _PER_COARSE
+    coarse = coarse_folds(data.folds)
     return all(
         np.bincount(data.labels[drawn & (coarse != fold)], minlength=data.num_classes).all()
         for fold in range(len(_COARSE))
     )
 
 
-def _point(data: TrainingData, correct: int, photos: float) -> dict:
+def curve_point(
+    data: TrainingData, logits: np.ndarray, share: float | None = None
+) -> dict[str, Any]:
+    """Returns a point of the learning curve.
+
+    Args:
+        data: the photos.
+        logits: [N, C], out of fold: coarse folds for a share, else fine ones.
+        share: the part of the photos that was trained on, before the fold is left out.
+    """
     total = len(data.labels)
+    correct = int(np.sum(logits.argmax(axis=1) == data.labels))
+    if share is None:
+        photos = total * (1 - 1 / FOLDS)
+    else:
+        photos = float(np.sum(data.ranks < share)) * (1 - 1 / len(_COARSE))
     return {
         "photos": round(photos),
         "accuracy": correct / total,

@@ -19,7 +19,7 @@ from edgetpu_retrain.embeddings.labelled_embeddings import (
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head, unit
 from edgetpu_retrain.runtime.interpreter import Quantization
-from edgetpu_retrain.training import cross_validation, folds, imprinting, near_copies
+from edgetpu_retrain.training import combination, cross_validation, folds, imprinting, near_copies
 from edgetpu_retrain.training.optimum import Layers, softmax
 from edgetpu_retrain.training.predictions import OutOfFold, Predictions
 from edgetpu_retrain.training.softmax_regression import SoftmaxRegression
@@ -74,6 +74,7 @@ def train(
     learn = RECIPES[recipe]
     check_settings(recipe, settings)
     kept = labelled.take(labelled.splits != TEST)
+    check_embeddings(kept)
     of_all = near_copies.groups(labelled.vectors, labelled.hashes, num_threads)
     groups = np.unique(of_all[kept.rows], return_inverse=True)[1]
     copied = len(groups) - len(np.unique(groups))
@@ -90,6 +91,18 @@ def train(
         "preprocessing": labelled.preprocessing,
     }
     return Trained(replace(head, training=training), kept, predictions, of_all)
+
+
+def check_embeddings(labelled: LabelledEmbeddings) -> None:
+    """Raises a UserError if the extractor gives the same embedding for every photo."""
+    vectors = labelled.vectors[labelled.rows]
+    if len(vectors) > 1 and not np.any(vectors[1:] != vectors[0]):
+        raise UserError(
+            f"The extractor gives the same embedding for all {len(vectors)} photos, so nothing can "
+            "be learned from it. The likely causes: mean and std of the backbone are not those it "
+            "was trained with, its weights are damaged, or it was quantized with photos of another "
+            "kind."
+        )
 
 
 def check_settings(recipe: str, settings: Iterable[str]) -> None:
@@ -112,7 +125,9 @@ def _train_optimum(
 ) -> tuple[Head, np.ndarray]:
     """Trains softmax regression to its optimum; chance has no part in it."""
     data, classes = TrainingData.of(labelled, divided), labelled.classes
-    choice = cross_validation.choose(data, class_weights, num_threads)
+    regression = cross_validation.choose(data, class_weights, num_threads)
+    combined = combination.combine(data, regression, num_threads)
+    choice = combined.choice
     temperature = cross_validation.fit_temperature(choice.logits, labelled.labels)
     weights, biases = _fold_back(choice.layer, data, labelled.quantization, temperature)
     head = Head(
@@ -125,6 +140,7 @@ def _train_optimum(
             "strength": choice.strength,
             "strengths": choice.strengths,
             "class_weights": choice.class_weights,
+            "discriminant": {"weight": combined.weight, "shrinkage": combined.shrinkage},
             "temperature": temperature,
             "learning_curve": choice.learning_curve,
         },
@@ -257,7 +273,9 @@ def _train_imprinting(
         float(np.max([part[1] for part in cosines])),
         float(np.mean([part[2] for part in cosines])),
     )
-    choice = cross_validation.choose(TrainingData.of(labelled, divided), num_threads=num_threads)
+    data = TrainingData.of(labelled, divided)
+    regression = cross_validation.choose(data, num_threads=num_threads)
+    choice = combination.combine(data, regression, num_threads).choice
     head = Head(
         (scale * imprinting.directions(total)).astype(np.float32),
         np.full(num_classes, -scale * middle, np.float32),
