@@ -254,7 +254,7 @@ def test_a_package_of_something_else(tmp_path: Path, serve):
     sources = [{"url": f"{address}/{name}", "md5": sums[f"/{name}"]} for name in ("odd", "text")]
     with pytest.raises(UserError) as error:
         compiler.fetch(sources, tmp_path / "compiler")
-    assert "/odd: the package holds no usr/bin/edgetpu_compiler\n" in str(error.value)
+    assert "/odd: the package does not contain usr/bin/edgetpu_compiler\n" in str(error.value)
     assert "/text: the package is damaged: file could not be opened success" in str(error.value)
     assert not (tmp_path / "compiler").exists()
 
