@@ -15,8 +15,8 @@ FOLDS = 10
 # compared with one another.
 _NONE = (-1, -1)
 _FINE = tuple((fold, fold + 1) for fold in range(FOLDS))
-_PER_COARSE = 2
-_COARSE = tuple((fold, fold + _PER_COARSE) for fold in range(0, FOLDS, _PER_COARSE))
+PER_COARSE = 2
+_COARSE = tuple((fold, fold + PER_COARSE) for fold in range(0, FOLDS, PER_COARSE))
 STRENGTHS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
 CLASS_WEIGHTS = ("none", "balanced")
 # Parts of the photos for the learning curve, beside all of them.
@@ -62,7 +62,7 @@ class Choice:
         layers = _part(self.share_layers, slice(index * number, (index + 1) * number))
         logits = np.empty((len(data.labels), data.num_classes), np.float32)
         for block in data.blocks():
-            folds = coarse_folds(data.folds[block])
+            folds = data.folds[block] // PER_COARSE
             scores = layers.logits(data.embeddings(block))
             logits[block] = scores[np.arange(len(folds)), folds]
         return logits
@@ -151,11 +151,6 @@ def _choose(data: TrainingData, class_weights: str, run: Run) -> Choice:
     return replace(choice, learning_curve=[*curve, curve_point(data, logits)])
 
 
-def coarse_folds(folds: np.ndarray) -> np.ndarray:
-    """Returns the coarse fold of each photo, for what is only compared with one another."""
-    return folds // _PER_COARSE
-
-
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Returns what to divide logits by, so that scores are probabilities (Guo et al., 2017).
 
@@ -196,7 +191,7 @@ def _tally(data: TrainingData, layers: Layers) -> _Tally:
         labels, folds = data.labels[block], data.folds[block]
         logits = layers.logits(data.embeddings(block))
         logits = logits.reshape(len(labels), len(_COARSE), variants, -1)[
-            np.arange(len(labels)), coarse_folds(folds)
+            np.arange(len(labels)), folds // PER_COARSE
         ]
         np.add.at(correct, labels, logits.argmax(axis=-1) == labels[:, np.newaxis])
         np.add.at(total, labels, losses(logits, labels))
@@ -230,7 +225,7 @@ def _part(layers: Layers, chosen: slice) -> Layers:
 def _is_enough(data: TrainingData, share: float) -> bool:
     """Whether every fold's layer would see photos of every class."""
     drawn = data.ranks < share
-    coarse = coarse_folds(data.folds)
+    coarse = data.folds // PER_COARSE
     return all(
         np.bincount(data.labels[drawn & (coarse != fold)], minlength=data.num_classes).all()
         for fold in range(len(_COARSE))
