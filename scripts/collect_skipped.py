@@ -5,7 +5,7 @@ from pathlib import Path
 
 from edgetpu_retrain.workflow import job
 
-from edgetpu_retrain.embeddings.shards import Known, read_undecodable
+from edgetpu_retrain.embeddings.shards import EmbeddingCache, read_undecodable
 from edgetpu_retrain.index import manifest
 
 with job.run(snakemake):
@@ -22,6 +22,6 @@ with job.run(snakemake):
     shards = [Path(path) for path in snakemake.input.embeddings]
     manifest.remove_other_shards(shards)
     manifest.remove_other_shards(path.with_name(f".{path.stem}.embed") for path in shards)
-    Known.forget_other_shards(shards[0].with_name(".known"), shards)
+    EmbeddingCache.remove_other_shards(shards[0].with_name(".known"), shards)
     if skipped:
         logging.info("%d photos skipped, listed in %s", len(skipped), snakemake.output.skipped)

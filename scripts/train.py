@@ -18,7 +18,7 @@ def check_photos(labelled: LabelledEmbeddings) -> None:
     total = usable + sum(photo.reason != checks.IN_NO_CLASS for photo in skipped)
     checks.check_skipped(skipped, total, snakemake.params.max_skipped, listed_in)
     listed = Counter(photo.label for photo in manifest.read(snakemake.input.manifest))
-    kept = (photo for _, photo in labelled.listed())
+    kept = (photo for _, photo in labelled.in_manifest_order())
     checks.check_classes(sorted(listed), kept, listed.total() - usable, listed_in)
 
 

@@ -24,7 +24,7 @@ def take_compiled(
     Raises:
         UserError: it is not compiled, or of another network.
     """
-    from edgetpu_retrain.tflite.checks import check_compiled, check_extractor, check_twin
+    from edgetpu_retrain.tflite.checks import check_compiled, check_extractor, check_same_interface
     from edgetpu_retrain.tflite.model import Model
     from edgetpu_retrain.tflite.raw_input import take_raw_rgb
 
@@ -32,5 +32,5 @@ def take_compiled(
     check_compiled(model, allow_cpu_operators)
     check_extractor(model)
     model = take_raw_rgb(model, mean, std)
-    check_twin(Model.load(extractor), model)
+    check_same_interface(Model.load(extractor), model)
     model.save(output)

@@ -27,7 +27,7 @@ _ELSEWHERE = (
     "then name the file in the config, backbone: {name: ..., compiled: PATH}. For the CPU alone "
     "nothing is compiled: snakemake --cores 4 --config device=cpu -- retrained_model.tflite"
 )
-WHY_NOT = (
+WHY_NOT_COMPILED = (
     "this backbone is not published compiled, and there is no edgetpu_compiler here. It runs on "
     "x86-64 Linux only; docs/how-to/compile.md says how to bring a compiled extractor."
 )
@@ -164,7 +164,7 @@ def fetch(sources: Sequence[dict[str, str]], folder: str | Path) -> None:
 def compile_model(
     model: str | Path,
     output: str | Path,
-    printed_to: str | Path,
+    log_path: str | Path,
     program: str | Path | None,
     timeout: int = 180,
     min_runtime_version: int | None = None,
@@ -175,7 +175,7 @@ def compile_model(
     Args:
         model: path of the model.
         output: where the compiled model goes.
-        printed_to: where what the compiler printed goes.
+        log_path: where what the compiler printed goes.
         program: path of the compiler; None where there is none for this machine.
         timeout: seconds that it may take.
         min_runtime_version: the oldest Edge TPU runtime that is to run the model, 10 to 14.
@@ -186,7 +186,7 @@ def compile_model(
             other than the model's compiled twin.
     """
     # Deciding whether there is a compiler should not need the schema.
-    from edgetpu_retrain.tflite.checks import check_compiled, check_twin, check_versions
+    from edgetpu_retrain.tflite.checks import check_compiled, check_same_interface, check_versions
     from edgetpu_retrain.tflite.model import Model
 
     extractor = Model.load(model)
@@ -200,7 +200,7 @@ def compile_model(
         raise UserError(f"{PROGRAM} {reason}, so {model} is not compiled. {_ELSEWHERE}")
     with tempfile.TemporaryDirectory() as folder:
         printed, done = _run(program, model, folder, timeout, min_runtime_version)
-        with files.replacing(printed_to) as temporary:
+        with files.replacing(log_path) as temporary:
             temporary.write_text(printed, encoding="utf-8")
         compiled = Path(folder, f"{Path(model).stem}_edgetpu.tflite")
         if not done or not compiled.is_file():
@@ -210,7 +210,7 @@ def compile_model(
         if report.operators_mapped:
             twin = Model.parse(compiled.read_bytes(), compiled.name)
             check_compiled(twin, allow_cpu_operators)
-            check_twin(extractor, twin)
+            check_same_interface(extractor, twin)
         with files.replacing(output) as temporary:
             shutil.copyfile(compiled, temporary)
     log.info(

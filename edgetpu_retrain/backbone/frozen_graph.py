@@ -59,7 +59,7 @@ def truncate(
         if done.returncode or not temporary.is_file():
             raise UserError(
                 f"tflite_convert could not cut {graph} at {output_array!r}:\n"
-                f"{tensorflow_process.last_words(done.stderr)}\n"
+                f"{tensorflow_process.error_excerpt(done.stderr)}\n"
                 "Check the backbone's input and tensor."
             )
 
@@ -76,7 +76,7 @@ def nodes(graph: str | Path) -> dict[str, str]:
     if done.returncode:
         raise UserError(
             f"{graph} cannot be read as a frozen TensorFlow graph:\n"
-            f"{tensorflow_process.last_words(done.stderr)}"
+            f"{tensorflow_process.error_excerpt(done.stderr)}"
         )
     return json.loads(done.stdout)
 

@@ -44,7 +44,7 @@ def convert(network: str | Path, output: str | Path) -> None:
         if done.returncode or not temporary.is_file():
             raise UserError(
                 f"TensorFlow could not convert {network} to .tflite:\n"
-                f"{tensorflow_process.last_words(done.stderr)}"
+                f"{tensorflow_process.error_excerpt(done.stderr)}"
             )
 
 

@@ -277,7 +277,7 @@ def _finish(
     lower_versions(take_raw_rgb(model, mean, std)).save(output)
 
 
-def find(
+def resolve(
     wanted: str | Mapping[str, Any], catalogue: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Resolves the key `backbone`: a name in the catalogue, or an entry of one's own.
@@ -305,7 +305,7 @@ def _without_information(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(entry: dict[str, Any]) -> Backbone:
-    """Reads an entry that `find` gave.
+    """Reads an entry that `resolve` gave.
 
     Raises:
         UserError: a key is missing, unknown, not used by this kind of backbone, or of a wrong
@@ -330,9 +330,9 @@ def parse(entry: dict[str, Any]) -> Backbone:
     backbone = messages.parse(kind, entry, f"config: backbone (of kind {kind.KIND})")
     if (backbone.mean is None) != (backbone.std is None):
         raise UserError("config: backbone: mean and std go together; one of them is missing.")
-    backbone.source.check_there(f"backbone.{kind.KIND}", is_folder=kind is SavedModel)
+    backbone.source.check_exists(f"backbone.{kind.KIND}", is_folder=kind is SavedModel)
     if backbone.compiled is not None:
-        backbone.compiled.check_there("backbone.compiled")
+        backbone.compiled.check_exists("backbone.compiled")
     return backbone
 
 

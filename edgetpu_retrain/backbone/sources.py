@@ -52,7 +52,7 @@ class Source(Section):
         """The addresses; none where it is on disk."""
         return (self.url,) if isinstance(self.url, str) else self.url or ()
 
-    def check_there(self, key: str, is_folder: bool = False) -> None:
+    def check_exists(self, key: str, is_folder: bool = False) -> None:
         """Raises a UserError where it is a path with no file, or no folder.
 
         Args:

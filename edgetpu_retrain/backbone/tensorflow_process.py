@@ -17,7 +17,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=os.environ | quiet, capture_output=True, text=True)
 
 
-def last_words(output: str) -> str:
+def error_excerpt(output: str) -> str:
     """Returns what a program gives as its error, else its last lines; without TensorFlow's log."""
     lines = [line.rstrip() for line in output.splitlines() if line.strip()]
     lines = [line for line in lines if not _LOG_LINE.match(line)]

@@ -204,15 +204,15 @@ class _Entries:
             if isinstance(specified, str):
                 # The configured one, where it is described under a name of the catalogue.
                 specified = self.specified.get(specified, specified)
-            backbone = kinds.parse(kinds.find(specified, catalogue))
+            backbone = kinds.parse(kinds.resolve(specified, catalogue))
             if self.backbones.setdefault(backbone.name, backbone) != backbone:
                 raise UserError(
                     f"config: compare: two different backbones are named {backbone.name!r}. Give "
                     "one of them another name."
                 )
             self.specified.setdefault(backbone.name, specified)
-            recipe = recipes.settings_of(trained_by.model_dump(exclude_none=True))
-            name = recipes.name_of(recipe)
+            recipe = recipes.non_default_settings(trained_by.model_dump(exclude_none=True))
+            name = recipes.folder_name(recipe)
             self.recipes[name] = recipe
             published = catalogue.get(backbone.name, {}).get("edgetpu_ms")
             one = Compared(backbone.name, name, published)

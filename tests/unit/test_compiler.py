@@ -45,7 +45,7 @@ def test_what_the_compiler_reports(extractor: Path, tmp_path: Path):
     for part in ("--show_operations", "--timeout_sec 99", "--min_runtime_version 13"):
         assert part in arguments
     assert (tmp_path / "out" / "x.txt").read_text().strip() == stand_ins.SUCCESS.strip()
-    assert Model.load(tmp_path / "out" / "x_edgetpu.tflite").packages == 1
+    assert Model.load(tmp_path / "out" / "x_edgetpu.tflite").darwinn_packages == 1
 
 
 def test_a_model_that_is_mapped_in_part_is_refused_unless_allowed(extractor: Path, tmp_path: Path):
@@ -121,10 +121,12 @@ def test_what_claims_to_be_compiled_is_looked_into(extractor: Path, tmp_path: Pa
     with pytest.raises(UserError, match="no operator with a DarwiNN package"):
         compile_with(extractor, program)
     program = stand_ins.edgetpu_compiler(tmp_path / "2", other_output=True)
-    with pytest.raises(UserError, match="takes or gives something else"):
+    with pytest.raises(UserError, match="differs in input, output or quantization"):
         compile_with(extractor, program)
     program = stand_ins.edgetpu_compiler(tmp_path / "3", on_cpu=True)
-    with pytest.raises(UserError, match=r"in part: its operators are edgetpu-custom-op, RESHAPE"):
+    with pytest.raises(
+        UserError, match=r"only partly compiled: its operators are edgetpu-custom-op, RESHAPE"
+    ):
         compile_with(extractor, program)
     compile_with(extractor, program, allow_cpu_operators=True)
 

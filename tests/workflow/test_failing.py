@@ -64,7 +64,7 @@ def test_another_network_s_compiled_file_is_found_before_anything_is_embedded(
     settings = (f"backbone={{name: s, {entry}}}", "compiler={allow_cpu_operators: true}")
     # Whether or not that file is asked for.
     done = snakemake("--config", *settings, "--", TARGET)
-    assert_user_error(done, "takes or gives something else", "scaled_edgetpu.tflite")
+    assert_user_error(done, "differs in input, output or quantization", "scaled_edgetpu.tflite")
     assert not list((project / "results").glob("photos/*/embeddings/*.npz"))
 
 

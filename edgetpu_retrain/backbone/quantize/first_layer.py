@@ -49,7 +49,7 @@ class FirstLayer:
         )
 
 
-def look(extractor: str | Path, pixels: np.ndarray, normalization: Normalization) -> FirstLayer:
+def measure(extractor: str | Path, pixels: np.ndarray, normalization: Normalization) -> FirstLayer:
     """Runs the first layer of a float extractor alone.
 
     Args:

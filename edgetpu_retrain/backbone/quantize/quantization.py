@@ -42,7 +42,7 @@ class Normalization:
         """Returns float32 values of uint8 pixels."""
         return (pixels.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
 
-    def whole(self) -> "Normalization":
+    def with_integer_mean(self) -> "Normalization":
         """Returns the nearest one with a whole mean, which uint8 needs for its zero point."""
         return Normalization(float(round(self.mean)), self.std)
 
@@ -75,7 +75,7 @@ def quantize(
     """
     network = Model.load(extractor)
     check_operators(network, allow_cpu_operators)
-    whole = normalization.whole()
+    whole = normalization.with_integer_mean()
     with _understandable(network):
         calibrated = _calibrate(extractor, (whole(photo) for photo in pixels), num_threads)
     made = {
@@ -96,7 +96,7 @@ def _quantize(
     for key, pixel in (("min", 0), ("max", 255)):
         value = normalization(np.array(pixel, np.uint8))
         ranges[image][key] = np.full_like(ranges[image][key], value)
-    with _understandable(network), quietly():
+    with _understandable(network), silenced():
         quantized = _quantizer(extractor).quantize(
             ranges, enable_progress_bar=False, enable_progress_report=False
         )
@@ -200,12 +200,12 @@ def _calibrate(
 
     recipes = recipe_manager.RecipeManager()
     recipes.load_quantization_recipe(_quantizer(extractor).get_quantization_recipe())
-    with quietly():
+    with silenced():
         runner = calibrator.Calibrator(
             str(extractor), num_threads=num_threads, qsv_update_func=_add_photo
         )
     for photo in photos:
-        with quietly():
+        with silenced():
             runner.calibrate({SIGNATURE: [{IMAGE: photo[np.newaxis]}]}, recipes)
     found = runner.get_model_qsvs()
     # Of one photo both are the same.
@@ -232,7 +232,7 @@ def _add_photo(known: dict[str, Any], photo: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Keeps progress bars, notes and warnings of the quantizer off the screen and the log."""
     off = io.StringIO()
     disabled = logging.root.manager.disable

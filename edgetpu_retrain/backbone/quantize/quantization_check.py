@@ -11,7 +11,7 @@ from edgetpu_retrain.backbone.quantize.quantization import (
     Normalization,
     cosines,
     embed_both,
-    quietly,
+    silenced,
 )
 from edgetpu_retrain.tflite.float_network import IMAGE, SIGNATURE
 from edgetpu_retrain.tflite.model import Model
@@ -174,7 +174,7 @@ def compare_layers(
 
     network = Model.load(extractor)
     metric = validation_utils.ValidationErrorMetric.MSE
-    with quietly():
+    with silenced():
         errors = model_validator.compare_model(
             Path(extractor).read_bytes(),
             Path(quantized).read_bytes(),

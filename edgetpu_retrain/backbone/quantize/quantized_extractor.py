@@ -64,7 +64,7 @@ def make(
             "read any more; run again with --config calibration='{refresh: true}'."
         )
     normalization = Normalization(mean, std)
-    first = first_layer.look(extractor, calibrated, normalization)
+    first = first_layer.measure(extractor, calibrated, normalization)
     with files.replacing(output) as temporary:
         quantize(extractor, temporary, calibrated, normalization, allow_cpu_operators, num_threads)
         others = calibration.choose_for_check(manifest, _CHECK_PHOTOS, set(wanted))
