@@ -108,7 +108,7 @@ def test_compiling_and_bringing_in_what_was_compiled(
     tflite = f"tflite: {made}/classifier.tflite"
     done = snakemake("--config", f"backbone={{name: small, {tflite}}}", "--", EDGETPU)
     assert_user_error(
-        done, "No source of edgetpu_compiler gave it", "127.0.0.1:1", "compiled: PATH"
+        done, "edgetpu_compiler could not be downloaded", "127.0.0.1:1", "compiled: PATH"
     )
     assert not (project / EDGETPU).exists()
     done = snakemake("--config", f"backbone={{name: small, {tflite}}}", "--", MODEL)
@@ -180,7 +180,7 @@ def test_an_extractor_where_this_project_would_put_it(
         ("tflite: MADE/classifier.tflite, width: 7", ["256 values", "width is 7"]),
         ("extractor: MADE/classifier.tflite", ["is a whole classifier", "Give it as tflite"]),
         ("frozen_graph: bad.tflite, tensor: x", ["bad.tflite cannot be read as a frozen"]),
-        (f"frozen_graph: {FROZEN_GRAPH}, tensor: Pool", ["holds no node 'Pool'", POOL]),
+        (f"frozen_graph: {FROZEN_GRAPH}, tensor: Pool", ["has no node 'Pool'", POOL]),
     ],
 )
 def test_mistakes_are_one_clear_sentence(
