@@ -124,7 +124,7 @@ def _connected_groups(
     if largest < limit:
         return numbers
     log.warning(
-        "At least %d of %d photos look alike; only those with equal hashes count as copies",
+        "At least %d of %d photos look alike; only those with equal hashes are grouped",
         largest,
         count,
     )
