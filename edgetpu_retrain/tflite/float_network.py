@@ -111,8 +111,8 @@ def _check_image(network: Model) -> None:
     signature = or_empty(network.subgraph.tensors[network.subgraph.inputs[0]].shapeSignature)
     if any(n < 1 for n in list(signature)[1:3]) or image.shape[0] != 1:
         raise network.error(
-            "has an input of variable size, or for several images at a time. The Edge TPU needs one "
-            "image of a fixed size: build the network for one size, as in "
+            "has an input of variable size, or for several images at a time. The Edge TPU needs "
+            "one image of a fixed size: build the network for one size, as in "
             "keras.Input((224, 224, 3)), and convert it again."
         )
 

@@ -186,7 +186,7 @@ class _Comparison:
         return scores
 
     def candidates(self, num_threads: int) -> Iterator[np.ndarray]:
-        """Yields batches of pairs [n, 2] that may be near-copies, by an upper bound of the score."""
+        """Yields batches of pairs [n, 2] that may be near-copies, by an upper bound of scores."""
         if len(self) < 2:
             return
         # The margin prevents float32 rounding from excluding a pair.

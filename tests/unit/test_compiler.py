@@ -95,8 +95,8 @@ ENDED = "Compilation child process completed within timeout period.\nCompilation
             f"with a graph that has dynamic-sized tensors.\n{ENDED}",
             "tensors of variable shape",
         ),
-        (f"{STARTED}{ENDED}", r"could not compile .*: its output is\n"),
-        ("Segmentation fault", "its output is\n  Segmentation fault"),
+        (f"{STARTED}{ENDED}", r"could not compile .*\.\nIts output:\n"),
+        ("Segmentation fault", "Its output:\n  Segmentation fault"),
     ],
 )
 def test_failures_say_what_to_do(extractor: Path, tmp_path: Path, printed, message):
