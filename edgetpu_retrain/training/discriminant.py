@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import Run, blocks
+from edgetpu_retrain.embeddings.blocks import MapFunction, blocks
 from edgetpu_retrain.embeddings.labelled_embeddings import TrainingData
 
 # Shrinkages to choose from, the strongest first.
@@ -114,7 +114,7 @@ def _axes(data: TrainingData) -> np.ndarray | None:
 
 
 def by_fold(
-    data: TrainingData, num_folds: int, share: float = 1.0, run: Run = map
+    data: TrainingData, num_folds: int, share: float = 1.0, run: MapFunction = map
 ) -> list[Statistics]:
     """Measures the photos of each fold.
 
@@ -137,7 +137,7 @@ def out_of_fold(
     balanced: bool,
     held_out: int = 1,
     photos: np.ndarray | None = None,
-    run: Run = map,
+    run: MapFunction = map,
 ) -> np.ndarray:
     """Returns float32 [S, n, C]: logits of photos from discriminants without their folds.
 
