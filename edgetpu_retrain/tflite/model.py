@@ -15,7 +15,7 @@ from edgetpu_retrain.io import files
 
 CUSTOM_OP = "edgetpu-custom-op"
 _FILE_IDENTIFIER = b"TFL3"
-_DARWINN_IDENTIFIER = b"DWN1"
+DARWINN_IDENTIFIER = b"DWN1"
 # Operator codes below this stand in the old one-byte field too (the schema's comment there).
 _PLACEHOLDER_CODE = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
 _OPERATOR_NAMES = {
@@ -165,7 +165,7 @@ class Model:
         """How many operators hold a DarwiNN package, which only the Edge TPU compiler makes."""
         return sum(
             self.describe(operator).name == CUSTOM_OP
-            and _DARWINN_IDENTIFIER in bytes(some(operator.customOptions))
+            and DARWINN_IDENTIFIER in bytes(some(operator.customOptions))
             for operator in self.subgraph.operators
         )
 
