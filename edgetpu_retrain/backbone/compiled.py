@@ -1,6 +1,9 @@
 """Take an extractor that was compiled elsewhere."""
 
+import logging
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def take_compiled(
@@ -22,9 +25,14 @@ def take_compiled(
         allow_cpu_operators: let it hold operators for the CPU as well.
 
     Raises:
-        UserError: it is not compiled, or of another network.
+        UserError: it is not compiled, or of another network, or holds other weights.
     """
-    from edgetpu_retrain.tflite.checks import check_compiled, check_extractor, check_twin
+    from edgetpu_retrain.tflite.checks import (
+        check_compiled,
+        check_extractor,
+        check_twin,
+        check_weights,
+    )
     from edgetpu_retrain.tflite.model import Model
     from edgetpu_retrain.tflite.raw_input import take_raw_rgb
 
@@ -32,5 +40,7 @@ def take_compiled(
     check_compiled(model, allow_cpu_operators)
     check_extractor(model)
     model = take_raw_rgb(model, mean, std)
-    check_twin(Model.load(extractor), model)
+    twin = Model.load(extractor)
+    check_twin(twin, model)
+    log.info("%s %s", compiled, check_weights(twin, model))
     model.save(output)

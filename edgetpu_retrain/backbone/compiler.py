@@ -186,7 +186,12 @@ def compile_model(
             other than the model's compiled twin.
     """
     # Deciding whether there is a compiler should not need the schema.
-    from edgetpu_retrain.tflite.checks import check_compiled, check_twin, check_versions
+    from edgetpu_retrain.tflite.checks import (
+        check_compiled,
+        check_twin,
+        check_versions,
+        check_weights,
+    )
     from edgetpu_retrain.tflite.model import Model
 
     extractor = Model.load(model)
@@ -211,6 +216,7 @@ def compile_model(
             twin = Model.parse(compiled.read_bytes(), compiled.name)
             check_compiled(twin, allow_cpu_operators)
             check_twin(extractor, twin)
+            log.info("%s %s", output, check_weights(extractor, twin))
         with files.replacing(output) as temporary:
             shutil.copyfile(compiled, temporary)
     log.info(

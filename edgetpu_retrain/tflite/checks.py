@@ -1,5 +1,6 @@
 """What an extractor must be, for this project and for the Edge TPU compiler."""
 
+from edgetpu_retrain.tflite.edgetpu_twin import Comparison, compare
 from edgetpu_retrain.tflite.model import CUSTOM_OP, Model
 
 # The compiler is built on TensorFlow 2.5's kernels; these operators' versions were raised later.
@@ -122,3 +123,26 @@ def check_twin(extractor: Model, compiled: Model) -> None:
             f"  {' -> '.join(map(str, [*extractor.inputs, *extractor.outputs]))}\n"
             "(or another quantization). Compile the extractor that the backbone names."
         )
+
+
+def check_weights(extractor: Model, compiled: Model) -> Comparison:
+    """Checks that a compiled model holds the weights of its twin for the CPU, as far as is known.
+
+    Args:
+        extractor: for the CPU.
+        compiled: one that `check_twin` accepts.
+
+    Returns:
+        How much was compared.
+
+    Raises:
+        UserError: a layer has other weights, or one of the files is damaged.
+    """
+    comparison = compare(extractor, compiled)
+    if comparison.differs is not None:
+        raise compiled.error(
+            f"holds other weights than {extractor.source}, its twin for the CPU: the first layer "
+            f"that differs is {comparison.differs.name}. Compile the extractor that the backbone "
+            "names."
+        )
+    return comparison

@@ -83,5 +83,5 @@ def test_200_damaged_files_are_read_or_refused_in_a_sentence(models: Path):
             command_line.show(Model.parse(damaged(content, seed), "x.tflite"))
         except UserError as error:
             refused.append(str(error))
-    assert sum("holds a damaged package" in text for text in refused) > 50
+    assert sum("holds a damaged package" in text for text in refused) > 30
     assert all(text.startswith("x.tflite ") for text in refused)
