@@ -141,8 +141,7 @@ def check_weights(extractor: Model, compiled: Model) -> Comparison:
     comparison = compare(extractor, compiled)
     if comparison.differs is not None:
         raise compiled.error(
-            f"holds other weights than {extractor.source}, its twin for the CPU: the first layer "
-            f"that differs is {comparison.differs.name}. Compile the extractor that the backbone "
-            "names."
+            f"{comparison}. It should hold those of {extractor.source}, its twin for the CPU: "
+            "compile the extractor that the backbone names."
         )
     return comparison

@@ -140,6 +140,12 @@ def read_packages(model: Model) -> list[Package]:
     return packages
 
 
+def streamed_bytes(model: Model) -> int | None:
+    """Returns how many bytes of parameters a model sends for every image; None on the CPU."""
+    packages = read_packages(model)
+    return sum(one.streamed_bytes for one in packages) if packages else None
+
+
 def min_runtime_version(model: Model) -> int | None:
     """Returns the oldest Edge TPU runtime that runs a model; None where it is not compiled."""
     return max((one.min_runtime_version for one in read_packages(model)), default=None)

@@ -37,6 +37,8 @@ class Comparison:
         return self.differs is None and self.equal == self.total and None not in self.places
 
     def __str__(self) -> str:
+        if self.differs is not None:
+            return f"holds other weights; the first layer that differs is {self.differs.name}"
         text = f"holds the same weights: {self.equal:,} of {self.total:,} bytes"
         pairs = zip(self.layers, self.places, strict=False)
         unknown = [layer.name for layer, place in pairs if place is None]
@@ -122,8 +124,8 @@ def rewrite_parameters(compiled: str | Path, extractor: Model, changed: Model) -
     known = compare(extractor, model)
     if not known.whole:
         raise model.error(
-            f"cannot take other weights: it {known} of {extractor.source}. Compile the changed "
-            "network instead."
+            f"cannot take other weights. Compared with {extractor.source}, it {known}. Compile the "
+            "changed network instead."
         )
     _check_grid(extractor, changed)
     parameters = bytearray(known.total)
@@ -141,7 +143,7 @@ def rewrite_parameters(compiled: str | Path, extractor: Model, changed: Model) -
     rewritten = bytes(content)
     proof = compare(changed, Model.parse(rewritten, str(compiled)))
     if not proof.whole:
-        raise model.error(f"was not rewritten correctly: it {proof} of {changed.source}.")
+        raise model.error(f"was not rewritten correctly. With {changed.source}, it {proof}.")
     return rewritten
 
 

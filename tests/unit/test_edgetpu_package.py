@@ -8,8 +8,13 @@ import pytest
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite import __main__ as command_line
-from edgetpu_retrain.tflite.edgetpu_package import min_runtime_version, read_packages
+from edgetpu_retrain.tflite.edgetpu_package import (
+    min_runtime_version,
+    read_packages,
+    streamed_bytes,
+)
 from edgetpu_retrain.tflite.model import Model
+from tests import stand_ins
 
 EXTRACTOR = "mobilenet_v1_1.0_224_quant_embedding_extractor_edgetpu.tflite"
 CLASSIFIER = "mobilenet_v1_0.25_128_quant_edgetpu.tflite"
@@ -55,6 +60,15 @@ def test_show_prints_what_a_compiled_file_holds(models: Path, capsys: pytest.Cap
         "takes 'input' uint8 [128, 128, 3], scale 0.0078125, zero point 128",
     ):
         assert part in printed
+
+
+def test_what_is_sent_for_every_image(made: Path):
+    """A stand-in: no published file that sends parameters can be had."""
+    content = stand_ins.compiled((made / "extractor.tflite").read_bytes(), streamed=bytes(1000))
+    model = Model.parse(content, "x.tflite")
+    assert streamed_bytes(model) == 1000
+    assert "1,000 bytes sent anew for every image" in command_line.show(model)
+    assert streamed_bytes(Model.load(made / "extractor.tflite")) is None
 
 
 def damaged(content: bytes, seed: int) -> bytes:
