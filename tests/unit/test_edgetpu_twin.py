@@ -212,5 +212,5 @@ def test_what_is_not_on_the_same_grid_is_not_written(extractor: Model, compiled:
 
 def test_a_file_that_is_not_proven_is_not_rewritten(extractor: Model, compiled: Path):
     odd = with_one_changed(extractor, "Conv2d_3_pointwise", WEIGHTS)
-    with pytest.raises(UserError, match="cannot take other weights.*Conv2d_3_pointwise"):
+    with pytest.raises(UserError, match=r"cannot take other weights.*Conv2d_3_pointwise"):
         rewrite_parameters(compiled, odd, extractor)
