@@ -71,7 +71,7 @@ def compare(extractor: Model, compiled: Model) -> Comparison:
     # The layers that a compiled model leaves to the CPU are its last.
     on_cpu = sum(operator.name in WITH_PARAMETERS for operator in compiled.operators)
     layers = lay_out(extractor)
-    layers = layers[: len(layers) - on_cpu]
+    layers = layers[: max(len(layers) - on_cpu, 0)]
     known = all(package.min_runtime_version <= _PROVEN_RUNTIME for package in packages) or any(
         layer.content is not None and layer.content in parameters for layer in layers
     )
@@ -149,11 +149,7 @@ def rewrite_parameters(compiled: str | Path, extractor: Model, changed: Model) -
 
 def _check_grid(extractor: Model, changed: Model) -> None:
     """Raises a UserError where two models differ in more than the weights and biases of layers."""
-    options = [
-        [vars(one.builtinOptions or object) for one in model.subgraph.operators]
-        for model in (extractor, changed)
-    ]
-    if extractor.operators != changed.operators or options[0] != options[1]:
+    if _describe_graph(extractor) != _describe_graph(changed):
         raise changed.error(f"has other operators than {extractor.source}.")
     free = {
         index
@@ -162,7 +158,9 @@ def _check_grid(extractor: Model, changed: Model) -> None:
         for index in operator.inputs[1:3]
     }
     for index in range(len(extractor.subgraph.tensors)):
-        first, second = (_describe(one, index, index in free) for one in (extractor, changed))
+        first, second = (
+            _describe_tensor(one, index, index in free) for one in (extractor, changed)
+        )
         if first != second:
             raise changed.error(
                 f"differs from {extractor.source} in {extractor.tensor(index)}, in more than "
@@ -170,7 +168,15 @@ def _check_grid(extractor: Model, changed: Model) -> None:
             )
 
 
-def _describe(model: Model, index: int, free: bool) -> tuple[object, ...]:
+def _describe_graph(model: Model) -> tuple[object, ...]:
+    """Returns what has to be the same of the operators."""
+    options = [one.builtinOptions for one in model.subgraph.operators]
+    # As text, since options may hold arrays.
+    described = [str(one and vars(one)) for one in options]
+    return model.operators, described, len(model.subgraph.tensors)
+
+
+def _describe_tensor(model: Model, index: int, free: bool) -> tuple[object, ...]:
     """Returns what has to be the same of a tensor; its values too, where they are not free."""
     spec, quantization = model.tensor(index), model.subgraph.tensors[index].quantization
     grid = quantization and [some(quantization.scale), some(quantization.zeroPoint)]
