@@ -189,7 +189,12 @@ def compile_model(
             a different input or output.
     """
     # Finding out whether there is a compiler should not require the schema.
-    from edgetpu_retrain.tflite.checks import check_compiled, check_same_interface, check_versions
+    from edgetpu_retrain.tflite.checks import (
+        check_compiled,
+        check_same_interface,
+        check_versions,
+        check_weights,
+    )
     from edgetpu_retrain.tflite.model import Model
 
     extractor = Model.load(model)
@@ -214,6 +219,7 @@ def compile_model(
             compiled_model = Model.parse(compiled.read_bytes(), compiled.name)
             check_compiled(compiled_model, allow_cpu_operators)
             check_same_interface(extractor, compiled_model)
+            log.info("%s %s", output, check_weights(extractor, compiled_model))
         with files.replacing(output) as temporary:
             shutil.copyfile(compiled, temporary)
     log.info(

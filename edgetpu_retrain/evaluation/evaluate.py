@@ -23,6 +23,8 @@ from edgetpu_retrain.index.scan import class_folders
 from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import decode, preprocessing, walk
 from edgetpu_retrain.runtime.interpreter import Interpreter
+from edgetpu_retrain.tflite.edgetpu_package import streamed_bytes
+from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.training import predictions
 from edgetpu_retrain.training.predictions import OutOfFold, Predictions
 
@@ -48,6 +50,8 @@ class Evaluation:
         test_dataset: those of the file for the test dataset.
         agreement: the fraction of photos of which the file says what the float head says.
         photos_per_second: decoding included; None without photos.
+        streamed_bytes: parameters that the file sends to the Edge TPU anew for every image, which
+            is slow; None for a file for the CPU.
     """
 
     model: str
@@ -58,6 +62,7 @@ class Evaluation:
     test_dataset: Predictions
     agreement: float
     photos_per_second: float | None
+    streamed_bytes: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what evaluation.json holds."""
@@ -82,6 +87,7 @@ class Evaluation:
             ),
             "agreement_with_float_head": self.agreement,
             "photos_per_second": self.photos_per_second,
+            "streamed_bytes": self.streamed_bytes,
         }
 
 
@@ -179,6 +185,7 @@ def evaluate(
         test_dataset=others,
         agreement=_agreement(head, labelled, scores),
         photos_per_second=photos_per_second and round(photos_per_second, 1),
+        streamed_bytes=streamed_bytes(Model.load(model)),
     )
 
 

@@ -34,6 +34,8 @@ class Candidate:
         bytes: the size of the model's file for the CPU.
         edgetpu_milliseconds: what is published of the network on an Edge TPU; None where nothing
             is.
+        streamed_bytes: parameters that the evaluated file sends to the Edge TPU anew for every
+            image; None where it was one for the CPU.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Candidate:
     milliseconds: float
     bytes: int
     edgetpu_milliseconds: float | None
+    streamed_bytes: int | None = None
 
 
 def judge(folder: str | Path, name: str, edgetpu_milliseconds: float | None) -> Candidate:
@@ -56,17 +59,19 @@ def judge(folder: str | Path, name: str, edgetpu_milliseconds: float | None) -> 
     folder = Path(folder)
     model = folder / "retrained_model.tflite"
     judged = predictions.read(folder / "predictions.tsv")
+    evaluation = files.read_json(folder / "evaluation.json")
     out_of_fold = judged.folds >= 0
     identities = np.array(judged.identities, "S64")[out_of_fold]
     photos, rows = np.unique(identities, return_index=True)
     return Candidate(
         name,
-        files.read_json(folder / "evaluation.json")["recipe"],
+        evaluation["recipe"],
         photos,
         (judged.predicted == judged.labels)[out_of_fold][rows],
         milliseconds_per_image(model),
         model.stat().st_size,
         edgetpu_milliseconds,
+        evaluation.get("streamed_bytes"),
     )
 
 
@@ -114,7 +119,7 @@ def compare(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     Returns:
         Per candidate, the best first: backbone, recipe, photos, correct, accuracy, interval,
         `behind` (how far behind the best), `behind_interval` (paired) and `differs` (whether that
-        interval leaves out 0), milliseconds, edgetpu_milliseconds and bytes.
+        interval leaves out 0), milliseconds, edgetpu_milliseconds, bytes and streamed_bytes.
     """
     shared = functools.reduce(np.intersect1d, (one.photos for one in candidates))
     right = [one.correct[np.searchsorted(one.photos, shared)] for one in candidates]
@@ -140,6 +145,7 @@ def compare(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
                 "milliseconds": round(one.milliseconds, 2),
                 "edgetpu_milliseconds": one.edgetpu_milliseconds,
                 "bytes": one.bytes,
+                "streamed_bytes": one.streamed_bytes,
             }
         )
     return rows

@@ -91,13 +91,21 @@ def _head(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, An
         "models": [
             {
                 "name": path.name,
-                "what": "for the Edge TPU" if "_edgetpu" in path.name else "for the CPU",
+                "what": f"for the Edge TPU{_streamed(run.evaluation)}"
+                if "_edgetpu" in path.name
+                else "for the CPU",
                 "size": words.size(path.stat().st_size),
             }
             for path in run.models
         ],
         "steps": advice.next_steps(found),
     }
+
+
+def _streamed(evaluation: Mapping[str, Any]) -> str:
+    """Says what a file sends to the Edge TPU for every image, if it does."""
+    streamed = evaluation.get("streamed_bytes")
+    return f" ({words.size(streamed)} of it sent anew for every image, slow)" if streamed else ""
 
 
 def _corrected(applied: Sequence[corrections.AppliedCorrection]) -> list[str]:
@@ -249,13 +257,19 @@ def comparison_said(rows: Sequence[Mapping[str, Any]]) -> str:
         return "No photo was judged by all of them, so nothing can be compared."
     near = [row for row in rows if not row["differs"]]
     text = f"On {words.count(photos, 'photo')}, "
+    streaming = "".join(
+        f" {_name(row)} does not fit the Edge TPU's memory: "
+        f"{words.size(row['streamed_bytes'])} are sent to it anew for every image, which is slow."
+        for row in rows
+        if row.get("streamed_bytes")
+    )
     if len(near) == 1:
-        return f"{text}{_name(best)} is the most accurate, by more than chance."
+        return f"{text}{_name(best)} is the most accurate, by more than chance.{streaming}"
     fastest = min(near, key=lambda row: row["milliseconds"])
     names = words.listed([_name(row) for row in near], most=6)
     return (
         f"{text}{names} do not differ by more than chance. Of these {_name(fastest)} is the "
-        "fastest on this machine."
+        f"fastest on this machine.{streaming}"
     )
 
 

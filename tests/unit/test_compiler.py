@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tarfile
 import time
 from pathlib import Path
@@ -31,7 +32,10 @@ def compile_with(extractor: Path, program: Path | None, **options) -> compiler.C
     )
 
 
-def test_what_the_compiler_reports(extractor: Path, tmp_path: Path):
+def test_what_the_compiler_reports(
+    extractor: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
     program = stand_ins.edgetpu_compiler(tmp_path / "bin")
     report = compile_with(extractor, program, timeout=99, min_runtime_version=13)
     assert report == compiler.Compilation(
@@ -46,6 +50,7 @@ def test_what_the_compiler_reports(extractor: Path, tmp_path: Path):
         assert part in arguments
     assert (tmp_path / "out" / "x.txt").read_text().strip() == stand_ins.SUCCESS.strip()
     assert Model.load(tmp_path / "out" / "x_edgetpu.tflite").darwinn_packages == 1
+    assert re.search(r"x_edgetpu\.tflite holds the same weights: ([\d,]+) of \1 bytes", caplog.text)
 
 
 def test_a_model_that_is_mapped_in_part_is_refused_unless_allowed(extractor: Path, tmp_path: Path):

@@ -406,6 +406,18 @@ def test_an_edge_tpu_that_fails(run: Run, tmp_path: Path, mode, words):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_library_that_is_older_than_the_model(board: Path, check: ModuleType, capsys):
+    """Said before the model is tried; the stand-in's package needs runtime 14."""
+    assert json.loads((board / "check.json").read_text())["edgetpu_runtime"] == 14
+    report = check.Report()
+    for version in ("BuildLabel(x), RuntimeVersion(14)", "of unknown version"):
+        check._check_runtime(report, version)
+    assert report.failures == 0
+    check._check_runtime(report, "BuildLabel(x), RuntimeVersion(13)")
+    assert report.failures == 1
+    assert "! model_edgetpu.tflite needs Edge TPU runtime 14 or later" in capsys.readouterr().out
+
+
 def test_a_library_without_a_device(run: Run, tmp_path: Path):
     library = stand_ins.edgetpu_library(tmp_path / "library", "absent")
     done = run("--check", LD_LIBRARY_PATH=str(library))

@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import signal
 import statistics
 import subprocess
@@ -186,7 +187,9 @@ def _check_edge_tpus(report: Report) -> list[str]:
     # A machine without any Edge TPU lacks nothing.
     warn = report.fail if plugged_in else report.say
     if library is not None:
-        report.say(f"{name}: {_library_version(library)}")
+        version = _library_version(library)
+        report.say(f"{name}: {version}")
+        _check_runtime(report, version)
     elif "libusb" in reason:
         warn(f"{name} needs libusb. Type:\nsudo apt-get install libusb-1.0-0")
     elif f"{name}: cannot open" in reason or "not found" in reason:
@@ -224,6 +227,18 @@ def _library_version(library: Any) -> str:
         return library.edgetpu_version().decode()
     except AttributeError:
         return "of unknown version"
+
+
+def _check_runtime(report: Report, version: str) -> None:
+    """Says whether the library is older than the model for the Edge TPU needs."""
+    path = classify.HERE / "check.json"
+    expected = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    needed, found = expected.get("edgetpu_runtime"), re.search(r"RuntimeVersion\((\d+)\)", version)
+    if needed and found and int(found.group(1)) < needed:
+        report.fail(
+            f"model_edgetpu.tflite needs Edge TPU runtime {needed} or later, this library is "
+            f"{found.group(1)}: install a newer one ({BUILDS})."
+        )
 
 
 def _usb_devices() -> list[tuple[Path, str]]:
