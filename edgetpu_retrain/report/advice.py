@@ -248,8 +248,8 @@ def _another_backbone(findings: Findings) -> list[Step]:
     return [
         Step(
             "Try other backbones (snakemake --cores all compare).",
-            f"This model uses the backbone {run.backbone}. Only a comparison on the same photos "
-            "shows which one is best for them.",
+            f"This model uses the backbone {run.backbone}. Only a comparison shows which one is "
+            "best for your photos.",
         )
     ]
 

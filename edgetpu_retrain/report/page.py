@@ -95,7 +95,7 @@ def _head(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, An
         "backbone": words.printable(run.backbone),
         "size": f"{words.count(sum(run.photos.values()), 'photo')} in {classes}",
         "accuracy": words.percent(result["correct"], result["photos"]) if result else "unknown",
-        "lead": "accuracy on photos that the model was not trained on"
+        "lead": "of the photos held out of training were classified correctly."
         if result
         else "The accuracy was not measured.",
         "sentences": advice.verdict(found),

@@ -293,7 +293,7 @@ def test_files_that_are_no_photos_stop_nothing(run: Run, pictures: Path, tmp_pat
     ("arguments", "message"),
     [
         ([], "give either photos or folders, or --camera, or --check"),
-        (["check.png", "--device", "gpu"], "'gpu' is not a device"),
+        (["check.png", "--device", "gpu"], "'gpu' is not one of"),
         (["check.png", "--top_k", "0"], "--top_k must be at least 1"),
         (["check.png", "--threshold", "80"], "--threshold from 0 to 1"),
         (["check.png", "--model", "gone.tflite"], "gone.tflite: there is no such model"),

@@ -41,7 +41,7 @@ TOLERANCE = 0.1
 # Error messages of the runtime, with the causes and remedies that users report.
 KNOWN_FAILURES = (
     (
-        classify.NUMPY_MISMATCH,
+        "is incompatible with numpy",
         f"This tflite-runtime was built for an older numpy. Run:\n{classify.PIP} 'numpy<2'",
     ),
     (
