@@ -34,7 +34,7 @@ def test_the_sample_on_a_device(project: Path):
     assert jobs_run(done) == []
     # The sample's network takes 96 pixels.
     done = run_snakemake(project, "--config", *SAMPLE, "--", "frigate")
-    assert_user_error(done, "Frigate gives its classifications uint8 pictures of 224 x 224 pixels")
+    assert_user_error(done, "Frigate passes uint8 pictures of 224 x 224 pixels")
 
 
 def test_what_would_go_to_a_device_with_an_edge_tpu(project: Path):
