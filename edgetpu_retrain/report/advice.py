@@ -81,7 +81,7 @@ def verdict(findings: Findings) -> list[str]:
     test_dataset = findings.run.evaluation.get("test_dataset")
     if test_dataset and test_dataset["photos"]:
         sentences.append(
-            f"In the separate test dataset (test_dataset), it classified "
+            "On the separate test dataset (test_dataset), the finished model classified "
             f"{test_dataset['correct']:,} of {count(test_dataset['photos'], 'photo')} correctly "
             f"({percent(test_dataset['correct'], test_dataset['photos'])})."
         )
