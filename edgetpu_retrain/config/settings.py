@@ -22,7 +22,7 @@ class Calibration(Section):
 
 
 class Split(Section):
-    """The fractions of photos held out for validation and testing."""
+    """Which photos are held out for validation and testing."""
 
     validation: Number = Field(
         default=0.1, ge=0, lt=1, description="a number from 0 up to, but not including, 1"
@@ -30,6 +30,7 @@ class Split(Section):
     test: Number = Field(
         default=0.1, ge=0, lt=1, description="a number from 0 up to, but not including, 1"
     )
+    folders: bool = Field(default=True, description="true or false")
 
 
 class Training(Section):
@@ -96,7 +97,9 @@ class Compiler(Section):
 class Settings(Section):
     """The whole configuration, with defaults for keys that are not given."""
 
-    dataset: _Text = Field(description="text: a name, a folder, an archive or a URL")
+    dataset: _Text = Field(
+        description="text: a name, a folder, an archive, a URL or a table (.csv)"
+    )
     dataset_sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-fA-F]{64}\Z", description=_SHA256
     )
@@ -129,7 +132,7 @@ class Settings(Section):
         default_factory=Calibration, description="a mapping with the keys photos and refresh"
     )
     split: Split = Field(
-        default_factory=Split, description="a mapping with the keys validation and test"
+        default_factory=Split, description="a mapping with the keys validation, test and folders"
     )
     seed: WholeNumber = Field(default=0, ge=0, description="a whole number, 0 or greater")
     shards: Literal["auto"] | Annotated[WholeNumber, Field(ge=1, le=9999)] = Field(

@@ -18,8 +18,8 @@ from edgetpu_retrain.embeddings.labelled_embeddings import TEST, LabelledEmbeddi
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.evaluation import figures, scoring
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.index import layout
 from edgetpu_retrain.index.manifest import Photo
-from edgetpu_retrain.index.scan import class_folders
 from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import decode, preprocessing, walk
 from edgetpu_retrain.runtime.interpreter import Interpreter
@@ -248,21 +248,21 @@ def _judge_folder(
 
 
 def _pictures(folder: Path, classes: Sequence[str]) -> Iterator[tuple[Photo, Image.Image]]:
-    for class_folder in class_folders(folder, descend=False):
-        if class_folder.name not in classes:
+    for class_folder in layout.find(folder).folders:
+        name = class_folder.label
+        if name not in classes:
             raise UserError(
-                f"config: test_dataset has a folder {class_folder.name!r}, which is not one of "
-                f"the classes: {', '.join(classes)}."
+                f"config: test_dataset has a folder {class_folder.path.name!r}, which is not one "
+                f"of the classes: {', '.join(classes)}."
             )
-        found = walk.find_photos(class_folder)
-        for path, _ in tqdm(found, desc=f"Classifying {class_folder.name}", unit="photo"):
+        found = walk.find_photos(class_folder.path)
+        for path, _ in tqdm(found, desc=f"Classifying {name}", unit="photo"):
             try:
                 picture = decode.read_file(path)
             except decode.PhotoError as error:
                 log.warning("%s is left out: %s", path, error)
                 continue
-            name, sha256 = class_folder.name, files.sha256(path)
-            yield Photo(str(path), name, predictions.TEST_DATASET, sha256), picture
+            yield Photo(path, name, predictions.TEST_DATASET, files.sha256(path)), picture
 
 
 def save(evaluation: Evaluation, path: str | Path) -> None:

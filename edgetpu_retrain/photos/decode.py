@@ -15,6 +15,7 @@ from edgetpu_retrain.errors import UserError
 
 FORMATS = ("JPEG", "HEIF", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 120_000_000
+NOT_SUPPORTED = "not an image of a supported format"
 CANNOT_BE_OPENED = "cannot be opened"
 # As many bytes as Pillow passes to a format's accept function.
 _START_BYTES = 16
@@ -79,7 +80,7 @@ def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
     except PhotoError:
         raise
     except UnidentifiedImageError:
-        raise PhotoError("not an image of a supported format") from None
+        raise PhotoError(NOT_SUPPORTED) from None
     except Image.DecompressionBombError:
         raise PhotoError("absurdly large") from None
     # On damaged files, Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error,
@@ -137,7 +138,7 @@ def rejection_reason(path: str, status: os.stat_result) -> str:
         return cannot_be_opened(error)
     decoders = (Image.OPEN[name][1] for name in FORMATS)
     if not any(accept is None or accept(start) for accept in decoders):
-        return "not an image of a supported format"
+        return NOT_SUPPORTED
     return ""
 
 

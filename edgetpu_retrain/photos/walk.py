@@ -39,7 +39,7 @@ def may_be_photo(path: str, status: os.stat_result) -> bool:
     name = os.path.basename(path).lower()
     if name in _NOT_PHOTOS:
         return False
-    if _is_image_suffix(os.path.splitext(name)[1]):
+    if is_image_name(name):
         return True
     return not rejection_reason(path, status) and _opens(path)
 
@@ -73,10 +73,28 @@ def files_below(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
         levels.append((path, _visible_names(path)))
 
 
+def visible_folders(folder: str | Path) -> list[Path]:
+    """Returns the visible folders in a folder, sorted by name; none if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if is_visible(e.name) and _is_folder(e)]
+    except OSError:
+        return []
+    return [Path(folder, name) for name in sorted(names)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads to itself, for example.
+        return False
+
+
 def _visible_names(folder: str) -> list[str]:
     """Returns the visible names in a folder, last first; folders end in a slash to sort by path."""
     with os.scandir(folder) as entries:
-        names = [f"{e.name}/" if e.is_dir() else e.name for e in entries if is_visible(e.name)]
+        names = [f"{e.name}/" if _is_folder(e) else e.name for e in entries if is_visible(e.name)]
     names.sort(reverse=True)
     return names
 
@@ -84,6 +102,11 @@ def _visible_names(folder: str) -> list[str]:
 def is_visible(name: str) -> bool:
     """Returns whether a file or folder of this name is not hidden or a system folder."""
     return not name.startswith(".") and name != "__MACOSX"
+
+
+def is_image_name(name: str) -> bool:
+    """Returns whether a file's name has the extension of an image."""
+    return _is_image_suffix(os.path.splitext(name)[1].lower())
 
 
 @functools.cache

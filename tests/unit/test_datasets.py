@@ -30,9 +30,9 @@ def test_a_dataset_is_a_name_an_address_an_archive_or_a_folder(tmp_path, monkeyp
     ("wanted", "sha256", "message"),
     [
         ("flower", None, "Did you mean flowers.*Names in that file: flowers, sample"),
-        ("photos/none", None, "not a folder or archive on disk"),
+        ("photos/none", None, "not a folder, archive or table on disk"),
         ("flowers", "0" * 64, "dataset_sha256 is only for an archive of your own"),
-        (".", "0" * 64, "is a folder"),
+        (".", "0" * 64, "is not an archive"),
     ],
 )
 def test_a_wrong_dataset_is_explained(wanted, sha256, message):
