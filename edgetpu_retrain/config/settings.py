@@ -97,9 +97,7 @@ class Compiler(Section):
 class Settings(Section):
     """The whole configuration, with defaults for keys that are not given."""
 
-    dataset: _Text = Field(
-        description="text: a name, a folder, an archive, a URL or a table (.csv)"
-    )
+    dataset: _Text = Field(description="text: a name, a folder, an archive, a URL or a table")
     dataset_sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-fA-F]{64}\Z", description=_SHA256
     )

@@ -1,5 +1,6 @@
 """Decode photos of any supported format to upright 8-bit RGB, or explain why not."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -9,22 +10,31 @@ from pathlib import Path
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.photos import file_kinds
 
-FORMATS = ("JPEG", "HEIF", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 120_000_000
+# More than an uncompressed photo of MAX_PIXELS has.
+MAX_BYTES = 500_000_000
 NOT_SUPPORTED = "not an image of a supported format"
 CANNOT_BE_OPENED = "cannot be opened"
+CAMERA_RAW = "its first picture is a preview, as in camera raw files: export it as JPEG"
 # As many bytes as Pillow passes to a format's accept function.
-_START_BYTES = 16
+_ACCEPTED_BYTES = 16
+# Tags of TIFF 6.0 and of DNG: bit 0 of the first says that the picture is a reduced one.
+_NEW_SUBFILE_TYPE, _DNG_VERSION = 254, 50706
 
 # Pillow loads some of these formats on demand, and does not include HEIF (HEIC on iPhones).
 Image.init()
 pillow_heif.register_heif_opener()
+FORMATS: tuple[str, ...] = ("JPEG", "HEIF", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+if "AVIF" in Image.OPEN and features.check("avif"):
+    FORMATS += ("AVIF",)
 
-RAW_SUFFIXES = {".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf"}
+RAW_SUFFIXES = {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".orf", ".rw2", ".raf"}
+RAW_SUFFIXES |= {".pef", ".srw", ".3fr", ".iiq", ".erf", ".dcr", ".kdc", ".mef", ".mos", ".rwl"}
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 
 
@@ -35,8 +45,9 @@ class PhotoError(Exception):
 def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
     """Decodes a photo.
 
-    EXIF orientation is applied; transparent pixels are blended with white; greyscale, palette, CMYK
-    and 16-bit images are converted; the first frame of an animation is used.
+    EXIF orientation is applied, unless the EXIF data is damaged; transparent pixels are blended with
+    white; greyscale, palette, CMYK and 16-bit images are converted; the first frame of an animation
+    is used.
 
     Args:
         content: the content of the file.
@@ -67,6 +78,8 @@ def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
             # Pillow warns of large images in its own way; MAX_PIXELS is the limit here.
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(content), formats=FORMATS)
+            if image.format == "TIFF" and _is_camera_raw(image):
+                raise PhotoError(CAMERA_RAW)
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise PhotoError(f"absurdly large ({width} x {height} pixels)")
@@ -74,13 +87,13 @@ def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
             if min_side is not None and image.format == "JPEG":
                 image.draft("RGB", (min_side, min_side))
             image.load()
-            # In place, because otherwise even upright images are copied.
-            ImageOps.exif_transpose(image, in_place=True)
+            _turn_upright(image)
             return _to_rgb(image)
     except PhotoError:
         raise
     except UnidentifiedImageError:
-        raise PhotoError(NOT_SUPPORTED) from None
+        kind = file_kinds.describe(content[: file_kinds.START_BYTES])
+        raise PhotoError(kind or NOT_SUPPORTED) from None
     except Image.DecompressionBombError:
         raise PhotoError("absurdly large") from None
     # On damaged files, Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error,
@@ -100,6 +113,18 @@ def read_file(path: str | Path, min_side: int | None = None) -> Image.Image:
     if reason := rejection_reason(str(path), os.stat(path)):
         raise PhotoError(reason)
     return read_photo(Path(path).read_bytes(), min_side)
+
+
+def _is_camera_raw(image: Image.Image) -> bool:
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1) or _DNG_VERSION in tags
+
+
+def _turn_upright(image: Image.Image) -> None:
+    # Damaged EXIF data raises as much as damaged images do, and says nothing about the image.
+    with contextlib.suppress(Exception):
+        # In place, because otherwise even upright images are copied.
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -131,14 +156,18 @@ def rejection_reason(path: str, status: os.stat_result) -> str:
         return "not a regular file"
     if not status.st_size:
         return "the file is empty"
+    if status.st_size > MAX_BYTES:
+        return f"larger than {MAX_BYTES // 1_000_000} MB"
     try:
         with open(path, "rb", buffering=0) as file:
-            start = file.read(_START_BYTES)
+            start = file.read(file_kinds.START_BYTES)
     except OSError as error:
         return cannot_be_opened(error)
     decoders = (Image.OPEN[name][1] for name in FORMATS)
-    if not any(accept is None or accept(start) for accept in decoders):
-        return NOT_SUPPORTED
+    if not any(accept is None or accept(start[:_ACCEPTED_BYTES]) for accept in decoders):
+        return file_kinds.describe(start) or NOT_SUPPORTED
+    if os.path.splitext(path)[1].lower() in RAW_SUFFIXES and start.startswith((b"II", b"MM")):
+        return CAMERA_RAW
     return ""
 
 
@@ -149,6 +178,8 @@ def cannot_be_opened(error: OSError) -> str:
 
 def with_advice(path: str | Path, reason: str) -> str:
     """Returns the reason for skipping a photo, with advice added for HEIC and camera raw files."""
+    if reason == CAMERA_RAW or file_kinds.is_described(reason):
+        return reason
     suffix = os.path.splitext(path)[1].lower()
     if suffix in HEIF_SUFFIXES:
         return f"{reason} (HEIC: export it as JPEG)"

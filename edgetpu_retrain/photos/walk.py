@@ -113,7 +113,7 @@ def is_image_name(name: str) -> bool:
 def _is_image_suffix(suffix: str) -> bool:
     mime_type, _ = mimetypes.guess_type(f"photo{suffix}")
     is_image = mime_type is not None and mime_type.startswith("image/") and suffix != ".svg"
-    return is_image or suffix in RAW_SUFFIXES | HEIF_SUFFIXES
+    return is_image or suffix in RAW_SUFFIXES | HEIF_SUFFIXES | {".avif", ".jxl"}
 
 
 def _opens(path: str) -> bool:

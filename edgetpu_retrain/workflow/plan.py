@@ -25,7 +25,7 @@ from edgetpu_retrain.index import manifest, scan
 from edgetpu_retrain.index.identity_cache import IdentityCache
 from edgetpu_retrain.index.index import Digests
 from edgetpu_retrain.io import archive
-from edgetpu_retrain.photos import walk
+from edgetpu_retrain.photos import decode, walk
 from edgetpu_retrain.runtime import devices
 from edgetpu_retrain.training import recipes
 from edgetpu_retrain.workflow import fingerprints
@@ -311,7 +311,8 @@ def _choose_shards(settings: Settings, dataset: Dataset, current: int | None) ->
 def identity_cache_path(folder: str, caches: Path) -> Path:
     """Returns the path of the identity cache for a folder of photos, in the folder `caches`."""
     name = re.sub(r"[^\w.-]+", "_", Path(folder).name)
-    return caches / f"{name}-{digest(os.path.abspath(folder))[:16]}.npz"
+    # The cache holds why files are no photos, which depends on the formats that are read.
+    return caches / f"{name}-{digest(os.path.abspath(folder), decode.FORMATS)[:16]}.npz"
 
 
 def _identify_folder(folder: str, caches: Path) -> str:

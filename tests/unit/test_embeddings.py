@@ -201,7 +201,7 @@ def test_those_of_another_preprocessing_are_made_again(
     assert not np.array_equal(nearest.embeddings, embedded.embeddings[:1])
     with pytest.raises(UserError, match="different extractors"):
         LabelledEmbeddings.load(save_shards(tmp_path, nearest, embedded), [])
-    assert "embedded again: the preprocessing was 'bilinear 2'" in caplog.text
+    assert "embedded again: the preprocessing was 'bilinear 3'" in caplog.text
 
 
 def test_a_model_that_gives_floats_is_refused(flowers, made: Path):

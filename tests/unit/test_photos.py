@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import struct
 import sys
 import zlib
@@ -7,9 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags, features
 
-from edgetpu_retrain.photos.decode import PhotoError, read_photo, rejection_reason, with_advice
+from edgetpu_retrain.photos.decode import (
+    PhotoError,
+    read_file,
+    read_photo,
+    rejection_reason,
+    with_advice,
+)
 from edgetpu_retrain.photos.walk import find_photos
 
 RED, GREEN, BLUE = (254, 0, 0), (0, 128, 1), (0, 0, 254)
@@ -195,7 +202,6 @@ def test_what_cannot_be_a_photo_is_known_without_decoding_it(tmp_path: Path):
     for content, reason in (
         (b"", "the file is empty"),
         (b"a note", "not an image of a supported format"),
-        (b"\0\0\0\x18ftypmp42", "not an image of a supported format"),
         # What is damaged behind its first bytes is found when it is decoded.
         (b"\0\0\0\x18ftypheic", ""),
         (noise_jpeg()[:100], ""),
@@ -213,3 +219,86 @@ def test_what_can_be_done_about_a_photo_is_said():
     assert with_advice("a/b.HEIC", "no") == "no (HEIC: export it as JPEG)"
     assert with_advice(Path("b.nef"), "no") == "no (camera raw file: export it as JPEG)"
     assert with_advice("b.jpg", "no") == "no"
+
+
+def previews_first(kind: str) -> bytes:
+    """A TIFF that begins with a reduced picture, as NEF and DNG files do."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    if kind == "preview":
+        tags[254] = 1  # NewSubfileType: a reduced-resolution image.
+    else:
+        tags[50706] = b"\1\4\0\0"  # DNGVersion
+        tags.tagtype[50706] = TiffTags.BYTE
+    return encode(half_and_half((160, 120)), "TIFF", tiffinfo=tags)
+
+
+@pytest.mark.parametrize("kind", ["preview", "dng"])
+def test_a_camera_raw_file_is_not_used_for_its_preview(tmp_path: Path, kind):
+    content = previews_first(kind)
+    with Image.open(io.BytesIO(content)) as opened:
+        assert opened.size == (160, 120)
+    for name in ("a.tif", "a.nef"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(PhotoError, match="camera raw files: export it as JPEG"):
+            read_file(path)
+        reason = rejection_reason(str(path), path.stat())
+        assert ("export it as JPEG" in with_advice(path, reason)) == (name == "a.nef")
+
+
+def test_a_tiff_of_several_pages_gives_its_first():
+    first, second = half_and_half(), half_and_half((20, 10))
+    content = encode(first, "TIFF", save_all=True, append_images=[second])
+    assert read_photo(content).size == (40, 20)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="needs a Pillow that reads AVIF")
+def test_avif_is_read(tmp_path: Path):
+    (tmp_path / "photo.avif").write_bytes(encode(half_and_half((64, 32)), "AVIF", quality=95))
+    ((path, status),) = find_photos(tmp_path)
+    assert rejection_reason(path, status) == ""
+    photo = read_file(path)
+    assert (photo.mode, photo.size) == ("RGB", (64, 32))
+    assert np.allclose(photo.getpixel((4, 16)), RED, atol=8)
+    assert np.allclose(photo.getpixel((60, 16)), BLUE, atol=8)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\n<!DOCTYPE html>\n<html lang=en>", "a web page"),
+        (b"\xef\xbb\xbf<HTML><head><title>404", "a web page"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n",
+            "a Git LFS pointer",
+        ),
+        (b"\xff\x0a\xfa\x7f", "a JPEG XL image"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "a video"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0", "a video"),
+        (b"RIFF\0\1\0\0AVI LIST", "a video"),
+        (b"\x1aE\xdf\xa3\xa3B\x86", "a video"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", "a camera raw file"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
+        (b"PK\x03\x04\x14\0", "an archive"),
+    ],
+)
+def test_what_is_named_like_a_photo_is_named_for_what_it_is(tmp_path: Path, content, what):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content + b"\0" * 100)
+    reason = rejection_reason(str(path), path.stat())
+    assert reason.startswith(what)
+    with pytest.raises(PhotoError, match=f"^{re.escape(reason)}$"):
+        read_photo(path.read_bytes())
+    # No second advice for the extension.
+    assert with_advice("photo.heic", reason) == reason
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0", b"Exif\0\0XX*\0\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff"]
+)
+def test_a_photo_with_unreadable_exif_is_used(data):
+    photo = read_photo(encode(half_and_half(), "JPEG", exif=b"Exif\0\0" + data, quality=95))
+    assert photo.size == (40, 20)
+    assert np.allclose(photo.getpixel((2, 10)), RED, atol=6)
