@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edgetpu_retrain.config.messages import check_braces, did_you_mean
+from edgetpu_retrain.config.settings import FRIGATE_NAME
 from edgetpu_retrain.errors import UserError
 
 # Of tables of paths and classes.
@@ -25,6 +26,7 @@ class Dataset:
         urls: URLs of the same archive.
         sha256: SHA-256 of the archive in hexadecimal, if known.
         photos: number of photos in the archive, if known.
+        frigate: name of the classification in Frigate whose folder this is, if it is one.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Dataset:
     urls: tuple[str, ...] = ()
     sha256: str | None = None
     photos: int | None = None
+    frigate: str | None = None
 
 
 def find_test_dataset(folder: str) -> str:
@@ -98,7 +101,8 @@ def _find_dataset(value: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Dat
         folder = path.resolve()
         # Frigate stores photos in clips/NAME/dataset.
         name = folder.parent.name if folder.name == "dataset" else folder.name
-        return Dataset(_slug(name), folder=str(path))
+        is_frigate = name != folder.name and re.match(FRIGATE_NAME, name)
+        return Dataset(_slug(name), folder=str(path), frigate=name if is_frigate else None)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return Dataset(_slug(path.stem), folder=str(path))
     if path.is_file():

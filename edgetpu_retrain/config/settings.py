@@ -11,6 +11,8 @@ from edgetpu_retrain.errors import UserError
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
 Url = Annotated[str, Field(pattern=r"^https?://")]
 _Text = Annotated[str, Field(min_length=1)]
+# What Frigate takes as the name of a classification, and Snakemake as a folder.
+FRIGATE_NAME = r"^(?![0-9]+\Z)[^./\\{}\x00-\x1f][^/\\{}\x00-\x1f]*\Z"
 _SHA256 = "64 hexadecimal digits in quotes"
 
 
@@ -117,7 +119,7 @@ class Settings(Section):
     )
     frigate: str | None = Field(
         default=None,
-        pattern=r"^(?![0-9]+\Z)[^./\\{}][^/\\{}]*\Z",
+        pattern=FRIGATE_NAME,
         description=(
             "the name of a custom classification in Frigate: not a number, no dot at the start, "
             "none of / \\ { }"

@@ -236,7 +236,8 @@ def _judge_folder(
     labels, scores = array("i"), array("f")
     if folder is not None:
         interpreter = Interpreter(model, device)
-        for photo, picture in _pictures(Path(folder), classes):
+        min_side = preprocessing.min_decoded_side(interpreter.input_size, resize)
+        for photo, picture in _pictures(Path(folder), classes, min_side):
             pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
             found = interpreter.run(pixels) * _STEP
             add(photo, -1, found)
@@ -247,7 +248,9 @@ def _judge_folder(
     return _by_file(classes, np.asarray(labels), number, values)
 
 
-def _pictures(folder: Path, classes: Sequence[str]) -> Iterator[tuple[Photo, Image.Image]]:
+def _pictures(
+    folder: Path, classes: Sequence[str], min_side: int | None
+) -> Iterator[tuple[Photo, Image.Image]]:
     for class_folder in layout.find(folder).folders:
         name = class_folder.label
         if name not in classes:
@@ -258,7 +261,7 @@ def _pictures(folder: Path, classes: Sequence[str]) -> Iterator[tuple[Photo, Ima
         found = walk.find_photos(class_folder.path)
         for path, _ in tqdm(found, desc=f"Classifying {name}", unit="photo"):
             try:
-                picture = decode.read_file(path)
+                picture = decode.read_file(path, min_side)
             except decode.PhotoError as error:
                 log.warning("%s is left out: %s", path, error)
                 continue

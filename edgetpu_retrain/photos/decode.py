@@ -45,9 +45,9 @@ class PhotoError(Exception):
 def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
     """Decodes a photo.
 
-    EXIF orientation is applied, unless the EXIF data is damaged; transparent pixels are blended with
-    white; greyscale, palette, CMYK and 16-bit images are converted; the first frame of an animation
-    is used.
+    EXIF orientation is applied, even if other EXIF data is damaged; transparent pixels are blended
+    with white; greyscale, palette, CMYK and 16-bit images are converted; the first frame of an
+    animation is used.
 
     Args:
         content: the content of the file.

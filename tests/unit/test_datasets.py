@@ -65,3 +65,20 @@ def test_corrections_and_a_test_dataset_have_to_be_there(tmp_path, monkeypatch):
         find_corrections("~/none.tsv")
     with pytest.raises(UserError, match=r"test_dataset: the folder .* does not exist"):
         find_test_dataset("~/corrections.tsv")
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "frigate"),
+    [
+        ("clips/gate right 3/dataset", "gate_right_3", "gate right 3"),
+        ("clips/birds/dataset", "birds", "birds"),
+        ("my birds", "my_birds", None),
+        # No names that Frigate takes.
+        ("clips/2024/dataset", "2024", None),
+        ("clips/a{b}/dataset", "a_b_", None),
+    ],
+)
+def test_a_classification_of_frigate_keeps_its_name(tmp_path, folder, name, frigate):
+    (tmp_path / folder).mkdir(parents=True)
+    found = find_dataset(str(tmp_path / folder), {})
+    assert (found.name, found.frigate) == (name, frigate)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin, TiffTags, features
+from PIL import Image, ImageOps, TiffImagePlugin, TiffTags, features
 
 from edgetpu_retrain.photos.decode import (
     PhotoError,
@@ -296,9 +296,19 @@ def test_what_is_named_like_a_photo_is_named_for_what_it_is(tmp_path: Path, cont
 
 
 @pytest.mark.parametrize(
-    "exif", [b"Exif\0\0", b"Exif\0\0XX*\0\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff"]
+    "entry",
+    # Tag, type and value: SubIFDs as raw bytes, a date as a float, XMP as a whole number.
+    [(330, 7, 1000), (306, 11, 1000), (700, 4, 1000)],
 )
-def test_a_photo_with_unreadable_exif_is_used(data):
-    photo = read_photo(encode(half_and_half(), "JPEG", exif=b"Exif\0\0" + data, quality=95))
-    assert photo.size == (40, 20)
-    assert np.allclose(photo.getpixel((2, 10)), RED, atol=6)
+def test_a_photo_with_unreadable_exif_is_used(entry):
+    tag, kind, value = entry
+    ifd = struct.pack("<HHHIIHHIII", 2, 0x0112, 3, 1, 6, tag, kind, 1, value, 0)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + ifd
+    content = encode(half_and_half(), "JPEG", exif=exif, quality=95)
+    with Image.open(io.BytesIO(content)) as opened, pytest.raises(Exception):  # noqa: B017
+        ImageOps.exif_transpose(opened)
+    photo = read_photo(content)
+    # It is turned upright even so: orientation 6.
+    assert photo.size == (20, 40)
+    assert np.allclose(photo.getpixel((10, 2)), RED, atol=6)
+    assert np.allclose(photo.getpixel((10, 37)), BLUE, atol=6)

@@ -57,7 +57,10 @@ def test_a_key_without_a_value_has_its_default():
             {"split": {"test": 1}},
             "split.test is 1; expected a number from 0 up to, but not including, 1.",
         ),
-        ({"split": 0.5}, "split is 0.5; expected a mapping with the keys validation and test."),
+        (
+            {"split": 0.5},
+            "split is 0.5; expected a mapping with the keys validation, test and folders.",
+        ),
         ({"shards": "many"}, "shards is 'many'; expected auto, or a whole number from 1 to 9999."),
         ({"shards": 10000}, "shards is 10000; expected auto, or a whole number from 1 to 9999."),
         ({"device": "tpu"}, "device is 'tpu'; expected auto, cpu, usb, pci, usb:N or pci:N."),
