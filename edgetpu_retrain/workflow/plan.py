@@ -1,6 +1,8 @@
 """The plan of a run, made once at its start: dataset, backbones, recipes, device, fingerprints."""
 
+import contextlib
 import functools
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -30,6 +32,8 @@ from edgetpu_retrain.runtime import devices
 from edgetpu_retrain.training import recipes
 from edgetpu_retrain.workflow import fingerprints
 from edgetpu_retrain.workflow.fingerprints import Fingerprints, digest
+
+log = logging.getLogger(__name__)
 
 # Folders in results/ that do not belong to a dataset.
 _RESERVED = {"backbones"}
@@ -135,6 +139,8 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
     device = devices.resolve_device(device)
     cache = IdentityCache(folders.cache / "files.npz", keep=True)
     results = folders.results / dataset.name
+    if scan_photos:
+        _warn_about_other_photos(dataset, results)
     photos = _PhotoDigests(
         settings, dataset, results, folders.cache, cache, corrections, test_dataset, scan_photos
     )
@@ -174,6 +180,27 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
             [(model.backbone, model.recipe) for model in selection.models],
         ),
     )
+
+
+def _warn_about_other_photos(dataset: Dataset, results: Path) -> None:
+    """Logs a warning if `results` is of another dataset of the same name, which is still there."""
+    folder = Path(dataset.folder or results.parents[1] / "resources/datasets" / dataset.name)
+    if folder.is_file():
+        # The photos in a table can be anywhere.
+        return
+    with contextlib.suppress(OSError, UserError):
+        first = next(manifest.read(results / "manifest.tsv"), None)
+        if first is None or not os.path.exists(first.path):
+            return
+        above = Path(os.path.abspath(first.path)).parents
+        if not any(folder.exists() and parent.samefile(folder) for parent in above):
+            log.warning(
+                "Warning: %s holds the results of another dataset with the name %r, of photos such "
+                "as %s. This run replaces them; to keep both, rename one of the folders.",
+                results,
+                dataset.name,
+                first.path,
+            )
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
