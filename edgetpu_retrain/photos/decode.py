@@ -13,7 +13,7 @@ import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.photos import file_kinds
+from edgetpu_retrain.photos import file_kinds, jpeg_header
 
 MAX_PIXELS = 120_000_000
 # More than an uncompressed photo of MAX_PIXELS has.
@@ -23,6 +23,7 @@ CANNOT_BE_OPENED = "cannot be opened"
 CAMERA_RAW = "its first picture is a preview, as in camera raw files: export it as JPEG"
 # As many bytes as Pillow passes to a format's accept function.
 _ACCEPTED_BYTES = 16
+_STRIP_ROWS = 256
 # Tags of TIFF 6.0 and of DNG: bit 0 of the first says that the picture is a reduced one.
 _NEW_SUBFILE_TYPE, _DNG_VERSION = 254, 50706
 
@@ -75,9 +76,8 @@ def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
         raise PhotoError("the file is empty")
     try:
         with warnings.catch_warnings():
-            # Pillow warns of large images in its own way; MAX_PIXELS is the limit here.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = open_image(content)
             if image.format == "TIFF" and _is_camera_raw(image):
                 raise PhotoError(CAMERA_RAW)
             width, height = image.size
@@ -100,6 +100,21 @@ def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
     # zlib.error and more.
     except Exception as error:
         raise PhotoError(f"cannot be decoded: {error}") from error
+
+
+def open_image(content: bytes) -> Image.Image:
+    """Opens a photo without decoding it; only its header is read.
+
+    Raises:
+        PhotoError: the header is damaged.
+        Exception: Pillow cannot open the file.
+    """
+    if content.startswith(b"\xff\xd8") and not jpeg_header.is_sound(content):
+        raise PhotoError("cannot be decoded: its JPEG header is damaged")
+    with warnings.catch_warnings():
+        # Pillow warns of large images in its own way; MAX_PIXELS is the limit here.
+        warnings.simplefilter("ignore")
+        return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
 def read_file(path: str | Path, min_side: int | None = None) -> Image.Image:
@@ -139,11 +154,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _grey(values >> 8)
     if image.mode == "F":
         raise PhotoError("floating-point values are not supported: save it with 8 or 16 bits")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    return _on_white(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Blends transparent pixels with white; in strips, to hold a large image only once more."""
+    width, height = image.size
+    photo = Image.new("RGB", image.size)
+    for top in range(0, height, _STRIP_ROWS):
+        box = (0, top, width, min(top + _STRIP_ROWS, height))
+        strip = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        photo.paste(Image.alpha_composite(white, strip).convert("RGB"), box)
+    return photo
 
 
 def _grey(values: np.ndarray) -> Image.Image:
@@ -200,10 +223,19 @@ def open_photo(path: str, sha256: str, min_side: int | None = None) -> Image.Ima
         UserError: the file is gone or has changed since it was indexed.
         PhotoError: the photo cannot be decoded.
     """
+    return read_photo(read_content(path, sha256), min_side)
+
+
+def read_content(path: str, sha256: str) -> bytes:
+    """Returns the content of a photo of the index.
+
+    Raises:
+        UserError: the file is gone or has changed since it was indexed.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} can no longer be read: {error.strerror}. Run again.") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(f"{path} has changed since the photos were indexed. Run again.")
-    return read_photo(content, min_side)
+    return content

@@ -5,13 +5,11 @@ import functools
 import logging
 import mimetypes
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image
-
-from edgetpu_retrain.photos.decode import FORMATS, HEIF_SUFFIXES, RAW_SUFFIXES, rejection_reason
+from edgetpu_retrain.photos import decode
+from edgetpu_retrain.photos.decode import HEIF_SUFFIXES, RAW_SUFFIXES, rejection_reason
 
 log = logging.getLogger(__name__)
 
@@ -118,9 +116,7 @@ def _is_image_suffix(suffix: str) -> bool:
 
 def _opens(path: str) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS):
-                return True
+        decode.open_image(Path(path).read_bytes())
     except Exception:
         return False
+    return True

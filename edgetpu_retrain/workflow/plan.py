@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -345,7 +346,12 @@ def identity_cache_path(folder: str, caches: Path) -> Path:
 def _identify_folder(folder: str, caches: Path) -> str:
     # A cache of its own: the index stores other verdicts on files that are not photos.
     cache = IdentityCache(identity_cache_path(folder, caches / "test_datasets"))
-    paths = [path for path, _ in walk.files_below(folder)]
+    paths = [
+        path
+        for path, status in walk.files_below(folder)
+        # Reading a pipe could block forever.
+        if stat.S_ISREG(status.st_mode) and status.st_size <= decode.MAX_BYTES
+    ]
     result = digest([(path, cache.sha256(path)) for path in paths if os.access(path, os.R_OK)])
     cache.save()
     return result

@@ -174,9 +174,9 @@ def part_of(flowers: dict[str, str], rows: slice) -> dict[str, str]:
 
 def test_earlier_embeddings_are_taken_over(embedded, flowers, extractor: Path, monkeypatch):
     opened = []
-    read = decode.open_photo
+    read = decode.read_content
     monkeypatch.setattr(
-        stage, "open_photo", lambda path, *rest: opened.append(path) or read(path, *rest)
+        stage, "read_content", lambda path, *rest: opened.append(path) or read(path, *rest)
     )
     part = embed(part_of(flowers, slice(6)), extractor, "cpu")
     opened.clear()
@@ -344,7 +344,7 @@ def test_another_number_of_shards_embeds_nothing_again(
     for name, shard in shards(before).items():
         embed(shard, extractor, "cpu").save(tmp_path / f"{name}.npz")
         known.keep(tmp_path / f"{name}.npz")
-    monkeypatch.setattr(stage, "open_photo", None)
+    monkeypatch.setattr(stage, "read_content", None)
     for name, shard in shards(after).items():
         found = embed(shard, extractor, "cpu", earlier=known.load(name))
         assert found.photos.astype(str).tolist() == list(shard)

@@ -3,13 +3,16 @@ import os
 import re
 import struct
 import sys
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, TiffImagePlugin, TiffTags, features
 
+from edgetpu_retrain.photos import memory
 from edgetpu_retrain.photos.decode import (
     PhotoError,
     read_file,
@@ -312,3 +315,67 @@ def test_a_photo_with_unreadable_exif_is_used(entry):
     assert photo.size == (20, 40)
     assert np.allclose(photo.getpixel((10, 2)), RED, atol=6)
     assert np.allclose(photo.getpixel((10, 37)), BLUE, atol=6)
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(noise_jpeg())
+    os.truncate(path, 8 << 30)
+    assert rejection_reason(str(path), path.stat()) == "larger than 500 MB"
+    with pytest.raises(PhotoError, match="larger than 500 MB"):
+        read_file(path)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"\xff" * 50_000_000, b"\0" * 50_000_000, b"\xff\0" * 20_000_000, b"\xff\xfe\0\2" * 10**7],
+    ids=["fill bytes", "zeros", "stuffed bytes", "empty comments"],
+)
+def test_a_damaged_jpeg_header_is_not_read_byte_by_byte(rest: bytes, monkeypatch):
+    monkeypatch.setattr(Image, "open", lambda *arguments, **options: pytest.fail("opened"))
+    with pytest.raises(PhotoError, match="JPEG header is damaged"):
+        read_photo(b"\xff\xd8" + rest)
+
+
+def test_fill_bytes_between_segments_are_read():
+    """Any number of them may precede a marker (ITU-T T.81, B.1.1.2)."""
+    content = encode(half_and_half(), "JPEG")
+    filled = content[:2] + b"\xff" * 10_000 + content[2:]
+    assert read_photo(filled).tobytes() == read_photo(content).tobytes()
+
+
+def test_a_large_transparent_picture_is_blended_like_a_small_one():
+    """It is blended in strips; the expected values are those of the whole."""
+    random = np.random.default_rng(0)
+    image = Image.fromarray(random.integers(0, 256, (700, 9, 4), np.uint8), "RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    expected = Image.alpha_composite(white, image).convert("RGB")
+    assert read_photo(encode(image, "PNG")).tobytes() == expected.tobytes()
+
+
+def test_threads_share_memory():
+    budget, most, inside = memory.Budget(100), [], []
+
+    def take(size: int) -> None:
+        with budget.taking(size):
+            inside.append(size)
+            most.append(sum(inside))
+            time.sleep(0.002)
+            inside.remove(size)
+
+    sizes = [30, 60, 250, 45] * 5
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(take, sizes))
+    assert len(most) == 20
+    # More than there is goes through alone.
+    assert max(one for one in most if one < 250) <= 100
+    assert set(most) & {250 + one for one in (30, 45, 60)} == set()
+
+
+def test_what_a_photo_needs_is_known_before_it_is_decoded():
+    large = Image.new("L", (4000, 3000))
+    assert memory.needed(encode(large, "PNG")) == 12_000_000 * 8
+    assert memory.needed(encode(large, "JPEG"), min_side=100) == 12_000_000
+    assert memory.needed(encode(large, "JPEG", progressive=True), min_side=100) == 12_000_000 * 8
+    assert memory.needed(encode(large, "JPEG")) == 12_000_000 * 8
+    assert memory.needed(b"no photo") == 0
