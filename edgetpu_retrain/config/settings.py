@@ -135,8 +135,8 @@ class Settings(Section):
         default_factory=Split, description="a mapping with the keys validation, test and folders"
     )
     seed: WholeNumber = Field(default=0, ge=0, description="a whole number, 0 or greater")
-    shards: Literal["auto"] | Annotated[WholeNumber, Field(ge=1, le=9999)] = Field(
-        default="auto", description="auto, or a whole number from 1 to 9999"
+    shards: Literal["auto"] | Annotated[WholeNumber, Field(ge=1, le=1000)] = Field(
+        default="auto", description="auto, or a whole number from 1 to 1000"
     )
     max_skipped: Number = Field(default=0.1, ge=0, le=1, description="a number from 0 to 1")
     training: Training = Field(

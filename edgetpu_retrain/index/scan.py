@@ -128,7 +128,10 @@ class _Table:
 
     def photos(self, cache: IdentityCache) -> Iterator[tuple[str, str, str, str]]:
         for row in self._rows:
-            verdict = row.problem or _verdict(row.path, os.stat(row.path), cache)
+            try:
+                verdict = row.problem or _verdict(row.path, os.stat(row.path), cache)
+            except OSError as error:
+                verdict = decode.cannot_be_opened(error)
             yield row.path, row.label, row.split, verdict or decode.NOT_SUPPORTED
 
     def strays(self) -> list[Skipped]:
@@ -140,11 +143,17 @@ def _verdicts(folder: Path, cache: IdentityCache) -> Iterator[tuple[str, str]]:
     progress = tqdm(
         desc=f"Reading new photos of {folder.name}", unit="photo", delay=1, disable=None
     )
+    problems: list[tuple[str, str]] = []
+
+    def note(path: str, error: OSError) -> None:
+        problems.append((path, decode.cannot_be_opened(error)))
+
     with progress:
-        for path, status in walk.files_below(folder):
+        for path, status in walk.files_below(folder, note):
             verdict = _verdict(path, status, cache, progress)
             if verdict != _NOT_A_PHOTO:
                 yield path, verdict
+    yield from problems
 
 
 def _verdict(
@@ -204,6 +213,4 @@ def _with_splits(
 
 
 def _strays(folder: Path) -> list[Skipped]:
-    with os.scandir(folder) as entries:
-        paths = sorted(entry.path for entry in entries if entry.is_file())
-    return [Skipped(path, IN_NO_CLASS) for path in paths if walk.is_photo(path)]
+    return [Skipped(path, IN_NO_CLASS) for path in walk.files_in(folder) if walk.is_photo(path)]

@@ -1,11 +1,10 @@
 """Find the photos in a folder and its subfolders."""
 
-import contextlib
 import functools
 import logging
 import mimetypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgetpu_retrain.photos import decode
@@ -42,15 +41,34 @@ def may_be_photo(path: str, status: os.stat_result) -> bool:
     return not rejection_reason(path, status) and _opens(path)
 
 
-def files_below(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
+def _log_error(path: str, error: OSError) -> None:
+    log.warning("Skipping %s: %s.", path, error.strerror)
+
+
+def files_below(
+    folder: str | Path, on_error: Callable[[str, OSError], None] = _log_error
+) -> Iterator[tuple[str, os.stat_result]]:
     """Yields the path and status of every visible file below `folder`, sorted by path.
 
     Links are followed, but each folder is visited only once; broken links are ignored. Only the
     names in one folder per level are in memory.
+
+    Args:
+        folder: path of the folder.
+        on_error: called with the path of a file or folder that cannot be looked at, such as a
+            folder without permission or a link to itself.
     """
+
+    def names_in(folder: str) -> list[str]:
+        try:
+            return _visible_names(folder)
+        except OSError as error:
+            on_error(folder, error)
+            return []
+
     parent = os.fspath(folder)
     visited = {os.path.realpath(parent)}
-    levels = [(parent, _visible_names(parent))]
+    levels = [(parent, names_in(parent))]
     while levels:
         parent, names = levels[-1]
         if not names:
@@ -59,8 +77,14 @@ def files_below(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
         name = names.pop()
         path = os.path.join(parent, name)
         if not name.endswith("/"):
-            with contextlib.suppress(OSError):
-                yield path, os.stat(path)
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                on_error(path, error)
+                continue
+            yield path, status
             continue
         path = path[:-1]
         real = os.path.realpath(path)
@@ -68,7 +92,7 @@ def files_below(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
             log.warning("Skipping %s: it links to a folder that was already read.", path)
             continue
         visited.add(real)
-        levels.append((path, _visible_names(path)))
+        levels.append((path, names_in(path)))
 
 
 def visible_folders(folder: str | Path) -> list[Path]:
@@ -87,6 +111,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     except OSError:
         # A link that leads to itself, for example.
         return False
+
+
+def files_in(folder: str | Path) -> list[str]:
+    """Returns the paths of the files in a folder itself, sorted; none if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            paths = [e.path for e in entries if is_visible(e.name) and not _is_folder(e)]
+    except OSError:
+        return []
+    return sorted(path for path in paths if os.path.isfile(path))
 
 
 def _visible_names(folder: str) -> list[str]:

@@ -136,7 +136,7 @@ def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
     paths, identities = [], []
     with tables.open_table(path) as file:
         rows = csv.reader(file, dialect="excel-tab")
-        header = tuple(next(rows, ()))
+        header = tuple(map(tables.unprotect, next(rows, ())))
         classes = header[len(_COLUMNS) :]
         ids = {name: i for i, name in enumerate(classes)}
         try:
@@ -145,6 +145,7 @@ def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
             for photo, sha256, label, split, fold, _, *values in rows:
                 if len(values) != len(classes):
                     raise ValueError(f"{len(values)} scores for {len(classes)} classes")
+                photo, label = tables.unprotect(photo), tables.unprotect(label)
                 found = (ids[label], _NUMBERS[split], int(fold or -1), list(map(float, values)))
                 if split in splits:
                     paths.append(photo)
