@@ -53,8 +53,12 @@ class Backbone(Section):
     make_extractor: ClassVar[Callable[..., None]]
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z",
-        description="letters, digits, dots, dashes and underscores",
+        # Not the name of what else is in results/DATASET.
+        pattern=r"^(?!(?i:shards|.*\.(?:tsv|json|html|log))\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z",
+        description=(
+            "at most 100 letters, digits, dots, dashes and underscores, and not shards or a name "
+            "that ends in .tsv, .json, .html or .log"
+        ),
     )
     source: Source
     compiled: Source | None = Field(default=None, description=_FILE)
@@ -292,7 +296,7 @@ def find(
     """
     if not isinstance(wanted, str):
         is_network = KINDS.keys() & wanted.keys()
-        base = {} if is_network else catalogue.get(wanted.get("name", ""), {})
+        base = {} if is_network else catalogue.get(str(wanted.get("name", "")), {})
         return {**_without_information(base), **wanted}
     if wanted not in catalogue:
         names = sorted(catalogue)

@@ -11,6 +11,8 @@ from edgetpu_retrain.config.messages import check_braces, did_you_mean
 from edgetpu_retrain.config.settings import FRIGATE_NAME
 from edgetpu_retrain.errors import UserError
 
+# File systems allow names of 255 bytes, and others are made of this one.
+_MAX_NAME = 60
 # Of tables of paths and classes.
 TABLE_SUFFIXES = (".csv", ".tsv")
 
@@ -134,9 +136,9 @@ def find_corrections(value: str | None) -> str | None:
 
 
 def _stem(name: str) -> str:
-    return _slug(re.sub(r"\.(tgz|tbz2|txz|zip|tar(\.\w+)?)$", "", name, flags=re.IGNORECASE))
+    return _slug(re.sub(r"\.(tgz|tbz2|txz|zip|tar(\.\w+)?)\Z", "", name, flags=re.IGNORECASE))
 
 
 def _slug(name: str) -> str:
     """Returns a safe folder name: letters of any script, digits, ``_``, ``.`` and ``-``."""
-    return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "photos"
+    return re.sub(r"[^\w.-]+", "_", name).lstrip(".")[:_MAX_NAME] or "photos"

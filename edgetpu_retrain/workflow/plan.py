@@ -338,7 +338,7 @@ def _choose_shards(settings: Settings, dataset: Dataset, current: int | None) ->
 
 def identity_cache_path(folder: str, caches: Path) -> Path:
     """Returns the path of the identity cache for a folder of photos, in the folder `caches`."""
-    name = re.sub(r"[^\w.-]+", "_", Path(folder).name)
+    name = re.sub(r"[^\w.-]+", "_", Path(folder).name)[:60]
     # The cache holds why files are no photos, which depends on the formats that are read.
     return caches / f"{name}-{digest(os.path.abspath(folder), decode.FORMATS)[:16]}.npz"
 
