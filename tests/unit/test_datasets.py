@@ -85,7 +85,7 @@ def test_a_classification_of_frigate_keeps_its_name(tmp_path, folder, name, frig
 
 
 def test_a_long_name_is_cut(tmp_path):
-    found = find_dataset(f"https://example.org/{'\u00e4' * 300}.zip", {})
+    found = find_dataset("https://example.org/" + "\u00e4" * 300 + ".zip", {})
     assert found.name == "\u00e4" * 60
     # A line break is no part of a name.
     assert find_dataset("https://example.org/birds.zip%0A", {}).name == "birds.zip_"
