@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 # A map, perhaps of several threads.
-Run = Callable[..., Iterable[Any]]
+MapFunction = Callable[..., Iterable[Any]]
 
 
 def blocks(stop: int, size: int, start: int = 0) -> list[slice]:
@@ -19,7 +19,7 @@ def blocks(stop: int, size: int, start: int = 0) -> list[slice]:
 
 
 @contextlib.contextmanager
-def threads(count: int) -> Iterator[Run]:
+def threads(count: int) -> Iterator[MapFunction]:
     """Gives a `map` that calls its function in `count` threads, each with one thread for sums."""
     # Importing the library should not need what only the workflow does. What threadpoolctl limits
     # has to be loaded before.

@@ -148,7 +148,7 @@ def _taken_over(
         else:
             known = zip(one.embeddings, one.hashes, strict=True)
             vectors |= zip(one.photos.astype(str).tolist(), known, strict=True)
-            reasons |= one.why_undecodable()
+            reasons |= one.undecodable_reasons()
     return vectors, reasons, sorted(replaced)
 
 

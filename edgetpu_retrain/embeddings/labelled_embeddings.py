@@ -79,7 +79,7 @@ class LabelledEmbeddings:
         merged = _merge([Embeddings.load(path) for path in shards])
         identities = [sha256.decode() for sha256 in merged.photos.tolist()]
         row_of = {sha256: row for row, sha256 in enumerate(identities)}
-        undecodable = merged.why_undecodable()
+        undecodable = merged.undecodable_reasons()
         rows, names, splits, paths = [], [], [], []
         for photo in photos:
             if photo.sha256 not in undecodable:
@@ -114,7 +114,7 @@ class LabelledEmbeddings:
     def __getitem__(self, chosen: np.ndarray | slice) -> np.ndarray:
         return self.quantization.dequantize(self.vectors[self.rows[chosen]])
 
-    def take(self, chosen: np.ndarray) -> "LabelledEmbeddings":
+    def select(self, chosen: np.ndarray) -> "LabelledEmbeddings":
         """Returns the lines that a mask [N] bool chooses; the M embeddings stay."""
         return replace(
             self,
@@ -125,7 +125,7 @@ class LabelledEmbeddings:
             lines=self.lines[chosen],
         )
 
-    def listed(self) -> Iterator[tuple[int, Photo]]:
+    def in_manifest_order(self) -> Iterator[tuple[int, Photo]]:
         """Yields each line with its position here, in the manifest's order."""
         for i in np.argsort(self.lines).tolist():
             label, split = self.classes[self.labels[i]], SPLITS[self.splits[i]]

@@ -85,7 +85,7 @@ class Embeddings:
         """What the quantized values stand for."""
         return Quantization(self.scale, self.zero_point)
 
-    def why_undecodable(self) -> dict[str, str]:
+    def undecodable_reasons(self) -> dict[str, str]:
         """Returns the reason of every photo that could not be decoded, by identity."""
         return dict(zip(self.undecodable.astype(str).tolist(), self.reasons.tolist(), strict=True))
 
@@ -101,7 +101,7 @@ def read_undecodable(path: str | Path) -> dict[str, str]:
         return dict(zip(identities, arrays["reasons"].tolist(), strict=True))
 
 
-class Known:
+class EmbeddingCache:
     """The last vectors of each shard, kept beside the outputs of jobs.
 
     Snakemake removes the outputs of a job before it runs, and after it was killed. What is kept
@@ -125,7 +125,7 @@ class Known:
             except (UserError, OSError):
                 log.warning("%s is damaged and not used", self._folder / f"{name}.npz")
 
-    def keep(self, shard: str | Path) -> None:
+    def store(self, shard: str | Path) -> None:
         """Keeps a complete file of a shard: as a second name of it, where the disk has such."""
         with files.replacing(self._folder / Path(shard).name) as temporary:
             try:
@@ -134,7 +134,7 @@ class Known:
                 shutil.copyfile(shard, temporary)
 
     @staticmethod
-    def forget_other_shards(folder: str | Path, shards: Iterable[str | Path]) -> None:
+    def remove_other_shards(folder: str | Path, shards: Iterable[str | Path]) -> None:
         """Removes what is kept below `folder` of another number of shards than all of `shards`.
 
         It would take the disk's room twice, and hide what is known by now from `load`.

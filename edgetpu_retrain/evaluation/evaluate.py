@@ -153,17 +153,19 @@ def evaluate(
     judged = cross_validated(out_of_fold, labelled)
     # The last layer takes so little that the file is compared with the float head on all photos.
     scores = scoring.score(model, labelled.vectors)
-    tested = labelled.take(labelled.splits == TEST)
+    tested = labelled.select(labelled.splits == TEST)
     compared = tested if len(tested) else labelled
     # By identity, so that the sample of raw photos is of all classes.
-    sample = heapq.nsmallest(scoring.SAMPLE, compared.listed(), key=lambda found: found[1].sha256)
+    sample = heapq.nsmallest(
+        scoring.SAMPLE, compared.in_manifest_order(), key=lambda found: found[1].sha256
+    )
     rows = compared.rows[[i for i, _ in sample]]
     photos_per_second = scoring.check_on_photos(
         model, [photo for _, photo in sample], scores[rows], device, resize
     )
     with predictions.writing(predicted, head.classes) as add:
         answers = zip(judged.folds.tolist(), judged.scores, strict=True)
-        for i, photo in labelled.listed():
+        for i, photo in labelled.in_manifest_order():
             is_tested = labelled.splits[i] == TEST
             fold, found = (-1, scores[labelled.rows[i]] * _STEP) if is_tested else next(answers)
             add(photo, fold, found)

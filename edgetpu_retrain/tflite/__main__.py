@@ -1,4 +1,4 @@
-"""Look into a .tflite file, or cut its last layer off.
+"""Inspect a .tflite file, or cut off its last layer.
 
 python -m edgetpu_retrain.tflite show MODEL
 python -m edgetpu_retrain.tflite truncate MODEL OUT [--tensor T]
@@ -15,7 +15,7 @@ from edgetpu_retrain.tflite.truncate import find_cut, truncate
 
 
 def show(model: Model) -> str:
-    """Describes a model: operators, tensors, quantization, and where it would be cut."""
+    """Returns a listing of the operators, tensors and quantization, and where to cut the model."""
     lines = [f"input   {_describe(model, i)}" for i in model.subgraph.inputs]
     for number, operator in enumerate(model.operators):
         lines.append(f"{number:>4}  {operator.name} (version {operator.version})")
@@ -24,12 +24,13 @@ def show(model: Model) -> str:
         lines += [f"        -> {_describe(model, i)}" for i in operator.outputs]
     lines += [f"output  {_describe(model, i)}" for i in model.subgraph.outputs]
     if len(model.unpacked.subgraphs) > 1:
-        lines.append(f"and {len(model.unpacked.subgraphs) - 1} more subgraphs")
+        more = len(model.unpacked.subgraphs) - 1
+        lines.append(f"and {more} more {'subgraph' if more == 1 else 'subgraphs'}")
     lines.append(f"compiled for the Edge TPU: {'yes' if model.is_compiled else 'no'}")
     try:
         lines.append(f"would be cut at: {_describe(model, find_cut(model))}")
     except UserError as error:
-        lines.append(f"would not be cut: {str(error).splitlines()[0]}")
+        lines.append(f"cannot be cut: {str(error).splitlines()[0]}")
     return "\n".join(lines)
 
 
@@ -38,22 +39,22 @@ def _describe(model: Model, index: int) -> str:
     text = f"{tensor}{' (fused)' if ';' in model.full_name(index) else ''}"
     if tensor.scale is not None:
         return f"{text}, scale {tensor.scale:.7g}, zero point {tensor.zero_point}"
-    return f"{text}, {model.scales(index)} scales" if model.scales(index) else text
+    return f"{text}, {model.num_scales(index)} scales" if model.num_scales(index) else text
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m edgetpu_retrain.tflite",
-        description="Look into a .tflite file, or cut its last layer off.",
+        description="Inspect a .tflite file, or cut off its last layer.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    showing = commands.add_parser("show", help="print operators, tensors and where it would be cut")
+    showing = commands.add_parser("show", help="print operators, tensors and where to cut")
     showing.add_argument("model", type=Path)
-    cutting = commands.add_parser("truncate", help="cut the last layer off a classifier")
+    cutting = commands.add_parser("truncate", help="cut off the last layer of a classifier")
     cutting.add_argument("model", type=Path)
     cutting.add_argument("out", type=Path)
-    cutting.add_argument("--tensor", help="name of the tensor to cut at (default: it is found)")
+    cutting.add_argument("--tensor", help="name of the tensor to cut at (default: detected)")
     options = parser.parse_args(arguments)
     with program.run():
         model = Model.load(options.model)

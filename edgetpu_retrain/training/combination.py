@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import Run, threads
+from edgetpu_retrain.embeddings.blocks import MapFunction, threads
 from edgetpu_retrain.embeddings.labelled_embeddings import TrainingData
 from edgetpu_retrain.training import cross_validation
 from edgetpu_retrain.training.cross_validation import Choice, fit_temperature
@@ -54,7 +54,7 @@ def combine(data: TrainingData, regression: Choice, num_threads: int = 1) -> Com
         return _combine(data, regression, run)
 
 
-def _combine(data: TrainingData, regression: Choice, run: Run) -> Combination:
+def _combine(data: TrainingData, regression: Choice, run: MapFunction) -> Combination:
     balanced = regression.class_weights == "balanced"
     sample = data.sample(_MAX_TO_CHOOSE)
     coarse = cross_validation.coarse_folds(sample.folds)

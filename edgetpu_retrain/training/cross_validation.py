@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import Run, threads
+from edgetpu_retrain.embeddings.blocks import MapFunction, threads
 from edgetpu_retrain.embeddings.labelled_embeddings import TrainingData
 from edgetpu_retrain.training.intervals import wilson_interval
-from edgetpu_retrain.training.optimum import Layers, Plan, descend, finish
+from edgetpu_retrain.training.optimum import Layers, Plan, refine_lbfgs, train_sgd
 
 FOLDS = 10
 # Folds that a layer is trained without: none, one, or two. Two at a time do for what is only
@@ -96,7 +96,7 @@ def choose(data: TrainingData, class_weights: str = "auto", num_threads: int = 1
         return _choose(data, class_weights, run)
 
 
-def _choose(data: TrainingData, class_weights: str, run: Run) -> Choice:
+def _choose(data: TrainingData, class_weights: str, run: MapFunction) -> Choice:
     sample = data.sample(_MAX_TO_CHOOSE)
     sizes = np.bincount(sample.labels, minlength=sample.num_classes)
     tried = [class_weights]
@@ -105,7 +105,7 @@ def _choose(data: TrainingData, class_weights: str, run: Run) -> Choice:
         tried = list(CLASS_WEIGHTS if uneven else CLASS_WEIGHTS[:1])
     variants = [(strength, name == "balanced") for name in tried for strength in STRENGTHS]
     layers = [(fold, 1.0, *variant) for fold in _COARSE for variant in variants]
-    tally = _tally(sample, descend(sample, Plan.of(layers), run))
+    tally = _tally(sample, train_sgd(sample, Plan.of(layers), run))
     best = [_best(tally, variants, name == "balanced") for name in tried]
     chosen = best[0]
     if len(best) > 1:
@@ -119,8 +119,8 @@ def _choose(data: TrainingData, class_weights: str, run: Run) -> Choice:
     layers = [(fold, 1.0, strength, balanced) for fold in (_NONE, *_FINE)]
     layers += [(fold, share, strength, balanced) for share in shares for fold in _COARSE]
     plan = Plan.of(layers)
-    found = descend(data, plan, run)
-    layer = finish(data, plan.take(slice(1)), _part(found, slice(1)), run)
+    found = train_sgd(data, plan, run)
+    layer = refine_lbfgs(data, plan.select(slice(1)), _part(found, slice(1)), run)
     logits = np.empty((len(data.rows), data.num_classes), np.float32)
     fine = _part(found, slice(1, 1 + FOLDS))
     for block in data.blocks():

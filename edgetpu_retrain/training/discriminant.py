@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import Run
+from edgetpu_retrain.embeddings.blocks import MapFunction
 from edgetpu_retrain.embeddings.labelled_embeddings import TrainingData
 
 # Shrinkages to choose from, the strongest first.
@@ -102,7 +102,7 @@ def out_of_fold(
     balanced: bool,
     folds: np.ndarray,
     share: float = 1.0,
-    run: Run = map,
+    run: MapFunction = map,
 ) -> np.ndarray:
     """Returns float32 [S, N, C]: logits of each photo from discriminants without its fold.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import Head, unit
+from edgetpu_retrain.head import Head, l2_normalize
 
 # By how much cosines are multiplied before softmax where nothing says better.
 SCALE = 20.0
@@ -36,7 +36,7 @@ class NotTrainedError(UserError, RuntimeError):
 
 def directions(sums: np.ndarray) -> np.ndarray:
     """Returns weights [D, C] of length 1 from sums of embeddings of length 1, [C, D]."""
-    return unit(sums).T
+    return l2_normalize(sums).T
 
 
 class ImprintingEngine:
@@ -150,7 +150,8 @@ class ImprintingEngine:
         trained = {i: total for i, total in enumerate(self._sums) if total is not None}
         if self._layer is not None and (self._kept or self._layer.is_coral):
             model = self._layer.with_classes(
-                len(self._sums), {i: unit(total[np.newaxis])[0] for i, total in trained.items()}
+                len(self._sums),
+                {i: l2_normalize(total[np.newaxis])[0] for i, total in trained.items()},
             )
         else:
             scale = self._layer.length if self._layer else SCALE

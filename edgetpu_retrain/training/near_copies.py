@@ -14,7 +14,7 @@ import numpy as np
 
 from edgetpu_retrain.embeddings.blocks import blocks, threads
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import unit
+from edgetpu_retrain.head import l2_normalize
 from edgetpu_retrain.io import tables
 from edgetpu_retrain.photos.perceptual_hash import HASH_BYTES
 
@@ -166,7 +166,9 @@ class _Comparison:
     def _directions(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         """Returns the embeddings and the hashes of photos, of length 1."""
         bits = np.unpackbits(self._hashes[rows], axis=1)
-        return unit(self._embeddings[rows] - self._mean), unit(bits - self._bit_mean)
+        return l2_normalize(self._embeddings[rows] - self._mean), l2_normalize(
+            bits - self._bit_mean
+        )
 
     def scores(self, pairs: np.ndarray) -> np.ndarray:
         """Returns the likeness [n] of pairs [n, 2], as the thresholds have it."""

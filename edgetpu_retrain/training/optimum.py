@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import Run, blocks
+from edgetpu_retrain.embeddings.blocks import MapFunction, blocks
 from edgetpu_retrain.embeddings.labelled_embeddings import TrainingData
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Plan:
     def __len__(self) -> int:
         return len(self.held_out)
 
-    def take(self, chosen: slice) -> "Plan":
+    def select(self, chosen: slice) -> "Plan":
         """Returns some of the layers."""
         return Plan(
             self.held_out[chosen],
@@ -112,7 +112,7 @@ class Layers:
         return product.reshape(-1, layers, classes) + self.biases
 
 
-def descend(data: TrainingData, plan: Plan, run: Run = map) -> Layers:
+def train_sgd(data: TrainingData, plan: Plan, run: MapFunction = map) -> Layers:
     """Trains all layers by SGD, from zero.
 
     Batches are drawn without replacement from photos that follow one another; Nesterov's momentum;
@@ -134,7 +134,7 @@ def descend(data: TrainingData, plan: Plan, run: Run = map) -> Layers:
     num_cuts = min(-(-len(plan) * data.num_classes // _COLUMNS), len(plan))
     cuts = [len(plan) * i // num_cuts for i in range(num_cuts + 1)]
     descents = [
-        _Descent(data, plan.take(slice(*cut)), scale, rate, epochs * sum(batches))
+        _Descent(data, plan.select(slice(*cut)), scale, rate, epochs * sum(batches))
         for cut in itertools.pairwise(cuts)
     ]
     # Which photos share a batch needs to be random, not different every time.
@@ -200,7 +200,7 @@ class _Descent:
             self._done += 1
 
 
-def finish(data: TrainingData, plan: Plan, start: Layers, run: Run = map) -> Layers:
+def refine_lbfgs(data: TrainingData, plan: Plan, start: Layers, run: MapFunction = map) -> Layers:
     """Takes one layer the rest of the way to its optimum, by L-BFGS over all photos.
 
     It ends where the loss is certainly within a tolerance of its minimum: with a strength s, it is
@@ -209,7 +209,7 @@ def finish(data: TrainingData, plan: Plan, start: Layers, run: Run = map) -> Lay
     Args:
         data: what to train on.
         plan: of one layer.
-        start: what `descend` reached.
+        start: what `train_sgd` reached.
         run: as `threads` gives it.
     """
     # Importing the library should not need what only the workflow does.

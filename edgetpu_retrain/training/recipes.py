@@ -17,7 +17,7 @@ from edgetpu_retrain.embeddings.labelled_embeddings import (
     TrainingData,
 )
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import Head, unit
+from edgetpu_retrain.head import Head, l2_normalize
 from edgetpu_retrain.runtime.interpreter import Quantization
 from edgetpu_retrain.training import combination, cross_validation, folds, imprinting, near_copies
 from edgetpu_retrain.training.optimum import Layers, softmax
@@ -31,7 +31,7 @@ _BLOCK = 1_024
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A head, and scores for the photos it may have been trained on, from layers that were not.
 
     Attributes:
@@ -55,7 +55,7 @@ class Trained:
 
 def train(
     labelled: LabelledEmbeddings, recipe: str, seed: int, num_threads: int = 1, **settings: Any
-) -> Trained:
+) -> TrainingResult:
     """Trains a head by one of the recipes, and cross-validates it.
 
     Near-copies of a photo share its fold. Equal embeddings and arguments give equal bits,
@@ -73,7 +73,7 @@ def train(
     """
     learn = RECIPES[recipe]
     check_settings(recipe, settings)
-    kept = labelled.take(labelled.splits != TEST)
+    kept = labelled.select(labelled.splits != TEST)
     check_embeddings(kept)
     of_all = near_copies.groups(labelled.vectors, labelled.hashes, num_threads)
     groups = np.unique(of_all[kept.rows], return_inverse=True)[1]
@@ -90,7 +90,7 @@ def train(
         "extractor": labelled.extractor,
         "preprocessing": labelled.preprocessing,
     }
-    return Trained(replace(head, training=training), kept, predictions, of_all)
+    return TrainingResult(replace(head, training=training), kept, predictions, of_all)
 
 
 def check_embeddings(labelled: LabelledEmbeddings) -> None:
@@ -197,9 +197,9 @@ def _train_coral(
 
     def fit(trained: np.ndarray, watched: np.ndarray) -> SoftmaxRegression:
         data = {
-            "data_train": labelled.take(trained),
+            "data_train": labelled.select(trained),
             "labels_train": labels[trained],
-            "data_val": labelled.take(watched),
+            "data_val": labelled.select(watched),
             "labels_val": labels[watched],
         }
         width = labelled.vectors.shape[1]
@@ -220,7 +220,7 @@ def _train_coral(
         for fold in range(cross_validation.FOLDS):
             out = divided == fold
             if out.any():
-                layer, held_out = fit(~out, out).head, labelled.take(out)
+                layer, held_out = fit(~out, out).head, labelled.select(out)
                 rows = np.flatnonzero(out)
                 for block in blocks(len(held_out), _BLOCK):
                     logits[rows[block]] = layer.logits(held_out[block])
@@ -253,13 +253,13 @@ def _train_imprinting(
     # By fold: a layer without a fold is that of the other sums.
     sums = np.zeros((cross_validation.FOLDS, num_classes, width))
     for block in blocks(len(labelled), _BLOCK):
-        np.add.at(sums, (divided[block], labelled.labels[block]), unit(labelled[block]))
+        np.add.at(sums, (divided[block], labelled.labels[block]), l2_normalize(labelled[block]))
     total = sums.sum(axis=0)
     layers = [imprinting.directions(total - part) for part in sums]
     logits = np.empty((len(labelled.labels), num_classes), np.float32)
     cosines = []
     for block in blocks(len(labelled), _BLOCK):
-        values = unit(labelled[block])
+        values = l2_normalize(labelled[block])
         for fold, layer in enumerate(layers):
             out = divided[block] == fold
             logits[block][out] = imprinting.SCALE * (values[out] @ layer)
@@ -292,7 +292,7 @@ def _train_imprinting(
     return head, logits
 
 
-def settings_of(wanted: Mapping[str, Any]) -> dict[str, Any]:
+def non_default_settings(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a recipe and those of its settings that are not the defaults.
 
     Args:
@@ -301,7 +301,7 @@ def settings_of(wanted: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: a setting is another recipe's.
 
-    >>> settings_of({"recipe": "coral", "reg": 0.1, "num_iter": 500})
+    >>> non_default_settings({"recipe": "coral", "reg": 0.1, "num_iter": 500})
     {'recipe': 'coral', 'reg': 0.1}
     """
     recipe = wanted.get("recipe", DEFAULT)
@@ -312,13 +312,13 @@ def settings_of(wanted: Mapping[str, Any]) -> dict[str, Any]:
     return {"recipe": recipe, **others}
 
 
-def name_of(settings: Mapping[str, Any]) -> str:
+def folder_name(settings: Mapping[str, Any]) -> str:
     """Returns the name of a recipe with its settings, as of a folder.
 
     Args:
-        settings: as `settings_of` gives them.
+        settings: as `non_default_settings` gives them.
 
-    >>> name_of({"recipe": "coral", "reg": 0.1})
+    >>> folder_name({"recipe": "coral", "reg": 0.1})
     'coral-reg=0.1'
     """
     named = [f"{key}={value}" for key, value in settings.items() if key != "recipe"]

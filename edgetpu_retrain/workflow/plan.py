@@ -227,15 +227,15 @@ class _Selection:
             if isinstance(spec, str):
                 # The configured backbone takes precedence over one of that name in the catalogue.
                 spec = self.specs.get(spec, spec)
-            backbone = kinds.parse(kinds.find(spec, catalogue))
+            backbone = kinds.parse(kinds.resolve(spec, catalogue))
             if self.backbones.setdefault(backbone.name, backbone) != backbone:
                 raise UserError(
                     f"config: compare: two different backbones are named {backbone.name!r}. Give "
                     "one of them another name."
                 )
             self.specs.setdefault(backbone.name, spec)
-            recipe = recipes.settings_of(training.model_dump(exclude_none=True))
-            name = recipes.name_of(recipe)
+            recipe = recipes.non_default_settings(training.model_dump(exclude_none=True))
+            name = recipes.folder_name(recipe)
             self.recipes[name] = recipe
             edgetpu_ms = catalogue.get(backbone.name, {}).get("edgetpu_ms")
             model = ComparedModel(backbone.name, name, edgetpu_ms)
