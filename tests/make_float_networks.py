@@ -9,6 +9,12 @@ OUT gets:
     largest.tflite    ends in the largest value of every channel
     smallest.tflite   MINIMUM, which the quantizer does not know
     half.tflite       SPLIT with an unused half, which the quantizer stumbles over
+    headed.tflite     a hidden layer of 4 values between the pooled vector and the last layer
+    grey.tflite       takes a grey image
+    grey_int8.tflite  the same, quantized by TensorFlow, float at both ends
+    channels_first.tflite  takes [1, 3, 16, 16]
+    two.keras, two.tflite  two outputs
+    nan.tflite        a weight that is not a number
     good.keras, good.h5, good/   the same classifier, as Keras and as TensorFlow save it
     scores.npy        what it gives for the picture in picture.npy
     refused.json      what keras_network says of networks that it refuses, by name
@@ -63,6 +69,24 @@ def main(out: Path) -> None:
         x = layers.Conv2D(6, 3)(part(layers.Conv2D(6, 3)(image)))
         convert(keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x))), name)
 
+    x = layers.Dense(4, activation="relu")(network())
+    convert(keras.Model(image, layers.Dense(3, activation="softmax")(x)), "headed")
+    first = layers.Input((3, SIZE, SIZE))
+    x = network(image=layers.Permute((2, 3, 1))(first))
+    convert(keras.Model(first, layers.Dense(3)(x)), "channels_first")
+    two = keras.Model(image, [layers.Dense(3)(network()), layers.Dense(4)(network())])
+    two.save(out / "two.keras")
+    convert(two, "two")
+    grey = layers.Input((SIZE, SIZE, 1))
+    grey = keras.Model(grey, layers.Dense(3, activation="softmax")(network(image=grey)))
+    convert(grey, "grey")
+    (out / "grey_int8.tflite").write_bytes(quantized(tf, grey))
+    diverged = keras.Model(image, layers.Dense(3)(network()))
+    weights = diverged.get_weights()
+    weights[0][0, 0, 0, 0] = np.nan
+    diverged.set_weights(weights)
+    convert(diverged, "nan")
+
     good = keras.Model(image, layers.Dense(3, activation="softmax")(network()))
     good.save(out / "good.keras")
     good.save(out / "good.h5")
@@ -82,7 +106,6 @@ def main(out: Path) -> None:
         "lambda": keras.Model(image, layers.Dense(3)(layers.Lambda(lambda x: 2 * x)(network()))),
         "any size": keras.Model(sizes, layers.Dense(3)(network(image=sizes))),
         "steps": keras.Model(steps, layers.Dense(3)(layers.LSTM(4)(steps))),
-        "detector": keras.Model(image, [layers.Dense(3)(network()), layers.Dense(4)(network())]),
         "never built": keras.Sequential([layers.Conv2D(8, 3), layers.Dense(3)]),
     }
     said = {}
@@ -107,6 +130,16 @@ def main(out: Path) -> None:
     (out / "empty").mkdir()
     said["empty folder"] = refusal(keras_network, out / "empty")
     (out / "refused.json").write_text(json.dumps(said))
+
+
+def quantized(tf, model) -> bytes:
+    """A network after TensorFlow's quantization as its guide has it, with the ends left float."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    pictures = np.random.default_rng(0).uniform(0, 1, (50, 1, *model.input_shape[1:]))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([x] for x in pictures.astype(np.float32))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return converter.convert()
 
 
 def refusal(keras_network, network: Path) -> str:

@@ -26,11 +26,13 @@ def take_compiled(
         UserError: the file is not compiled, or was made from a different network.
     """
     from edgetpu_retrain.tflite.checks import check_compiled, check_extractor, check_same_interface
+    from edgetpu_retrain.tflite.image_input import accept_rgb
     from edgetpu_retrain.tflite.model import Model
     from edgetpu_retrain.tflite.raw_input import take_raw_rgb
 
     model = Model.load(compiled)
     check_compiled(model, allow_cpu_operators)
+    model = accept_rgb(model)
     check_extractor(model)
     model = take_raw_rgb(model, mean, std)
     check_same_interface(Model.load(extractor), model)

@@ -16,6 +16,7 @@ from typing import Any
 from edgetpu_retrain.backbone import tensorflow_process
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files
+from edgetpu_retrain.tflite.image_shape import explain_shape
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _USER_ERROR = 3
@@ -34,7 +35,7 @@ def convert(network: str | Path, output: str | Path) -> None:
 
     Raises:
         UserError: the network is of another kind, cannot be loaded or converted, or its input is
-            not one RGB image of a fixed size.
+            not one image of a fixed size.
     """
     with files.replacing(output) as temporary:
         command = [sys.executable, "-m", __name__, str(network), str(temporary)]
@@ -120,31 +121,29 @@ def _why_not_loaded(message: str, saved_by: str, installed: str) -> str:
     return f"cannot be loaded by Keras {installed}: {first.strip().rstrip('.')[:300]}"
 
 
-def _check_shape(shapes: list[list[int | None]]) -> tuple[int, int]:
-    """Returns the height and width of the image that a network takes.
+def _check_shape(shapes: list[list[int | None]]) -> tuple[int, int, int]:
+    """Returns the height, width and channels of the image that a network takes.
 
     Raises:
-        _UnfitError: the input is not one RGB image of a fixed size.
+        _UnfitError: the input is not one image of a fixed size.
     """
     if len(shapes) != 1:
         raise _UnfitError(f"has {len(shapes)} inputs; an image classifier has one")
     (shape,) = shapes
-    if len(shape) != 4 or shape[3] not in (3, None):
-        raise _UnfitError(
-            f"has an input of shape {shape}; expected one RGB image, [batch, height, width, 3]"
-        )
-    _, height, width, _ = shape
+    if reason := explain_shape(shape):
+        raise _UnfitError(reason)
+    _, height, width, channels = shape
     if height is None or width is None:
         raise _UnfitError(_ANY_SIZE)
-    return height, width
+    return height, width, channels or 3
 
 
-def _write(function: Any, size: tuple[int, int], output: Path) -> None:
-    """Converts a function of one image, [1, height, width, 3] float32, and writes the result."""
+def _write(function: Any, shape: tuple[int, int, int], output: Path) -> None:
+    """Converts a function of one float32 image, [1, height, width, channels]; writes the result."""
     import tensorflow as tf
 
     # With an unknown batch size, operators would compute the shapes.
-    image = tf.TensorSpec([1, *size, 3], tf.float32, name="image")
+    image = tf.TensorSpec([1, *shape], tf.float32, name="image")
     concrete = tf.function(function, input_signature=[image]).get_concrete_function()
     # Without the object that owns the variables, they are converted to constants.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
@@ -172,10 +171,8 @@ def _convert_keras(path: Path, output: Path) -> None:
             "was never built, so its layers have no shapes. Add an input, as in "
             "keras.Input((224, 224, 3)), and save it again"
         )
-    size = _check_shape([list(tensor.shape) for tensor in model.inputs])
-    if len(model.outputs) != 1:
-        raise _UnfitError(f"has {len(model.outputs)} outputs, so it is not a classifier")
-    _write(lambda image: model(image, training=False), size, output)
+    shape = _check_shape([list(tensor.shape) for tensor in model.inputs])
+    _write(lambda image: model(image, training=False), shape, output)
 
 
 def _convert_saved_model(folder: Path, output: Path) -> None:
@@ -190,20 +187,12 @@ def _convert_saved_model(folder: Path, output: Path) -> None:
     name = "serving_default" if "serving_default" in signatures else next(iter(signatures))
     function = signatures[name]
     _, inputs = function.structured_input_signature
-    size = _check_shape([_dimensions(spec.shape) for spec in inputs.values()])
-    if len(function.structured_outputs) != 1:
-        raise _UnfitError(
-            f"has {len(function.structured_outputs)} outputs, so it is not a classifier"
-        )
+    shape = _check_shape([_dimensions(spec.shape) for spec in inputs.values()])
     ((argument, spec),) = inputs.items()
     if spec.dtype != tf.float32:
         raise _UnfitError(f"has a {spec.dtype.name} input; a float network has a float32 input")
 
-    def run(image: Any) -> Any:
-        (scores,) = function(**{argument: image}).values()
-        return scores
-
-    _write(run, size, output)
+    _write(lambda image: list(function(**{argument: image}).values()), shape, output)
 
 
 def _dimensions(shape: Any) -> list[int | None]:

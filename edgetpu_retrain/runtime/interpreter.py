@@ -17,6 +17,10 @@ from edgetpu_retrain.runtime import devices
 _RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 _FILE_IDENTIFIER = b"TFL3"
 _CUSTOM_OP = b"edgetpu-custom-op"
+_DETECTOR_HINT = (
+    "If it is an object detector, run it with a program for detection, such as PyCoral's "
+    "detect_image.py or Frigate, and use a classifier here."
+)
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,22 @@ class Interpreter:
                 f"{path} does not take one RGB image: its input shape is {shape.tolist()}."
             )
         if len(outputs) != 1:
-            raise UserError(f"{path} has {len(outputs)} outputs; expected one vector.")
+            raise UserError(
+                f"{path} has {len(outputs)} outputs; expected one vector. {_DETECTOR_HINT}"
+            )
         self.input_size = (int(shape[2]), int(shape[1]))
         self.output_size = int(np.prod(self._output["shape"]))
         self.output_dtype = np.dtype(self._output["dtype"])
         self.quantization = _quantization(self._output)
+
+    def check_classifier(self, source: str | Path) -> None:
+        """Raises a UserError if the output is not one score per class; `source` is the model."""
+        shape = self._output["shape"].tolist()
+        if max(shape, default=1) != self.output_size:
+            raise UserError(
+                f"{source} is not a classifier: its output has the shape {shape} instead of one "
+                f"score per class. {_DETECTOR_HINT}"
+            )
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Runs the model on one photo.

@@ -1,5 +1,6 @@
 """Check what this project and the Edge TPU compiler require of an extractor."""
 
+from edgetpu_retrain.tflite.image_shape import explain_shape
 from edgetpu_retrain.tflite.model import CUSTOM_OP, Model
 
 # The compiler uses TensorFlow 2.5's kernels. These operator versions are newer.
@@ -27,11 +28,9 @@ def check_extractor(model: Model, width: int | None = None) -> None:
                 f"uint8 or int8 (TFLiteConverter's inference_{kind}_type)."
             )
     (image,), (embedding,) = model.inputs, model.outputs
-    if len(image.shape) != 4 or image.shape[0] != 1 or image.shape[3] != 3:
-        raise model.error(
-            f"has an input of shape {list(image.shape)}; expected one RGB image, "
-            "[1, height, width, 3]."
-        )
+    if (reason := explain_shape(image.shape)) or image.shape[0] != 1:
+        reason = reason or f"has an input of shape {list(image.shape)}; expected a batch of one"
+        raise model.error(f"{reason}.")
     floats = [
         operator.name
         for operator in model.operators

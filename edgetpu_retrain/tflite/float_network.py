@@ -7,6 +7,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.tflite.checks import check_width
 from edgetpu_retrain.tflite.edgetpu_operators import replace_operators
+from edgetpu_retrain.tflite.image_input import GREY_WEIGHTS, accept_rgb
+from edgetpu_retrain.tflite.image_shape import explain_shape
 from edgetpu_retrain.tflite.model import Model, or_empty
 from edgetpu_retrain.tflite.truncate import cut_at, find_cut, truncate
 
@@ -47,7 +49,7 @@ def float_extractor(network: Model, tensor: str | None = None, width: int | None
     TPU does not support are replaced where possible.
 
     Args:
-        network: a network whose input is one float32 RGB image; it is not changed.
+        network: a network whose input is one float32 image, RGB or grey; it is not changed.
         tensor: name of the tensor to cut at; None to detect it.
         width: expected number of values in the embedding, if known.
 
@@ -61,7 +63,7 @@ def float_extractor(network: Model, tensor: str | None = None, width: int | None
     _check_weights(network)
     if tensor is None:
         _check_scores(network)
-    fixed = replace_operators(_with_fixed_shapes(network))
+    fixed = replace_operators(accept_rgb(_with_fixed_shapes(network)))
     if tensor is not None:
         extractor = truncate(fixed, tensor, _FLOAT)
     elif _ends_in_pool(fixed):
@@ -76,12 +78,15 @@ def float_extractor(network: Model, tensor: str | None = None, width: int | None
 def first_layer(extractor: Model) -> Model:
     """Returns the extractor up to its first operator with weights, without the activation.
 
+    The operator that computes grey from RGB (`accept_rgb`) does not count.
+
     Args:
         extractor: result of `float_extractor`; it is not changed. If it has no weights, the
             result is a copy.
     """
     for operator in extractor.operators:
-        if operator.name in _WEIGHTED:
+        is_grey = GREY_WEIGHTS in (extractor.full_name(i) for i in operator.inputs if i >= 0)
+        if operator.name in _WEIGHTED and not is_grey:
             layer = cut_at(extractor, operator.outputs[0])
             options = layer.subgraph.operators[-1].builtinOptions
             options.fusedActivationFunction = schema.ActivationFunctionType.NONE
@@ -103,11 +108,8 @@ def _check_image(network: Model) -> None:
     (image,) = network.inputs
     if image.dtype != "float32":
         raise network.error(f"has a {image.dtype} input; a float network has a float32 input.")
-    if len(image.shape) != 4 or image.shape[3] != 3:
-        raise network.error(
-            f"has an input of shape {list(image.shape)}; expected one RGB image, "
-            "[1, height, width, 3]."
-        )
+    if reason := explain_shape(image.shape):
+        raise network.error(f"{reason}.")
     signature = or_empty(network.subgraph.tensors[network.subgraph.inputs[0]].shapeSignature)
     if any(n < 1 for n in list(signature)[1:3]) or image.shape[0] != 1:
         raise network.error(

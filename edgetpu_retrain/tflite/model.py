@@ -295,6 +295,12 @@ class Model:
         operator.builtinOptions = options
         self.subgraph.operators.insert(0 if first else len(self.subgraph.operators), operator)
 
+    def set_input(self, index: int) -> None:
+        """Makes a tensor the model's only input, in its signatures as well."""
+        self.subgraph.inputs = [index]
+        for entry in self.signature_entries("inputs"):
+            entry.tensorIndex = index
+
     def code_index(self, code: int, version: int) -> int:
         """Returns the index of an operator code, and adds the code if it is missing."""
         for i, known in enumerate(self.unpacked.operatorCodes):

@@ -41,7 +41,6 @@ def test_refusals_are_one_sentence_each(float_networks: Path):
         "lambda": "has a Lambda layer",
         "any size": "has an input of variable size",
         "steps": "has an input of shape [None, 10, 8]; expected one RGB image",
-        "detector": "has 2 outputs, so it is not a classifier",
         "never built": "was never built",
         "weights": "has only weights, not the network",
         "Keras 2": "was saved by Keras 2.13.1, and Keras 3",

@@ -156,6 +156,8 @@ class Classifier:
         shape = [int(n) for n in inputs[0]["shape"]]
         if len(inputs) > 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
             raise UserError(f"{model} does not take one RGB picture: its input is {shape}.")
+        if len(outputs) > 1 or max(outputs[0]["shape"]) != np.prod(outputs[0]["shape"]):
+            raise UserError(f"{model}: not a classifier. Detectors: PyCoral's detect_image.py.")
         if inputs[0]["dtype"] != np.uint8 or outputs[0]["dtype"] != np.uint8:
             raise UserError(f"{model} does not take raw RGB bytes and give scores as uint8.")
         self._input, self._output = inputs[0], outputs[0]
