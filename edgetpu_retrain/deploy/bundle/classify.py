@@ -136,9 +136,7 @@ class Classifier:
             if file.read(8)[4:] != b"TFL3":
                 raise UserError(f"{model} is not a TFLite model (it lacks the identifier TFL3).")
         package, runtime = find_runtime()
-        delegates = []
-        if device != "cpu":
-            delegates = [_load_edge_tpu(runtime, device)]
+        delegates = [] if device == "cpu" else [_load_edge_tpu(runtime, device)]
         try:
             self._interpreter = runtime.Interpreter(
                 model_path=str(model), num_threads=1, experimental_delegates=delegates
