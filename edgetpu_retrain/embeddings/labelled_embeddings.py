@@ -20,6 +20,8 @@ TRAIN, VALIDATION, TEST = range(3)
 _BLOCK = 2_048
 # Photos that the principal axes are taken from.
 _MAX_FOR_AXES = 16_384
+# Values of embeddings that are float32 at once, a gigabyte.
+MAX_VALUES = 1 << 28
 # Directions with less than this part of the mean variance are rounding.
 _MIN_VARIANCE = 1e-6
 
@@ -173,6 +175,10 @@ def _merge(shards: Sequence[Embeddings]) -> Embeddings:
 class TrainingData:
     """Labelled embeddings as training takes them: centred, scaled, along their principal axes.
 
+    Where there are fewer photos than values in an embedding, training works in the photos' span:
+    `embeddings` then gives K coordinates along `span` instead of D values, and `axes` are K
+    directions of K values. The optimum of a layer with an L2 penalty is in that span.
+
     Attributes:
         vectors: [M, D] uint8 or int8, the quantized embeddings.
         rows: [N] int, which of them is the photo's.
@@ -184,6 +190,8 @@ class TrainingData:
         spread: root of the mean square distance from the mean.
         axes: [D, K] float32, orthonormal; principal axes of the centred and scaled embeddings.
         variances: [K] float32, of the embeddings along these; their sum is 1.
+        span: [D, K] float32, orthonormal, where training works in the span of the photos.
+        coordinates: [N, K] float32, of the embeddings along it.
     """
 
     vectors: np.ndarray
@@ -196,6 +204,8 @@ class TrainingData:
     spread: float
     axes: np.ndarray
     variances: np.ndarray
+    span: np.ndarray | None = None
+    coordinates: np.ndarray | None = None
 
     @classmethod
     def of(cls, labelled: LabelledEmbeddings, folds: np.ndarray) -> "TrainingData":
@@ -232,8 +242,23 @@ class TrainingData:
             none,
         )
         with threads(1):
-            axes, variances = _principal_axes(data.sample(_MAX_FOR_AXES))
-        return replace(data, axes=axes, variances=variances)
+            count = min(_MAX_FOR_AXES, MAX_VALUES // data.width)
+            axes, variances = _principal_axes(data.sample(count))
+            if axes.shape[1] >= data.width or len(rows) >= data.width:
+                return replace(data, axes=axes, variances=variances)
+            coordinates = [data.embeddings(block) @ axes for block in data.blocks()]
+        return replace(
+            data,
+            axes=np.eye(axes.shape[1], dtype=np.float32),
+            variances=variances,
+            span=axes,
+            coordinates=np.concatenate(coordinates),
+        )
+
+    @property
+    def width(self) -> int:
+        """D, values in an embedding."""
+        return len(self.mean)
 
     def sample(self, count: int) -> "TrainingData":
         """Returns at most `count` photos, evenly taken; itself where there are no more."""
@@ -246,14 +271,21 @@ class TrainingData:
             labels=self.labels[::step],
             folds=self.folds[::step],
             ranks=self.ranks[::step],
+            coordinates=None if self.coordinates is None else self.coordinates[::step],
         )
 
     def embeddings(self, chosen: np.ndarray | slice) -> np.ndarray:
-        """Returns centred and scaled embeddings of some photos, float32 [n, D]."""
+        """Returns centred and scaled embeddings of some photos, float32 [n, D], or [n, K]."""
+        if self.coordinates is not None:
+            return self.coordinates[chosen]
         values = self.vectors[self.rows[chosen]].astype(np.float32)
         values -= self.mean
         values *= np.float32(1 / self.spread)
         return values
+
+    def weights(self, weights: np.ndarray) -> np.ndarray:
+        """Returns a layer's weights over embeddings [D, C], from those over what it was given."""
+        return weights if self.span is None else self.span @ weights
 
     def blocks(self) -> list[slice]:
         """Returns slices of the photos, few enough in each to be float32 at once."""

@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.tflite.checks import check_width
@@ -141,6 +142,13 @@ def _check_weights(network: Model) -> None:
             raise network.error(
                 f"stores the weights {spec.name!r} as {spec.dtype} but computes in float (float16 "
                 "or dynamic range quantization). Convert it without optimizations."
+            )
+        values = network.constant(index) if spec.dtype == "float32" else None
+        if values is not None and not np.isfinite(values.view(np.float32)).all():
+            raise network.error(
+                f"has weights that are not numbers (NaN or infinite), in {spec.name!r}. Its "
+                "training diverged: train it again with a lower learning rate, or use an earlier "
+                "checkpoint."
             )
 
 

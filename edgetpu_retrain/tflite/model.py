@@ -197,10 +197,14 @@ class Model:
         name = self.subgraph.tensors[index].name or b""
         return name if isinstance(name, str) else name.decode(errors="replace")
 
+    def scales(self, index: int) -> np.ndarray:
+        """Returns a tensor's scales: several for channels, none if it is not quantized."""
+        quantization = self.subgraph.tensors[index].quantization
+        return np.asarray(() if quantization is None else or_empty(quantization.scale), np.float32)
+
     def num_scales(self, index: int) -> int:
         """Returns the number of scales of a tensor; 0 if it is not quantized."""
-        quantization = self.subgraph.tensors[index].quantization
-        return 0 if quantization is None else len(or_empty(quantization.scale))
+        return len(self.scales(index))
 
     def constant(self, index: int) -> np.ndarray | None:
         """Returns the data of a constant tensor, uint8 [num_bytes]; None if it is not constant."""

@@ -85,7 +85,7 @@ class Statistics:
         means = self.sums / counts[:, np.newaxis]
         covariance = self.products - means.T @ self.sums
         covariance *= np.float32((1 - shrinkage) / counts.sum())
-        variance = max(float(np.trace(covariance)), _LEAST) / len(data.mean)
+        variance = max(float(np.trace(covariance)), _LEAST) / data.width
         diagonal = shrinkage / (1 - shrinkage) * variance
         covariance[np.diag_indices_from(covariance)] += np.float32(diagonal)
         factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
