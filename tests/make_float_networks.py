@@ -10,6 +10,8 @@ OUT gets:
     smallest.tflite   MINIMUM, which the quantizer does not know
     half.tflite       SPLIT with an unused half, which the quantizer stumbles over
     headed.tflite     a hidden layer of 4 values between the pooled vector and the last layer
+    headed_int8.tflite  the same, quantized by TensorFlow
+    widened.tflite    with one of 20 values, more than the pooled vector has
     grey.tflite       takes a grey image
     grey_int8.tflite  the same, quantized by TensorFlow, float at both ends
     channels_first.tflite  takes [1, 3, 16, 16]
@@ -70,7 +72,11 @@ def main(out: Path) -> None:
         convert(keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x))), name)
 
     x = layers.Dense(4, activation="relu")(network())
-    convert(keras.Model(image, layers.Dense(3, activation="softmax")(x)), "headed")
+    headed = keras.Model(image, layers.Dense(3, activation="softmax")(x))
+    convert(headed, "headed")
+    (out / "headed_int8.tflite").write_bytes(quantized(tf, headed))
+    x = layers.Dense(20, activation="relu")(network())
+    convert(keras.Model(image, layers.Dense(3)(x)), "widened")
     first = layers.Input((3, SIZE, SIZE))
     x = network(image=layers.Permute((2, 3, 1))(first))
     convert(keras.Model(first, layers.Dense(3)(x)), "channels_first")

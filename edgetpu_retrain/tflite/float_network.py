@@ -11,14 +11,12 @@ from edgetpu_retrain.tflite.edgetpu_operators import replace_operators
 from edgetpu_retrain.tflite.image_input import GREY_WEIGHTS, accept_rgb
 from edgetpu_retrain.tflite.image_shape import explain_shape
 from edgetpu_retrain.tflite.model import Model, or_empty
-from edgetpu_retrain.tflite.truncate import cut_at, find_cut, truncate
+from edgetpu_retrain.tflite.truncate import POOLS, cut_at, find_cut, truncate
 
 # The signature of a float extractor, and the names of its input and output.
 SIGNATURE, IMAGE, EMBEDDING = "serving_default", "image", "embedding"
 _FLOAT = ("float32",)
 _REDUCED_PRECISION = ("float16", "int8", "uint8", "int16", "int4")
-# Global pooling at the end of a network without a last layer.
-_POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "REDUCE_MAX"}
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 _RESHAPES = {"RESHAPE", "SQUEEZE"}
 _VECTOR = ((1,), (1, 1, 1))
@@ -162,7 +160,7 @@ def _with_fixed_shapes(network: Model) -> Model:
 
 def _ends_in_pool(network: Model) -> bool:
     operator = network.producer(_before_reshapes(network, int(network.subgraph.outputs[0])))
-    return operator is not None and operator.name in _POOLS
+    return operator is not None and operator.name in POOLS
 
 
 def _before_reshapes(network: Model, index: int) -> int:
