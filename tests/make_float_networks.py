@@ -135,7 +135,74 @@ def main(out: Path) -> None:
     said["text"] = refusal(keras_network, out / "refused.keras")
     (out / "empty").mkdir()
     said["empty folder"] = refusal(keras_network, out / "empty")
+    said |= {name: refusal(keras_network, path) for name, path in writers(tf, good, out).items()}
+    # As where it is not installed.
+    sys.modules["tf_keras"] = None
+    said["old"] = refusal(keras_network, old_keras(good, out / "keras_model.h5"))
     (out / "refused.json").write_text(json.dumps(said))
+
+
+def writers(tf, network, out: Path) -> dict[str, Path]:
+    """SavedModels that write `written` into OUT where they are loaded or run, by name."""
+    name, target = str(out / "written"), tf.TensorSpec([1, SIZE, SIZE, 3])
+
+    class Resource(tf.saved_model.experimental.TrackableResource):
+        def _create_resource(self):
+            return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[])
+
+        def _initialize(self):
+            tf.io.write_file(name, "by the initializer")
+
+    class Network(tf.Module):
+        def __init__(self, resource=None):
+            super().__init__()
+            self.network, self.resource = network, resource
+
+        @tf.function(input_signature=[target])
+        def quiet(self, image):
+            if self.resource is not None:
+                _ = self.resource.resource_handle
+            return self.network(image)
+
+        @tf.function(input_signature=[target])
+        def loud(self, image):
+            tf.io.write_file(name, "by the signature")
+            return self.network(image)
+
+    folders = {n: out / n for n in ("initializer", "signature", "main operator")}
+    module = Network(Resource())
+    tf.saved_model.save(module, str(folders["initializer"]), signatures=module.quiet)
+    module = Network()
+    tf.saved_model.save(module, str(folders["signature"]), signatures=module.loud)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        image = tf.compat.v1.placeholder(tf.float32, target.shape)
+        weights = tf.compat.v1.get_variable("weights", [3, 4])
+        scores = tf.matmul(tf.reduce_mean(image, [1, 2]), weights)
+        session.run(tf.compat.v1.global_variables_initializer())
+        builder = tf.compat.v1.saved_model.Builder(str(folders["main operator"]))
+        signature = tf.compat.v1.saved_model.predict_signature_def({"x": image}, {"y": scores})
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {"serving_default": signature},
+            main_op=tf.io.write_file(name, "by the main operator"),
+        )
+        builder.save()
+    assert not (out / "written").exists()
+    return folders
+
+
+def old_keras(network, path: Path) -> Path:
+    """An .h5 file that says of itself what Keras 2.2 to 2.4 did, and that Keras 3 cannot read."""
+    import h5py
+
+    network.save(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"]["layers"][1]["config"]["groups_of_old"] = 1
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["keras_version"] = "2.4.0"
+    return path
 
 
 def quantized(tf, model) -> bytes:

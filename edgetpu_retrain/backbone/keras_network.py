@@ -5,6 +5,7 @@ TensorFlow runs in a separate process:
     python -m edgetpu_retrain.backbone.keras_network NETWORK OUTPUT
 """
 
+import importlib.util
 import json
 import re
 import sys
@@ -13,7 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from edgetpu_retrain.backbone import tensorflow_process
+from edgetpu_retrain.backbone import legacy_keras, saved_model_check, tensorflow_process
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files
 from edgetpu_retrain.tflite.image_shape import explain_shape
@@ -37,6 +38,11 @@ def convert(network: str | Path, output: str | Path) -> None:
         UserError: the network is of another kind, cannot be loaded or converted, or its input is
             not one image of a fixed size.
     """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"{network} is converted with TensorFlow, which is not installed. In the project's "
+            "folder, type: pip install -e '.[tensorflow]'"
+        )
     with files.replacing(output) as temporary:
         command = [sys.executable, "-m", __name__, str(network), str(temporary)]
         process = tensorflow_process.run(command)
@@ -69,7 +75,30 @@ def _load_keras(path: Path) -> Any:
         try:
             return keras.saving.load_model(link, compile=False)
         except Exception as error:
+            if suffix == ".h5" and version.startswith("2."):
+                return _load_legacy(link, version, keras.__version__)
             raise _UnfitError(_why_not_loaded(str(error), version, keras.__version__)) from error
+
+
+def _load_legacy(path: Path, saved_by: str, installed: str) -> Any:
+    """Loads an .h5 file of Keras 2, such as Teachable Machine's keras_model.h5, with tf_keras."""
+    import tensorflow as tf
+
+    if reason := legacy_keras.explain_unsafe(path):
+        raise _UnfitError(reason)
+    try:
+        import tf_keras
+    except ImportError as error:
+        release = ".".join(tf.__version__.split(".")[:2])
+        # With its dependencies, pip would install TensorFlow a second time.
+        raise _UnfitError(
+            f"was saved by Keras {saved_by}, and Keras {installed} cannot load it. The package "
+            f"tf_keras can. Install it and run again: pip install --no-deps 'tf_keras=={release}.*'"
+        ) from error
+    try:
+        return tf_keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise _UnfitError(_why_not_loaded(str(error), saved_by, installed)) from error
 
 
 def _format(path: Path) -> tuple[str, str]:
@@ -78,7 +107,7 @@ def _format(path: Path) -> tuple[str, str]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if "config.json" not in names:
-                raise _UnfitError("is not a Keras model (it has no config.json)")
+                raise _UnfitError(_explain_archive(path, names))
             metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
         return ".keras", metadata.get("keras_version", "")
     if path.open("rb").read(len(_HDF5)) == _HDF5:
@@ -95,8 +124,25 @@ def _format(path: Path) -> tuple[str, str]:
     raise _UnfitError("is not a file saved by Keras: neither .keras nor .h5")
 
 
+def _explain_archive(path: Path, names: list[str]) -> str:
+    if path.suffix == ".tm" or (
+        "manifest.json" in names and any(n.endswith(".zip") for n in names)
+    ):
+        return (
+            "is a project of Teachable Machine: its photos, not its network. Export the network "
+            "there (Export Model, Tensorflow, Keras), unpack the archive, and use keras_model.h5"
+        )
+    for name in names:
+        if name.endswith((".h5", ".keras")):
+            return f"is an archive with {name}; unpack it and use that file"
+    return "is not a Keras model (it has no config.json)"
+
+
 def _why_not_loaded(message: str, saved_by: str, installed: str) -> str:
-    export = "with model.export('folder'), and use saved_model: folder"
+    export = (
+        "with model.export('folder'), and use saved_model: folder (a SavedModel is a program: load "
+        "only those of people you trust)"
+    )
     custom = re.search(
         r"Could not locate (?:class|function) '([^']+)'|Unknown (?:layer|\w+ function): '?([\w>]+)",
         message,
@@ -145,12 +191,22 @@ def _write(function: Any, shape: tuple[int, int, int], output: Path) -> None:
     # With an unknown batch size, operators would compute the shapes.
     image = tf.TensorSpec([1, *shape], tf.float32, name="image")
     concrete = tf.function(function, input_signature=[image]).get_concrete_function()
+    _refuse_unsafe(saved_model_check.unsafe_in_graph(concrete.graph.as_graph_def()))
     # Without the object that owns the variables, they are converted to constants.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
     try:
         output.write_bytes(converter.convert())
     except Exception as error:
         raise _UnfitError(f"cannot be converted to .tflite: {_why_not_converted(error)}") from error
+
+
+def _refuse_unsafe(operators: list[str]) -> None:
+    if operators:
+        raise _UnfitError(
+            f"has the operators {', '.join(operators)}, which can read or write files or run code. "
+            "No image classifier needs them, so it is not loaded: a SavedModel is a program. Use "
+            "only SavedModels from people you trust, and export the network without these operators"
+        )
 
 
 def _why_not_converted(error: Exception) -> str:
@@ -180,6 +236,10 @@ def _convert_saved_model(folder: Path, output: Path) -> None:
 
     if not (folder / "saved_model.pb").is_file():
         raise _UnfitError("is not a SavedModel (it has no saved_model.pb)")
+    if (folder / "saved_model.cpb").exists():
+        # TensorFlow would load it instead.
+        raise _UnfitError("has a saved_model.cpb beside saved_model.pb; export it as one file")
+    _refuse_unsafe(saved_model_check.unsafe_operators(folder))
     loaded = tf.saved_model.load(str(folder))
     signatures = loaded.signatures
     if not len(signatures):
