@@ -1,5 +1,6 @@
 """Run a model with whichever TFLite runtime is installed."""
 
+import contextlib
 import ctypes
 import functools
 import importlib
@@ -82,8 +83,13 @@ class Interpreter:
                 "the compiled model, or the device cpu."
             )
         self._interpreter = _load(content, str(path), num_threads, delegates)
-        inputs = self._interpreter.get_input_details()
-        outputs = self._interpreter.get_output_details()
+        try:
+            inputs = self._interpreter.get_input_details()
+            outputs = self._interpreter.get_output_details()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is damaged: a tensor's name is not UTF-8.") from error
+        if not inputs or not outputs:
+            raise UserError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs.")
         self._input, self._output = inputs[0], outputs[0]
         shape = self._input["shape"]
         if len(inputs) != 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
@@ -167,6 +173,11 @@ class LayerInterpreter:
 def _load(content: bytes, source: str, num_threads: int, delegates: list[Any]) -> Any:
     """Returns the installed runtime's interpreter for a model, with its tensors allocated."""
     interpreter_class, _ = _runtime()
+    # tflite-runtime comes without the schema, and does not know the buffers that are checked.
+    with contextlib.suppress(ImportError):
+        from edgetpu_retrain.tflite.integrity import check_buffers
+
+        check_buffers(content, source)
     try:
         interpreter = interpreter_class(
             model_content=content, num_threads=num_threads, experimental_delegates=delegates

@@ -191,8 +191,9 @@ def _load_edge_tpu(runtime: Any, device: str) -> Any:
 def class_names(model: Path, count: int, labels: str | None) -> list[str]:
     """Returns the names of a model's classes: from a label file, the model, or labels.txt."""
     if labels is None and zipfile.is_zipfile(model):
-        with zipfile.ZipFile(model) as archive:
-            for name in archive.namelist():
+        # A damaged archive has no names.
+        with contextlib.suppress(Exception), zipfile.ZipFile(model) as archive:
+            for name in (entry for entry in archive.infolist() if entry.file_size < 1 << 24):
                 lines = archive.read(name).decode(errors="replace").splitlines()
                 if len(lines) == count:
                     return lines
