@@ -1,6 +1,9 @@
 """Use an extractor that was compiled elsewhere."""
 
+import logging
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def take_compiled(
@@ -23,9 +26,15 @@ def take_compiled(
         allow_cpu_operators: accept a partly compiled extractor.
 
     Raises:
-        UserError: the file is not compiled, or was made from a different network.
+        UserError: the file is not compiled, was made from a different network, or holds other
+            weights.
     """
-    from edgetpu_retrain.tflite.checks import check_compiled, check_extractor, check_same_interface
+    from edgetpu_retrain.tflite.checks import (
+        check_compiled,
+        check_extractor,
+        check_same_interface,
+        check_weights,
+    )
     from edgetpu_retrain.tflite.image_input import accept_rgb
     from edgetpu_retrain.tflite.model import Model
     from edgetpu_retrain.tflite.raw_input import take_raw_rgb
@@ -35,5 +44,7 @@ def take_compiled(
     model = accept_rgb(model)
     check_extractor(model)
     model = take_raw_rgb(model, mean, std)
-    check_same_interface(Model.load(extractor), model)
+    cpu_model = Model.load(extractor)
+    check_same_interface(cpu_model, model)
+    log.info("%s %s", compiled, check_weights(cpu_model, model))
     model.save(output)

@@ -189,7 +189,12 @@ def compile_model(
             a different input or output.
     """
     # Finding out whether there is a compiler should not require the schema.
-    from edgetpu_retrain.tflite.checks import check_compiled, check_same_interface, check_versions
+    from edgetpu_retrain.tflite.checks import (
+        check_compiled,
+        check_same_interface,
+        check_versions,
+        check_weights,
+    )
     from edgetpu_retrain.tflite.model import Model
 
     extractor = Model.load(model)
@@ -207,13 +212,14 @@ def compile_model(
             temporary.write_text(printed, encoding="utf-8")
         compiled = Path(folder, f"{Path(model).stem}_edgetpu.tflite")
         if not succeeded or not compiled.is_file():
-            raise UserError(f"{PROGRAM} could not compile {model}: {_explain(printed)}")
+            raise UserError(f"{PROGRAM} could not compile {model}{_explain(printed)}")
         report = parse(printed)
         _check_mapping(model, report, allow_cpu_operators)
         if report.operators_mapped:
             compiled_model = Model.parse(compiled.read_bytes(), compiled.name)
             check_compiled(compiled_model, allow_cpu_operators)
             check_same_interface(extractor, compiled_model)
+            log.info("%s %s", output, check_weights(extractor, compiled_model))
         with files.replacing(output) as temporary:
             shutil.copyfile(compiled, temporary)
     log.info(
@@ -268,12 +274,12 @@ def _run(
 
 
 def _explain(printed: str) -> str:
-    """Returns the reason for a failure and what to do, if known, and the compiler's output."""
+    """Returns the end of an error message: the known reason and advice, if any, and the output."""
     indented = "\n".join(f"  {line}" for line in printed.strip().splitlines())
     for pattern, explanation in _KNOWN_FAILURES.items():
         if match := re.search(pattern, printed):
-            return f"{explanation.format(*match.groups())}.\nIts output:\n{indented}"
-    return f"its output is\n{indented or '  (nothing)'}"
+            return f": {explanation.format(*match.groups())}.\nIts output:\n{indented}"
+    return f".\nIts output:\n{indented or '  (nothing)'}"
 
 
 def _check_mapping(model: str | Path, report: Compilation, allow_cpu_operators: bool) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import program
+from edgetpu_retrain.tflite.edgetpu_package import Layer, Package, read_packages
 from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.truncate import find_cut, truncate
 
 
 def show(model: Model) -> str:
-    """Returns a listing of the operators, tensors and quantization, and where to cut the model."""
+    """Returns a listing of operators, tensors, quantization and packages, and where to cut."""
     lines = [f"input   {_describe(model, i)}" for i in model.subgraph.inputs]
     for number, operator in enumerate(model.operators):
         lines.append(f"{number:>4}  {operator.name} (version {operator.version})")
@@ -27,6 +28,8 @@ def show(model: Model) -> str:
         more = len(model.unpacked.subgraphs) - 1
         lines.append(f"and {more} more {'subgraph' if more == 1 else 'subgraphs'}")
     lines.append(f"compiled for the Edge TPU: {'yes' if model.is_compiled else 'no'}")
+    for package in read_packages(model):
+        lines += _describe_package(package)
     try:
         lines.append(f"would be cut at: {_describe(model, find_cut(model))}")
     except UserError as error:
@@ -40,6 +43,31 @@ def _describe(model: Model, index: int) -> str:
     if tensor.scale is not None:
         return f"{text}, scale {tensor.scale:.7g}, zero point {tensor.zero_point}"
     return f"{text}, {model.num_scales(index)} scales" if model.num_scales(index) else text
+
+
+def _describe_package(package: Package) -> list[str]:
+    compiler = package.compiler_version or "of unknown version"
+    lines = [
+        f"package of operator {package.operator}: needs Edge TPU runtime "
+        f"{package.min_runtime_version} or later, compiler {compiler}",
+        f"  parameters: {package.cached_bytes:,} bytes cached on the chip, "
+        f"{package.streamed_bytes:,} bytes sent anew for every image",
+    ]
+    for one in package.executables:
+        lines.append(
+            f"  executable ({one.kind}): {one.instruction_bytes:,} bytes of instructions, "
+            f"{len(one.parameters):,} of parameters, {one.scratch_bytes:,} of scratch memory"
+        )
+        lines += [f"    takes {_describe_layer(layer)}" for layer in one.inputs]
+        lines += [f"    gives {_describe_layer(layer)}" for layer in one.outputs]
+    return lines
+
+
+def _describe_layer(layer: Layer) -> str:
+    return (
+        f"{layer.name!r} {layer.dtype} {list(layer.shape)}, scale {layer.scale:.7g}, "
+        f"zero point {layer.zero_point}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from edgetpu_retrain.tflite.edgetpu_twin import Comparison, compare
 from edgetpu_retrain.tflite.image_shape import explain_shape
 from edgetpu_retrain.tflite.model import CUSTOM_OP, Model
 
@@ -151,3 +152,25 @@ def check_same_interface(extractor: Model, compiled: Model) -> None:
             f"  {' -> '.join(map(str, cpu_specs))}\n"
             f"Compile {extractor.source}."
         )
+
+
+def check_weights(extractor: Model, compiled: Model) -> Comparison:
+    """Checks that a compiled model holds the weights of its twin for the CPU, as far as is known.
+
+    Args:
+        extractor: for the CPU.
+        compiled: one that `check_same_interface` accepts.
+
+    Returns:
+        How much was compared.
+
+    Raises:
+        UserError: a layer has other weights, or one of the files is damaged.
+    """
+    comparison = compare(extractor, compiled)
+    if comparison.differs is not None:
+        raise compiled.error(
+            f"{comparison}. It should hold those of {extractor.source}, its twin for the CPU: "
+            "compile the extractor that the backbone names."
+        )
+    return comparison

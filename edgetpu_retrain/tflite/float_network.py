@@ -10,7 +10,8 @@ from edgetpu_retrain.tflite.checks import check_width
 from edgetpu_retrain.tflite.edgetpu_operators import replace_operators
 from edgetpu_retrain.tflite.image_input import GREY_WEIGHTS, accept_rgb
 from edgetpu_retrain.tflite.image_shape import explain_shape
-from edgetpu_retrain.tflite.model import Model, or_empty
+from edgetpu_retrain.tflite.integrity import or_empty
+from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.truncate import POOLS, cut_at, find_cut, truncate
 
 # The signature of a float extractor, and the names of its input and output.
@@ -112,8 +113,9 @@ def _check_image(network: Model) -> None:
     signature = or_empty(network.subgraph.tensors[network.subgraph.inputs[0]].shapeSignature)
     if any(n < 1 for n in list(signature)[1:3]) or image.shape[0] != 1:
         raise network.error(
-            "has an input of variable size, but the Edge TPU needs fixed shapes. Build the network "
-            "for one size, as in keras.Input((224, 224, 3)), and convert it again."
+            "has an input of variable size, or for several images at a time. The Edge TPU needs "
+            "one image of a fixed size: build the network for one size, as in "
+            "keras.Input((224, 224, 3)), and convert it again."
         )
 
 

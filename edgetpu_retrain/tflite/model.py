@@ -23,7 +23,7 @@ from edgetpu_retrain.tflite.integrity import (
 
 CUSTOM_OP = "edgetpu-custom-op"
 _FILE_IDENTIFIER = b"TFL3"
-_DARWINN_IDENTIFIER = b"DWN1"
+DARWINN_IDENTIFIER = b"DWN1"
 # Operator codes below this are also in the old one-byte field deprecated_builtin_code.
 _PLACEHOLDER_CODE = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
 _OPERATOR_NAMES = {
@@ -172,7 +172,7 @@ class Model:
         """Number of operators with a DarwiNN package, as the Edge TPU compiler generates them."""
         return sum(
             self.describe(operator).name == CUSTOM_OP
-            and _DARWINN_IDENTIFIER in bytes(or_empty(operator.customOptions))
+            and DARWINN_IDENTIFIER in bytes(or_empty(operator.customOptions))
             for operator in self.subgraph.operators
         )
 

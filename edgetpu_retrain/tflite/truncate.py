@@ -5,7 +5,8 @@ import logging
 
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain.tflite.model import Model, Operator, or_empty
+from edgetpu_retrain.tflite.integrity import or_empty
+from edgetpu_retrain.tflite.model import Model, Operator
 from edgetpu_retrain.tflite.versions import lower_versions
 
 log = logging.getLogger(__name__)

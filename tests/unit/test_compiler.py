@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tarfile
 import time
 from pathlib import Path
@@ -31,7 +32,10 @@ def compile_with(extractor: Path, program: Path | None, **options) -> compiler.C
     )
 
 
-def test_what_the_compiler_reports(extractor: Path, tmp_path: Path):
+def test_what_the_compiler_reports(
+    extractor: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO")
     program = stand_ins.edgetpu_compiler(tmp_path / "bin")
     report = compile_with(extractor, program, timeout=99, min_runtime_version=13)
     assert report == compiler.Compilation(
@@ -46,6 +50,7 @@ def test_what_the_compiler_reports(extractor: Path, tmp_path: Path):
         assert part in arguments
     assert (tmp_path / "out" / "x.txt").read_text().strip() == stand_ins.SUCCESS.strip()
     assert Model.load(tmp_path / "out" / "x_edgetpu.tflite").darwinn_packages == 1
+    assert re.search(r"x_edgetpu\.tflite holds the same weights: ([\d,]+) of \1 bytes", caplog.text)
 
 
 def test_a_model_that_is_mapped_in_part_is_refused_unless_allowed(extractor: Path, tmp_path: Path):
@@ -95,8 +100,8 @@ ENDED = "Compilation child process completed within timeout period.\nCompilation
             f"with a graph that has dynamic-sized tensors.\n{ENDED}",
             "tensors of variable shape",
         ),
-        (f"{STARTED}{ENDED}", r"could not compile .*: its output is\n"),
-        ("Segmentation fault", "its output is\n  Segmentation fault"),
+        (f"{STARTED}{ENDED}", r"could not compile .*\.\nIts output:\n"),
+        ("Segmentation fault", "Its output:\n  Segmentation fault"),
     ],
 )
 def test_failures_say_what_to_do(extractor: Path, tmp_path: Path, printed, message):
@@ -256,7 +261,7 @@ def test_a_package_of_something_else(tmp_path: Path, serve):
     sources = [{"url": f"{address}/{name}", "md5": sums[f"/{name}"]} for name in ("odd", "text")]
     with pytest.raises(UserError) as error:
         compiler.fetch(sources, tmp_path / "compiler")
-    assert "/odd: the package holds no usr/bin/edgetpu_compiler\n" in str(error.value)
+    assert "/odd: the package does not contain usr/bin/edgetpu_compiler\n" in str(error.value)
     assert "/text: the package is damaged: file could not be opened success" in str(error.value)
     assert not (tmp_path / "compiler").exists()
 

@@ -190,7 +190,7 @@ def test_those_of_another_extractor_are_made_again(embedded, flowers, made: Path
     other = made / "classifier.tflite"
     again = embed(part_of(flowers, slice(1)), other, "cpu", earlier=[embedded])
     assert again.embeddings.shape == (1, 44)
-    assert "embedded again: the extractor is another one" in caplog.text
+    assert "not reused: the extractor changed" in caplog.text
 
 
 def test_those_of_another_preprocessing_are_made_again(
@@ -201,11 +201,11 @@ def test_those_of_another_preprocessing_are_made_again(
     assert not np.array_equal(nearest.embeddings, embedded.embeddings[:1])
     with pytest.raises(UserError, match="different extractors"):
         LabelledEmbeddings.load(save_shards(tmp_path, nearest, embedded), [])
-    assert "embedded again: the preprocessing was 'bilinear 2'" in caplog.text
+    assert "not reused: the preprocessing changed from 'bilinear 2'" in caplog.text
 
 
 def test_a_model_that_gives_floats_is_refused(flowers, made: Path):
-    with pytest.raises(UserError, match=r"float\.tflite gives float32 values"):
+    with pytest.raises(UserError, match=r"float\.tflite has float32 embeddings"):
         embed(part_of(flowers, slice(1)), made / "float.tflite", "cpu")
 
 
@@ -315,7 +315,7 @@ def test_what_is_damaged_is_embedded_again(output: Path, extractor: Path, caplog
     kept.write_bytes(damage(content))
     assert kept.read_bytes() != content
     assert list(cache.load("0000-of-0001")) == []
-    assert f"{kept} is damaged and not used" in caplog.text
+    assert f"{kept} is damaged and is not used" in caplog.text
 
 
 def test_what_goes_in_the_meantime_is_embedded_again(output: Path, extractor: Path, monkeypatch):

@@ -121,7 +121,7 @@ def test_a_photo_that_is_listed_twice_counts_twice(whole, manifest, tmp_path: Pa
 
 def test_a_photo_that_is_not_embedded_is_an_error(whole, manifest, tmp_path: Path):
     others = [Photo("x", "a", "train", digit * 64) for digit in "0f"]
-    with pytest.raises(UserError, match="2 photos are not embedded"):
+    with pytest.raises(UserError, match="2 photos have no embedding"):
         LabelledEmbeddings.load(save_shards(tmp_path, whole), [*manifest, *others])
 
 
@@ -144,7 +144,7 @@ def test_a_shard_may_be_empty_and_all_of_them_too(whole, manifest, tmp_path: Pat
 def test_files_of_another_number_of_shards_are_refused(whole, manifest, tmp_path: Path):
     half, _ = divided(whole, 2)
     shards = save_shards(tmp_path, half, *divided(whole, 4)[1:])
-    with pytest.raises(UserError, match="Two files of embeddings hold the same photo"):
+    with pytest.raises(UserError, match="Two files of embeddings contain the same photo"):
         LabelledEmbeddings.load(shards, manifest)
 
 

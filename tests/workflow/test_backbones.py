@@ -176,7 +176,7 @@ def test_an_extractor_where_this_project_would_put_it(
     [
         ("tflite: bad.tflite", ["bad.tflite is not a TFLite model"]),
         ("tflite: cut.tflite", ["cut.tflite is a damaged"]),
-        ("tflite: MADE/classifier.tflite, tensor: Pool", ["a tensor 'Pool'", "SOFTMAX"]),
+        ("tflite: MADE/classifier.tflite, tensor: Pool", ["the output 'Pool'", "SOFTMAX"]),
         ("tflite: MADE/classifier.tflite, width: 7", ["256 values", "width is 7"]),
         ("extractor: MADE/classifier.tflite", ["is a whole classifier", "Give it as tflite"]),
         ("frozen_graph: bad.tflite, tensor: x", ["bad.tflite cannot be read as a frozen"]),

@@ -50,7 +50,7 @@ def test_a_good_run_prints_little_and_logs_the_rest(own: Path, project: Path, sn
     done = snakemake("--quiet", "all", "--", TARGET)
     assert done.returncode == 0, done.stderr
     printed = (done.stdout + done.stderr).splitlines()
-    assert "photos correct, cross-validated" in "\n".join(printed)
+    assert "Cross-validation: " in "\n".join(printed)
     # Eight jobs and the summary.
     assert len([line for line in printed if "XNNPACK" not in line]) <= 8 + 12, printed
     assert "above its minimum" in (project / "logs/photos/small/optimum/train.log").read_text()
