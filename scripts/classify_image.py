@@ -194,6 +194,7 @@ def run(arguments: argparse.Namespace) -> bool:
     paths = find_photos(arguments.input)
     threshold = find_threshold(arguments)
     model = Interpreter(arguments.model, arguments.device)
+    model.check_classifier(arguments.model)
     labels = find_labels(arguments, model.output_size)
     start = time.perf_counter()
     predictions: Iterable[Prediction] = classify(
