@@ -9,7 +9,7 @@ LOWEST_VENV := .venv-lowest
 LIBRARY_VENV := .venv-library
 DOCS_VENV := .venv-docs
 
-.PHONY: demo backbones test lint dry-runs format models test-library test-tflite-runtime test-lowest \
+.PHONY: demo backbones check-device test lint dry-runs format models test-library test-tflite-runtime test-lowest \
 	test-kills test-slurm benchmark performance docs lock clean
 .DEFAULT_GOAL := demo
 
@@ -22,6 +22,10 @@ demo: $(INSTALLED)
 
 backbones: $(INSTALLED)
 	@$(BIN)/python scripts/show_backbones.py
+
+# Says whether an Edge TPU is attached to this machine and can be used, and if not, why.
+check-device: $(INSTALLED)
+	@$(BIN)/python scripts/check_device.py
 
 # Two test files at a time, because tests spend most of their time waiting for programs to start.
 test: $(INSTALLED)

@@ -179,20 +179,42 @@ def _runtime() -> tuple[Callable[..., Any], Callable[..., Any]]:
     raise UserError("No TFLite runtime is installed. Install one: pip install ai-edge-litert")
 
 
+def check_edge_tpu(device: str = "auto") -> str:
+    """Opens an Edge TPU and closes it again; returns its name.
+
+    Args:
+        device: a device as in `devices.resolve_device`, other than the CPU.
+
+    Raises:
+        UserError: there is none, or it cannot be used; the message names the likely causes.
+    """
+    resolved = devices.resolve_device(device)
+    if resolved == "cpu":
+        raise UserError(f"No Edge TPU was found. {devices.diagnosis()}")
+    _open_edge_tpu(resolved)
+    return resolved
+
+
 def _edgetpu_delegate(model: Path, device: str) -> Any:
-    _, load_delegate = _runtime()
     resolved = devices.resolve_device(device)
     if resolved == "cpu":
         reason = "the device is 'cpu'" if device == "cpu" else "no Edge TPU was found"
         raise UserError(f"{model} is compiled for the Edge TPU, but {reason}. {_cpu_hint(model)}")
     try:
+        return _open_edge_tpu(resolved)
+    except UserError as error:
+        raise UserError(f"{error}\n{_cpu_hint(model)}") from error
+
+
+def _open_edge_tpu(device: str) -> Any:
+    """Returns a delegate, which holds the device until it is deleted."""
+    _, load_delegate = _runtime()
+    try:
         # load_delegate prints a traceback of its own if the library is missing.
         ctypes.CDLL(devices.library_name())
-        return load_delegate(devices.library_name(), {"device": resolved})
+        return load_delegate(devices.library_name(), {"device": device})
     except (ValueError, OSError) as error:
-        raise UserError(
-            f"The Edge TPU {resolved!r} cannot be used. {devices.diagnosis()}\n{_cpu_hint(model)}"
-        ) from error
+        raise UserError(f"The Edge TPU {device!r} cannot be used. {devices.diagnosis()}") from error
 
 
 def _cpu_hint(model: Path) -> str:
