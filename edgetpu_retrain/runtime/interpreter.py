@@ -1,9 +1,14 @@
 """Run a model with whichever TFLite runtime is installed."""
 
+import contextlib
 import ctypes
 import functools
 import importlib
-from collections.abc import Callable
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,9 @@ from edgetpu_retrain.runtime import devices
 _RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 _FILE_IDENTIFIER = b"TFL3"
 _CUSTOM_OP = b"edgetpu-custom-op"
+# The runtime prints this to standard error, and has no setting for it.
+_NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+_REDIRECTION = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -153,13 +161,37 @@ def _load(content: bytes, source: str, num_threads: int, delegates: list[Any]) -
     """Returns the installed runtime's interpreter for a model, with its tensors allocated."""
     interpreter_class, _ = _runtime()
     try:
-        interpreter = interpreter_class(
-            model_content=content, num_threads=num_threads, experimental_delegates=delegates
-        )
-        interpreter.allocate_tensors()
+        with _without_notice():
+            interpreter = interpreter_class(
+                model_content=content, num_threads=num_threads, experimental_delegates=delegates
+            )
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{source} cannot be loaded as a TFLite model: {error}") from error
     return interpreter
+
+
+@contextlib.contextmanager
+def _without_notice() -> Iterator[None]:
+    """Drops the runtime's notice from what the block prints to standard error."""
+    with _REDIRECTION, tempfile.TemporaryFile() as printed:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        try:
+            before = os.dup(2)
+        except OSError:  # Standard error is closed.
+            yield
+            return
+        os.dup2(printed.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            printed.seek(0)
+            for line in printed:
+                if line.rstrip() != _NOTICE:
+                    os.write(2, line)
 
 
 def _quantization(tensor: dict[str, Any]) -> Quantization | None:
