@@ -108,5 +108,8 @@ onsuccess:
 
 onerror:
     # The CPU model may be complete even though the Edge TPU model could not be made.
-    if workflow.is_main_process and state_of("deliver", {}) == "current":
+    is_delivered = state_of("deliver", {}) == "current"
+    if workflow.is_main_process and is_delivered:
         print_summary()
+    if CONSOLE:
+        CONSOLE.repeat_errors(always=is_delivered)
