@@ -24,8 +24,8 @@ _GRACE_SECONDS = 30
 
 _ELSEWHERE = (
     "It runs on x86-64 Linux only: compile the extractor on such a machine (or in a container), "
-    "then name the file in the config, backbone: {name: ..., compiled: PATH}. For the CPU alone "
-    "nothing is compiled: snakemake --cores 4 --config device=cpu -- retrained_model.tflite"
+    "then name the file in the config, backbone: {name: ..., compiled: PATH}. To make only "
+    "the model for the CPU, set device to cpu and ask for the target retrained_model.tflite."
 )
 WHY_NOT = (
     "this backbone is not published compiled, and there is no edgetpu_compiler here. It runs on "

@@ -1,7 +1,6 @@
 """What a run ends with: where the model is, how good it is, and what to do next."""
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,10 @@ def summary(
     confusion_matrix: str | Path | None,
     report: str | Path | None = None,
     quantization: str | Path | None = None,
+    *,
+    classify: Callable[[str], str],
+    bundle: str | None = None,
+    removed: Sequence[str] = (),
 ) -> str:
     """Says in a few lines what came of a run.
 
@@ -37,6 +40,9 @@ def summary(
         confusion_matrix: path of the picture; None where the run did not make it.
         report: path of the page; None where the run did not make it.
         quantization: path of quantization.json; None where nothing was quantized.
+        classify: function that returns the command that classifies other photos with a model.
+        bundle: the command that makes the bundle; None if this run made it.
+        removed: files of another model that this run removed from the top-level folder.
     """
     content = files.read_json(evaluation)
     models = [path for path in delivered if Path(path).suffix == ".tflite"] or [content["model"]]
@@ -56,8 +62,13 @@ def summary(
     if count := sum(1 for _ in manifest.read_skipped(skipped)):
         photos = "photo was" if count == 1 else "photos were"
         lines.append(f"{count} {photos} skipped; {skipped} lists them with the reasons.")
-    lines.append("Next, try it on other photos:")
-    lines.append(f"  {_command(models)}")
+    if removed:
+        lines.append(f"Removed, because they belonged to another model: {_some(removed)}")
+    # Every machine can run the model for the CPU.
+    model = min(map(str, models), key=lambda path: "_edgetpu" in path)
+    lines += ["Next, try it on other photos:", f"  {classify(model)}"]
+    if bundle is not None:
+        lines += ["To make the folder for a device, with a program that runs it:", f"  {bundle}"]
     return "\n".join(lines)
 
 
@@ -68,12 +79,6 @@ def _file(path: str | Path) -> str:
     if path.is_dir():
         return f"{path}/ ({kind})"
     return f"{path} ({f'{kind}, ' if kind else ''}{path.stat().st_size:,} bytes)"
-
-
-def _command(models: Sequence[str | Path]) -> str:
-    # Every machine can run the one for the CPU.
-    model = min(map(str, models), key=lambda path: "_edgetpu" in path)
-    return f"python scripts/classify_image.py --model {shlex.quote(model)} --input PHOTO_OR_FOLDER"
 
 
 def accuracy(result: Mapping[str, Any] | None, what: str) -> list[str]:

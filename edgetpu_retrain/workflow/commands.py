@@ -1,10 +1,12 @@
 """Commands to show to the user, with the options of the command that started this run."""
 
+import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 _SETTINGS = ("--config", "-C")
 _FILES = ("--configfile", "--configfiles")
@@ -37,6 +39,32 @@ def snakemake(arguments: Sequence[str]) -> list[str]:
 def targets(arguments: Sequence[str]) -> list[str]:
     """Returns the targets after ``--``."""
     return list(arguments[len(_before_targets(arguments)) + 1 :])
+
+
+def join(
+    words: Sequence[str], settings: Mapping[str, Any] | None = None, targets: Sequence[str] = ()
+) -> str:
+    """Returns a command as it can be typed.
+
+    Args:
+        words: the words that `snakemake` returned.
+        settings: settings to add. A key that is among the words keeps the value it has there.
+        targets: the targets.
+
+    >>> join(["snakemake", "--config", "seed=1"], {"dataset": "my birds", "seed": 0}, ["bundle"])
+    "snakemake --config seed=1 'dataset=my birds' -- bundle"
+    """
+    words = list(words)
+    option = next((i for i, word in enumerate(words) if word in _SETTINGS), len(words))
+    given = {word.partition("=")[0] for word in words[option:]}
+    added = [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in (settings or {}).items()
+        if value is not None and key not in given
+    ]
+    if added and option == len(words):
+        words.append("--config")
+    return shlex.join([*words, *added, *(["--", *targets] if targets else [])])
 
 
 def _before_targets(arguments: Sequence[str]) -> Sequence[str]:

@@ -28,7 +28,10 @@ def active(monkeypatch: pytest.MonkeyPatch) -> None:
             ["-C", "seed=1", "--directory", "work", "-c", "2", "--configfile", "a.yaml", "b.yaml"],
             ["--directory", "work", "--configfile", "a.yaml", "b.yaml", "-C", "seed=1"],
         ),
-        (["--directory=work", "--config=seed=1", "-n"], ["--directory", "work", "--config", "seed=1"]),
+        (
+            ["--directory=work", "--config=seed=1", "-n"],
+            ["--directory", "work", "--config", "seed=1"],
+        ),
         # One value; what follows is a target.
         (["-d", "work", "bundle", "-c2"], ["-d", "work"]),
         (["--workflow-profile", "profiles/slurm"], ["--workflow-profile", "profiles/slurm"]),

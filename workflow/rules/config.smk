@@ -7,8 +7,8 @@ from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.workflow import commands, console, plan
 
 # The words of this command, to which shown commands add settings and a target.
-ARGUMENTS = sys.argv[1:]
-COMMAND = commands.snakemake(ARGUMENTS)
+COMMAND = commands.snakemake(sys.argv[1:])
+TARGETS = commands.targets(sys.argv[1:])
 CONSOLE = (
     console.install()
     if workflow.is_main_process

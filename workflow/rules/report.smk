@@ -32,6 +32,7 @@ rule report:
         fingerprint=fingerprint("report"),
         dataset=DATASET.name,
         settings=reported_settings,
+        commands=shown_commands,
     script:
         "../../scripts/report.py"
 
