@@ -15,7 +15,7 @@ with job.run(snakemake):
         )
     folders = [Path(path).parent for path in snakemake.input.models]
     candidates = [
-        comparison.judge(folder, entry["backbone"], entry["edgetpu_ms"])
+        comparison.load_candidate(folder, entry["backbone"], entry["edgetpu_ms"])
         for folder, entry in zip(folders, entries, strict=True)
     ]
     rows = comparison.compare(candidates)

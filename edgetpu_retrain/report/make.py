@@ -1,11 +1,10 @@
-"""From the files of a run to its page and the tables beside it."""
+"""Makes report.html and the tables next to it from the files of a run."""
 
 import importlib.metadata
 import itertools
 import json
 import logging
 import platform
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,24 +23,24 @@ from edgetpu_retrain.training import near_copies, predictions
 
 log = logging.getLogger(__name__)
 
-_PROGRAMS = ("edgetpu-retrain", "ai-edge-litert", "numpy", "pillow", "scikit-learn", "snakemake")
+_PACKAGES = ("edgetpu-retrain", "ai-edge-litert", "numpy", "pillow", "scikit-learn", "snakemake")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where what a report is made of lies.
+    """Paths of the files that a report is made from.
 
     Attributes:
         predictions: predictions.tsv.
         evaluation: evaluation.json.
         groups: groups.tsv.
-        embeddings: the files of all shards.
+        embeddings: the embeddings of all shards (.npz).
         manifest: manifest.tsv.
         skipped: skipped.tsv.
-        corrections: what became of the corrections.
-        models: the model's files.
-        runs: what was reported before, of all backbones.
-        comparison: comparison.json; None where none was made.
+        corrections: applied_corrections.tsv.
+        models: the .tflite files that the report waits for.
+        runs: runs.json of all backbones and recipes on this dataset.
+        comparison: comparison.json; None without one.
     """
 
     predictions: Path
@@ -62,32 +61,41 @@ def make_report(
     backbone: str,
     settings: Mapping[str, Any],
     folder: str | Path,
+    commands: Mapping[str, str],
+    edgetpu_model: str = "",
 ) -> None:
     """Writes report.html, suspects.tsv, copies.tsv and runs.json to a folder.
 
     Args:
-        sources: where what they are made of lies.
-        dataset: name of the photos.
-        backbone: name of the network.
-        settings: what the configuration says, by key.
-        folder: below results/, where the other files of this run are.
+        sources: paths of the files that they are made from.
+        dataset: name of the dataset.
+        backbone: name of the backbone.
+        settings: the configuration, by key.
+        folder: the run's folder in results/, which has the other files of the run.
+        commands: as in `findings.Run`.
+        edgetpu_model: as in `findings.Run`.
+
+    Raises:
+        UserError: the predictions are of other photos than the manifest, or a file is damaged.
     """
     folder = Path(folder)
     labelled = LabelledEmbeddings.load(sources.embeddings, manifest.read(sources.manifest))
-    # Labels of the test dataset are its owner's business: corrections do not reach it.
-    judged = predictions.read(sources.predictions, manifest.SPLITS)
-    # All photos that could be decoded were judged, and are listed in the order of the manifest.
+    # Without the test dataset, because corrections do not apply to it.
+    scored = predictions.read(sources.predictions, manifest.SPLITS)
+    # The predictions cover every photo that could be decoded, in the order of the manifest.
     rows = labelled.rows[np.argsort(labelled.lines)]
-    if len(rows) != len(judged):
-        raise UserError(f"{sources.predictions} is of other photos. Delete it and run again.")
+    if len(rows) != len(scored):
+        raise UserError(
+            f"{sources.predictions} belongs to a different set of photos. Delete it and run again."
+        )
     skipped = manifest.read_skipped(sources.skipped)
-    first_skipped = list(itertools.islice(skipped, page.MOST_LINES))
+    first_skipped = list(itertools.islice(skipped, page.MAX_LINES))
     found = findings.find(
         findings.Run(
             dataset,
             backbone,
             dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True)),
-            judged,
+            scored,
             files.read_json(sources.evaluation),
             near_copies.read_groups(sources.groups, labelled.identities)[rows],
             labelled.hashes[rows],
@@ -97,7 +105,8 @@ def make_report(
             models=sources.models,
             settings=settings,
             comparison=files.read_json(sources.comparison) if sources.comparison else (),
-            command=command(settings),
+            commands=commands,
+            edgetpu_model=edgetpu_model,
             versions=versions(),
             checksums={
                 "manifest.tsv": files.sha256(sources.manifest),
@@ -110,8 +119,8 @@ def make_report(
     others = history.read([path for path in sources.runs if path != own])
     older = history.append(history.read([own] if own.is_file() else []), found, own)
     earlier = sorted([*others, *older], key=lambda run: run["time"])
-    write_suspects(found.suspects, judged, folder / "suspects.tsv")
-    write_copies(found.groups, judged, folder / "copies.tsv")
+    write_suspects(found.suspects, scored, folder / "suspects.tsv")
+    write_copies(found.groups, scored, folder / "copies.tsv")
     html = page.report_page(found, earlier, str(folder))
     with (
         files.replacing(folder / "report.html") as temporary,
@@ -121,26 +130,12 @@ def make_report(
     log.info("Report: %s", folder / "report.html")
 
 
-def command(settings: Mapping[str, Any]) -> str:
-    """Returns the command that makes the same model again.
-
-    >>> command({"dataset": "photos/my birds", "seed": 0})
-    "snakemake --cores all --config 'dataset=photos/my birds' seed=0 -- retrained_model.tflite"
-    """
-    words = [
-        shlex.quote(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
-        for key, value in settings.items()
-        if value is not None
-    ]
-    return f"snakemake --cores all --config {' '.join(words)} -- retrained_model.tflite"
-
-
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that take part."""
+    """Returns the versions of Python, the operating system and the main packages, by name."""
     found = {"Python": platform.python_version(), "system": platform.platform()}
-    for program in _PROGRAMS:
+    for package in _PACKAGES:
         try:
-            found[program] = importlib.metadata.version(program)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     return found

@@ -10,7 +10,7 @@ from edgetpu_retrain.workflow import command_line
 
 def test_a_folder_that_cannot_be_written_to():
     # Nobody can create files there, not even root.
-    with pytest.raises(UserError, match="the folder /proc cannot be written to .*--directory"):
+    with pytest.raises(UserError, match=r"the folder /proc cannot be written to .*--directory"):
         command_line.check_machine(["--cores", "1", "--directory", "/proc", "--", "bundle"])
     with pytest.raises(UserError, match="the folder /proc cannot be written to"):
         command_line.check_machine(["--directory=/proc"])

@@ -24,7 +24,7 @@ def characters(families: list[str]) -> set[int]:
 
 
 def test_names_can_be_drawn_or_read_in_ascii():
-    names, fonts = confusion_matrix.legible(NAMES)
+    names, fonts = confusion_matrix.drawable_names(NAMES)
     drawn = characters(["DejaVu Sans", *fonts])
     for name in names:
         assert all(ord(char) in drawn for char in name if char not in "\u200d\ufe0f"), name
@@ -36,7 +36,7 @@ def test_names_can_be_drawn_or_read_in_ascii():
 
 def test_a_script_that_no_font_has_is_written_in_ascii(monkeypatch):
     monkeypatch.setattr(confusion_matrix, "_fonts", list)
-    names, fonts = confusion_matrix.legible(NAMES)
+    names, fonts = confusion_matrix.drawable_names(NAMES)
     assert fonts == []
     assert names[:2] == ["RiBennoYing", ":dog: dog"]
     assert names[5] == "HanGugEo"
@@ -51,7 +51,7 @@ def test_the_picture_opens_whatever_the_number_of_classes(tmp_path: Path, count:
     with warnings.catch_warnings():
         # Matplotlib warns of glyphs that it does not have.
         warnings.simplefilter("error", UserWarning)
-        confusion_matrix.draw(confusion, names, "test photos", tmp_path / "c.png")
+        confusion_matrix.draw(confusion, names, "test photo", tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as picture:
         picture.load()
     assert min(picture.size) > 500 and max(picture.size) < 3200
@@ -62,3 +62,14 @@ def test_the_pairs_that_are_confused_most():
     assert confusion_matrix.worst_pairs(confusion, 2) == [(2, 1), (1, 0)]
     assert confusion_matrix.worst_pairs(confusion, 9) == [(2, 1), (1, 0), (0, 2)]
     assert confusion_matrix.worst_pairs(np.diag([1, 2]), 9) == []
+
+
+def test_the_picture_is_of_what_judged_more_photos(tmp_path: Path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(confusion_matrix, "draw", lambda matrix, _, noun, __: drawn.append(noun))
+    few, many = ({"photos": n, "confusion_matrix": [[n]]} for n in (52, 428))
+    for test, cross_validation in ((few, many), (many, few), (few, None), (None, many)):
+        evaluation = {"test": test, "cross_validation": cross_validation, "classes": ["a"]}
+        confusion_matrix.plot(evaluation, tmp_path / "c.png")
+    test_photo, cross_validated = "test photo", "cross-validated photo"
+    assert drawn == [cross_validated, test_photo, test_photo, cross_validated]

@@ -61,13 +61,13 @@ def test_devices_that_are_found_are_named(stand_in_library):
 
 
 def test_a_missing_device_is_said_before_training(no_library):
-    with pytest.raises(UserError, match="No Edge TPU was found. Likely causes:\n.*not installed"):
+    with pytest.raises(UserError, match=r"No Edge TPU was found. Likely causes:\n.*not installed"):
         interpreter.check_edge_tpu()
 
 
 def test_a_device_that_cannot_be_opened_is_said_before_training(stand_in_library):
     # The stand-in lists devices and makes no delegate, as where another process uses the device.
-    with pytest.raises(UserError, match="'usb:0' cannot be used. Likely causes:"):
+    with pytest.raises(UserError, match=r"'usb:0' cannot be used. Likely causes:"):
         interpreter.check_edge_tpu()
 
 

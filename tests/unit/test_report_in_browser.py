@@ -134,10 +134,10 @@ def test_decisions_are_saved_and_read_back(browser, address: str, run: findings.
         "s.value = arguments[1]; s.dispatchEvent(new Event('change'));"
     )
     browser.execute_script(choose, other.sha256, third)
-    assert browser.find_element("id", "number").text == "4 photos decided."
+    assert browser.find_element("id", "number").text == "4 photos reviewed."
     # What was decided outlives the tab.
     open_page(browser, address)
-    assert browser.find_element("id", "number").text == "4 photos decided."
+    assert browser.find_element("id", "number").text == "4 photos reviewed."
     browser.find_element("id", "save").click()
     saved = browser.downloads / "corrections.tsv"
     wait_for(saved.is_file)

@@ -16,15 +16,15 @@ SAMPLE = ("dataset=sample", "backbone=sample", "device=cpu", "compiler={sources:
 def test_the_sample_on_a_device(project: Path):
     done = run_snakemake(project, "--config", *SAMPLE, "--", "bundle")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "The bundle has no model for the Edge TPU" in done.stderr
-    assert "bundle/ (the folder for a device, with README.md)" in done.stdout
+    assert "No model for the Edge TPU is in it" in done.stderr
+    assert "bundle/ (the folder to copy to a device, with README.md)" in done.stdout
     assert not (project / "bundle/model_edgetpu.tflite").exists()
     assert (project / "bundle.zip").is_file()
     command = [sys.executable, "classify.py"]
     check = subprocess.run(
         [*command, "--check"], cwd=project / "bundle", capture_output=True, text=True
     )
-    assert "All is well" in check.stdout, check.stdout
+    assert "No problems found" in check.stdout, check.stdout
     photo = next((project / "resources/datasets/sample").glob("**/*.jpg"))
     found = subprocess.run(
         [*command, photo, "--json"], cwd=project / "bundle", capture_output=True, text=True

@@ -271,6 +271,12 @@ def shown_commands(wildcards, input):
     return SHOWN_COMMANDS | {"again": again}
 
 
+def edgetpu_model(wildcards, input):
+    """Returns the name of the Edge TPU model, if it can be made and the report does not need it."""
+    is_made = len(twins()) > 1 and not PLAN.twin
+    return "retrained_model_edgetpu.tflite" if is_made else ""
+
+
 def compiler_fetched():
     """Returns the folder of the compiler if this run downloads it, otherwise nothing."""
     fetched = PLAN.compiler and COMPILER_FOLDER in PLAN.compiler

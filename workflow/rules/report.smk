@@ -33,6 +33,7 @@ rule report:
         dataset=DATASET.name,
         settings=reported_settings,
         commands=shown_commands,
+        edgetpu_model=edgetpu_model,
     script:
         "../../scripts/report.py"
 
