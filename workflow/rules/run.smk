@@ -135,7 +135,7 @@ onstart:
     if workflow.is_main_process:
         ask_before_download()
         begin()
-        DELIVERED_BEFORE += deliver.delivered(RECORDS)
+        DELIVERED_BEFORE.extend(deliver.delivered(RECORDS))
 
 
 onsuccess:

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const dialog = document.getElementById("large");
-  const large = dialog.querySelector("img");
+  const large = document.createElement("img");
   let preview = "";
   // The photo is not where it was, or this browser cannot show it.
   large.addEventListener("error", () => { if (large.src !== preview) large.src = preview; });
@@ -14,6 +14,7 @@
       large.alt = image.alt;
       const path = image.closest(".card").querySelector(".path");
       dialog.querySelector(".path").textContent = path.title;
+      dialog.querySelector("form").after(large);
       dialog.showModal();
     };
     image.addEventListener("click", open);
