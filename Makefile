@@ -16,7 +16,7 @@ DOCS_VENV := .venv-docs
 # The whole workflow on the sample. It makes the CPU model, because there may be no compiler here.
 demo: $(INSTALLED)
 	@echo "Running the workflow on the sample (about a minute the first time) ..."
-	@PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --quiet host reason \
+	@PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all \
 		--config dataset=sample backbone=sample device=cpu \
 		-- $(DEMO)/report.html $(DEMO)/confusion_matrix.png
 
@@ -125,8 +125,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@echo "Creating $(VENV) with `$(PYTHON) --version` (a few seconds) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@echo "Installing `grep -c == requirements.txt` packages (2 GB; about 3 minutes, once) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/pip install -qq --disable-pip-version-check -r requirements.txt
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 $(DOCS_VENV)/.installed: pyproject.toml

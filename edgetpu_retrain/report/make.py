@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import itertools
-import json
 import logging
 import platform
 from collections.abc import Mapping, Sequence
