@@ -12,7 +12,7 @@ TARGETS = commands.targets(sys.argv[1:])
 CONSOLE = (
     console.install()
     if workflow.is_main_process
-    and not (workflow.dryrun or workflow.touch or workflow.output_settings.verbose)
+    and not (workflow.output_settings.dryrun or workflow.output_settings.verbose)
     else None
 )
 
