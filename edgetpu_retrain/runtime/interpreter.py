@@ -4,7 +4,11 @@ import contextlib
 import ctypes
 import functools
 import importlib
-from collections.abc import Callable
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,9 @@ _DETECTOR_HINT = (
     "If it is an object detector, run it with a program for detection, such as PyCoral's "
     "detect_image.py or Frigate, and use a classifier here."
 )
+# The runtime prints this to standard error, and has no setting for it.
+_NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+_REDIRECTION = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -179,13 +186,37 @@ def _load(content: bytes, source: str, num_threads: int, delegates: list[Any]) -
 
         check_buffers(content, source)
     try:
-        interpreter = interpreter_class(
-            model_content=content, num_threads=num_threads, experimental_delegates=delegates
-        )
-        interpreter.allocate_tensors()
+        with _without_notice():
+            interpreter = interpreter_class(
+                model_content=content, num_threads=num_threads, experimental_delegates=delegates
+            )
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{source} cannot be loaded as a TFLite model: {error}") from error
     return interpreter
+
+
+@contextlib.contextmanager
+def _without_notice() -> Iterator[None]:
+    """Drops the runtime's notice from what the block prints to standard error."""
+    with _REDIRECTION, tempfile.TemporaryFile() as printed:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        try:
+            before = os.dup(2)
+        except OSError:  # Standard error is closed.
+            yield
+            return
+        os.dup2(printed.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            printed.seek(0)
+            for line in printed:
+                if line.rstrip() != _NOTICE:
+                    os.write(2, line)
 
 
 def _quantization(tensor: dict[str, Any]) -> Quantization | None:
@@ -205,20 +236,42 @@ def _runtime() -> tuple[Callable[..., Any], Callable[..., Any]]:
     raise UserError("No TFLite runtime is installed. Install one: pip install ai-edge-litert")
 
 
+def check_edge_tpu(device: str = "auto") -> str:
+    """Opens an Edge TPU and closes it again; returns its name.
+
+    Args:
+        device: a device as in `devices.resolve_device`, other than the CPU.
+
+    Raises:
+        UserError: there is none, or it cannot be used; the message names the likely causes.
+    """
+    resolved = devices.resolve_device(device)
+    if resolved == "cpu":
+        raise UserError(f"No Edge TPU was found. {devices.diagnosis()}")
+    _open_edge_tpu(resolved)
+    return resolved
+
+
 def _edgetpu_delegate(model: Path, device: str) -> Any:
-    _, load_delegate = _runtime()
     resolved = devices.resolve_device(device)
     if resolved == "cpu":
         reason = "the device is 'cpu'" if device == "cpu" else "no Edge TPU was found"
         raise UserError(f"{model} is compiled for the Edge TPU, but {reason}. {_cpu_hint(model)}")
     try:
+        return _open_edge_tpu(resolved)
+    except UserError as error:
+        raise UserError(f"{error}\n{_cpu_hint(model)}") from error
+
+
+def _open_edge_tpu(device: str) -> Any:
+    """Returns a delegate, which holds the device until it is deleted."""
+    _, load_delegate = _runtime()
+    try:
         # load_delegate prints a traceback of its own if the library is missing.
         ctypes.CDLL(devices.library_name())
-        return load_delegate(devices.library_name(), {"device": resolved})
+        return load_delegate(devices.library_name(), {"device": device})
     except (ValueError, OSError) as error:
-        raise UserError(
-            f"The Edge TPU {resolved!r} cannot be used. {devices.diagnosis()}\n{_cpu_hint(model)}"
-        ) from error
+        raise UserError(f"The Edge TPU {device!r} cannot be used. {devices.diagnosis()}") from error
 
 
 def _cpu_hint(model: Path) -> str:
