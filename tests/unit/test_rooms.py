@@ -21,7 +21,7 @@ ALONE_IN = {
     "ai_edge_litert": {"tflite"},
     "tensorflow": {"backbone"},
     "keras": {"backbone"},
-    "snakemake": set(),
+    "snakemake": {"workflow"},
 }
 
 
