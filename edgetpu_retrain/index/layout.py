@@ -112,8 +112,10 @@ def find(root: str | Path, descend: bool = False, use_splits: bool = False) -> L
     folders = walk.visible_folders(root)
     while descend and len(folders) == 1 and (subfolders := walk.visible_folders(folders[0])):
         folders = subfolders
-    _check_annotations(folders)
-    layout = _in_splits(folders) if use_splits else None
+    layout = None
+    if use_splits:
+        _check_annotations(folders)
+        layout = _in_splits(folders)
     if layout is None:
         _check_count(root, folders)
         layout = Layout(
