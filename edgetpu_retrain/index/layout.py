@@ -29,7 +29,9 @@ _ANNOTATIONS = (
     "_darknet.labels",
     "labels.txt",
 )
-_DETECTION_FOLDERS = {"images", "labels", "annotations"}
+_IMAGE_FOLDERS = {"images", "jpegimages"}
+_ANNOTATION_FOLDERS = {"labels", "annotations", "imagesets", "masks"}
+_ANNOTATION_FOLDERS |= {"segmentationclass", "segmentationobject"}
 _ONE_FOLDER_PER_CLASS = (
     "Export it as one folder per class (in Roboflow: the format Folder Structure of a "
     "classification project), or give a table of paths and classes as dataset: photos.csv."
@@ -112,8 +114,10 @@ def find(root: str | Path, descend: bool = False, use_splits: bool = False) -> L
     folders = walk.visible_folders(root)
     while descend and len(folders) == 1 and (subfolders := walk.visible_folders(folders[0])):
         folders = subfolders
-    _check_annotations(folders)
-    layout = _in_splits(folders) if use_splits else None
+    layout = None
+    if use_splits:
+        _check_annotations(folders)
+        layout = _in_splits(folders)
     if layout is None:
         _check_count(root, folders)
         layout = Layout(
@@ -160,11 +164,12 @@ def _in_splits(folders: Sequence[Path]) -> Layout | None:
     names = {folder: {path.name for path in below[folder]} for folder in folders}
     in_train = set().union(*(names[folder] for folder in named if splits[folder] == SPLITS[0]))
     shared = [folder for folder in named if len(names[folder] & in_train) >= MIN_CLASSES]
-    if len(named) == len(folders) and not any(names.values()):
+    if len(named) == len(folders) and len(in_train) < MIN_CLASSES:
         raise UserError(
-            f"The folders {_listed(folders)} in {folders[0].parent} hold photos, but no folder per "
-            "class. Sort the photos of each into one folder per class, or, if these are the "
-            "classes, run with --config split='{folders: false}'."
+            f"The folders {_listed(folders)} in {folders[0].parent} are named like splits, but do "
+            "not hold one folder per class, for at least two classes. Sort the photos of each "
+            "into such folders, or, if these are the classes, run with --config "
+            "split='{folders: false}'."
         )
     if len(in_train) < MIN_CLASSES or (len(named) < len(folders) and len(shared) < 2):
         return None
@@ -186,7 +191,8 @@ def _check_annotations(folders: Sequence[Path]) -> None:
     """Raises a UserError if the classes are in files beside the photos, not in folders."""
     for folder in [*folders, *{folder.parent for folder in folders}]:
         names = {name.name.casefold() for name in walk.visible_folders(folder)}
-        if {"images"} < names <= _DETECTION_FOLDERS:
+        beside = names - _IMAGE_FOLDERS
+        if beside and beside < names and beside <= _ANNOTATION_FOLDERS:
             raise UserError(
                 f"{folder} holds the folders {' and '.join(sorted(names))}, as exports for object "
                 f"detection do, instead of one folder per class. {_ONE_FOLDER_PER_CLASS}"

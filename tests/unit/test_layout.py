@@ -135,7 +135,9 @@ def test_the_real_photos_in_splits_are_split_so(photos: Path, tmp_path: Path):
         (["train", "test"], ["test/_annotations.coco.json"], "the file _annotations.coco.json"),
         (["train", "test"], ["train/labels.txt"], "the file labels.txt.*photos.csv"),
         # Kaggle's "Dogs vs. Cats", whose classes are in the names of the files.
-        (["train", "test"], [], r"no folder per class.*split='\{folders: false\}'"),
+        (["train", "test"], [], r"not hold one folder per class.*split='\{folders: false\}'"),
+        (["train/cat", "test/cat"], [], "for at least two classes"),
+        (["JPEGImages", "Annotations", "ImageSets"], [], "annotations and imagesets and jpegimag"),
         (["images"], ["labels.csv"], r"If labels.csv says .*pets/labels.csv"),
     ],
 )

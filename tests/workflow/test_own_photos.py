@@ -133,7 +133,7 @@ def test_too_many_photos_that_cannot_be_decoded(own: Path, project: Path, snakem
 def test_a_class_that_is_too_small(own: Path, snakemake: Snakemake):
     (own / "tulip").mkdir()
     done = snakemake(TARGET)
-    assert_user_error(done, "'tulip' has 0", "at least 3 photos")
+    assert_user_error(done, "'tulip' has 0", "at least 3 readable photos")
 
 
 def test_a_class_of_which_too_few_can_be_decoded(own: Path, snakemake: Snakemake):
@@ -163,7 +163,7 @@ def test_names_with_braces(own: Path, project: Path, snakemake: Snakemake):
     assert done.returncode == 0, done.stderr
     shutil.make_archive(str(project / "a{b}"), "zip", project / "we{i}rd")
     done = snakemake("--config", "dataset=a{b}.zip", "--", TARGET)
-    assert_user_error(done, "dataset is 'a{b}.zip'", "Rename it")
+    assert_user_error(done, "dataset is 'a{b}.zip'", "Rename the file or folder")
 
 
 def test_an_edge_tpu_that_is_not_there(own: Path, snakemake: Snakemake):
