@@ -240,8 +240,18 @@ def as_detector(model: schema.ModelT) -> None:
 
 
 def as_float(model: schema.ModelT) -> None:
-    for tensor in model.subgraphs[0].tensors:
-        tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
+    graph = model.subgraphs[0]
+    for index in (*graph.inputs, *(i for operator in graph.operators for i in operator.outputs)):
+        graph.tensors[index].type, graph.tensors[index].quantization = (
+            schema.TensorType.FLOAT32,
+            None,
+        )
+
+
+def without_last_layer(model: schema.ModelT) -> None:
+    graph = model.subgraphs[0]
+    graph.operators = graph.operators[:-3]
+    graph.outputs = graph.operators[-1].outputs
 
 
 @pytest.mark.parametrize(
@@ -250,7 +260,7 @@ def as_float(model: schema.ModelT) -> None:
         (as_detector, "2 outputs, so it is not a classifier"),
         (as_float, "of type float32: a model for the Edge TPU must be quantized"),
         (lambda m: m.subgraphs.append(m.subgraphs[0]), "2 subgraphs"),
-        (lambda m: m.subgraphs[0].operators.pop(-3), "does not end in a fully connected layer"),
+        (without_last_layer, "does not end in a fully connected layer"),
     ],
 )
 def test_what_has_no_such_place_is_refused(classifier: bytes, change, reason):
