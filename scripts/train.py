@@ -18,7 +18,7 @@ def check_photos(labelled: LabelledEmbeddings) -> None:
     total = num_usable + sum(photo.reason != checks.IN_NO_CLASS for photo in skipped)
     checks.check_skipped(skipped, total, snakemake.params.max_skipped, listed_in)
     listed = Counter(photo.label for photo in manifest.read(snakemake.input.manifest))
-    usable = (photo for _, photo in labelled.listed())
+    usable = (photo for _, photo in labelled.in_manifest_order())
     checks.check_classes(sorted(listed), usable, listed.total() - num_usable, listed_in)
 
 

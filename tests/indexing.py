@@ -9,10 +9,10 @@ from edgetpu_retrain.index.index import Digests, Index
 from edgetpu_retrain.index.manifest import Photo, Skipped
 
 
-def scan_folder(root: Path, **options) -> Index:
+def scan_folder(root: Path, cache: Path | None = None, **options) -> Index:
     """Lists `root`, with its cache in a hidden folder in it; a tenth each is held out."""
     options = {"validation": 0.1, "test": 0.1} | options
-    return scan.scan(root, IdentityCache(root / ".index" / "identities.npz"), **options)
+    return scan.scan(root, IdentityCache(cache or root / ".index" / "identities.npz"), **options)
 
 
 @dataclass(frozen=True)

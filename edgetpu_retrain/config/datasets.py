@@ -1,4 +1,4 @@
-"""Resolve the configured dataset: a catalogue name, a folder, an archive or a URL."""
+"""Resolve the configured dataset: a catalogue name, a folder, a table, an archive or a URL."""
 
 import re
 from collections.abc import Container, Mapping
@@ -8,7 +8,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edgetpu_retrain.config.messages import check_braces, did_you_mean
+from edgetpu_retrain.config.settings import FRIGATE_NAME
 from edgetpu_retrain.errors import UserError
+
+# File systems allow names of 255 bytes, and others are made of this one.
+_MAX_NAME = 60
+# Of tables of paths and classes.
+TABLE_SUFFIXES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -17,11 +23,12 @@ class Dataset:
 
     Attributes:
         name: the name of its folder in results/.
-        folder: path of a folder of photos, which is read in place.
+        folder: path of a folder of photos, or of a table of them (.csv), which are read in place.
         archive: path of an archive on disk.
         urls: URLs of the same archive.
         sha256: SHA-256 of the archive in hexadecimal, if known.
         photos: number of photos in the archive, if known.
+        frigate: name of the classification in Frigate whose folder this is, if it is one.
     """
 
     name: str
@@ -30,6 +37,7 @@ class Dataset:
     urls: tuple[str, ...] = ()
     sha256: str | None = None
     photos: int | None = None
+    frigate: str | None = None
 
 
 def find_test_dataset(folder: str) -> str:
@@ -50,7 +58,7 @@ def find_dataset(
     sha256: str | None = None,
     reserved: Container[str] = (),
 ) -> Dataset:
-    """Resolves the config key `dataset`: a catalogue name, a folder, an archive, or its URL.
+    """Resolves the config key `dataset`: a catalogue name, a folder, a table, an archive or a URL.
 
     Args:
         value: the value of the key.
@@ -73,7 +81,7 @@ def find_dataset(
     if not (dataset.archive or dataset.urls) or value in catalogue:
         raise UserError(
             "config: dataset_sha256 is only for an archive of your own, but the dataset "
-            f"{value!r} is " + ("in the catalogue." if value in catalogue else "a folder.")
+            f"{value!r} is " + ("in the catalogue." if value in catalogue else "not an archive.")
         )
     return Dataset(dataset.name, archive=dataset.archive, urls=dataset.urls, sha256=sha256)
 
@@ -95,14 +103,17 @@ def _find_dataset(value: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Dat
         folder = path.resolve()
         # Frigate stores photos in clips/NAME/dataset.
         name = folder.parent.name if folder.name == "dataset" else folder.name
-        return Dataset(_slug(name), folder=str(path))
+        is_frigate = name != folder.name and re.match(FRIGATE_NAME, name)
+        return Dataset(_slug(name), folder=str(path), frigate=name if is_frigate else None)
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+        return Dataset(_slug(path.stem), folder=str(path))
     if path.is_file():
         check_braces("dataset", str(path))
         return Dataset(_stem(path.name), archive=str(path))
     names = sorted(catalogue)
     raise UserError(
-        f"config: dataset is {value!r}, which is not a folder or archive on disk, not an "
-        f"http(s) URL, and not in workflow/datasets.yaml.{did_you_mean(value, names)} "
+        f"config: dataset is {value!r}, which is not a folder, archive or table on disk, not "
+        f"an http(s) URL, and not in workflow/datasets.yaml.{did_you_mean(value, names)} "
         f"Names in that file: {', '.join(names)}."
     )
 
@@ -125,9 +136,9 @@ def find_corrections(value: str | None) -> str | None:
 
 
 def _stem(name: str) -> str:
-    return _slug(re.sub(r"\.(tgz|tbz2|txz|zip|tar(\.\w+)?)$", "", name, flags=re.IGNORECASE))
+    return _slug(re.sub(r"\.(tgz|tbz2|txz|zip|tar(\.\w+)?)\Z", "", name, flags=re.IGNORECASE))
 
 
 def _slug(name: str) -> str:
     """Returns a safe folder name: letters of any script, digits, ``_``, ``.`` and ``-``."""
-    return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "photos"
+    return re.sub(r"[^\w.-]+", "_", name).lstrip(".")[:_MAX_NAME] or "photos"

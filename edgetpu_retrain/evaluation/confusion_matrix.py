@@ -36,7 +36,7 @@ def plot(evaluation: Mapping[str, Any], path: str | Path) -> None:
 def draw(confusion: np.ndarray, classes: Sequence[str], noun: str, path: str | Path) -> None:
     """Draws a confusion matrix: photo counts, coloured by their share of the true class.
 
-    With more than 40 classes, the picture keeps its size, and a list of the most frequent
+    With more than 40 classes, the picture has a fixed size, and a list of the most frequent
     confusions replaces the numbers.
 
     Args:

@@ -18,11 +18,13 @@ from edgetpu_retrain.embeddings.labelled_embeddings import TEST, LabelledEmbeddi
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.evaluation import figures, scoring
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.index import layout
 from edgetpu_retrain.index.manifest import Photo
-from edgetpu_retrain.index.scan import class_folders
 from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import decode, preprocessing, walk
 from edgetpu_retrain.runtime.interpreter import Interpreter
+from edgetpu_retrain.tflite.edgetpu_package import streamed_bytes
+from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.training import predictions
 from edgetpu_retrain.training.predictions import OutOfFold, Predictions
 
@@ -48,6 +50,8 @@ class Evaluation:
         test_dataset: the file's predictions for the test dataset.
         agreement: fraction of photos for which the file and the float head predict the same class.
         photos_per_second: speed on raw photos, including decoding; None without photos.
+        streamed_bytes: bytes of parameters that the file sends to the Edge TPU for every image,
+            which is slow; None for a CPU file.
     """
 
     model: str
@@ -58,6 +62,7 @@ class Evaluation:
     test_dataset: Predictions
     agreement: float
     photos_per_second: float | None
+    streamed_bytes: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the content of evaluation.json."""
@@ -82,6 +87,7 @@ class Evaluation:
             ),
             "agreement_with_float_head": self.agreement,
             "photos_per_second": self.photos_per_second,
+            "streamed_bytes": self.streamed_bytes,
         }
 
 
@@ -151,17 +157,19 @@ def evaluate(
     cross_validated = cross_validation_predictions(out_of_fold, labelled)
     # The last layer is fast enough to run on all photos, for the agreement with the float head.
     scores = scoring.score(model, labelled.vectors)
-    test = labelled.take(labelled.splits == TEST)
+    test = labelled.select(labelled.splits == TEST)
     checked = test if len(test) else labelled
     # The lowest hashes are a reproducible random sample of all classes.
-    sample = heapq.nsmallest(scoring.SAMPLE_SIZE, checked.listed(), key=lambda item: item[1].sha256)
+    sample = heapq.nsmallest(
+        scoring.SAMPLE_SIZE, checked.in_manifest_order(), key=lambda item: item[1].sha256
+    )
     rows = checked.rows[[i for i, _ in sample]]
     photos_per_second = scoring.check_on_photos(
         model, [photo for _, photo in sample], scores[rows], device, resize
     )
     with predictions.writing(table, head.classes) as add:
         out_of_fold_rows = zip(cross_validated.folds.tolist(), cross_validated.scores, strict=True)
-        for i, photo in labelled.listed():
+        for i, photo in labelled.in_manifest_order():
             if labelled.splits[i] == TEST:
                 add(photo, -1, scores[labelled.rows[i]] * _STEP)
             else:
@@ -176,6 +184,7 @@ def evaluate(
         test_dataset=on_test_dataset,
         agreement=_agreement(head, labelled, scores),
         photos_per_second=photos_per_second and round(photos_per_second, 1),
+        streamed_bytes=streamed_bytes(Model.load(model)),
     )
 
 
@@ -237,7 +246,8 @@ def _predict_folder(
     labels, scores = array("i"), array("f")
     if folder is not None:
         interpreter = Interpreter(model, device)
-        for photo, picture in _pictures(Path(folder), classes):
+        min_side = preprocessing.min_decoded_side(interpreter.input_size, resize)
+        for photo, picture in _pictures(Path(folder), classes, min_side):
             pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
             photo_scores = interpreter.run(pixels) * _STEP
             add(photo, -1, photo_scores)
@@ -248,22 +258,24 @@ def _predict_folder(
     return _file_predictions(classes, np.asarray(labels), split, values)
 
 
-def _pictures(folder: Path, classes: Sequence[str]) -> Iterator[tuple[Photo, Image.Image]]:
-    for class_folder in class_folders(folder, descend=False):
-        if class_folder.name not in classes:
+def _pictures(
+    folder: Path, classes: Sequence[str], min_side: int | None
+) -> Iterator[tuple[Photo, Image.Image]]:
+    for class_folder in layout.find(folder).folders:
+        name = class_folder.label
+        if name not in classes:
             raise UserError(
-                f"config: test_dataset has a folder {class_folder.name!r}, which is not one of "
-                f"the classes: {', '.join(classes)}."
+                f"config: test_dataset has a folder {class_folder.path.name!r}, which is not one "
+                f"of the classes: {', '.join(classes)}."
             )
-        paths = walk.find_photos(class_folder)
-        for path, _ in tqdm(paths, desc=f"Classifying {class_folder.name}", unit="photo"):
+        paths = walk.find_photos(class_folder.path)
+        for path, _ in tqdm(paths, desc=f"Classifying {name}", unit="photo"):
             try:
-                picture = decode.read_file(path)
+                picture = decode.read_file(path, min_side)
             except decode.PhotoError as error:
                 log.warning("Skipping %s: %s", path, error)
                 continue
-            name, sha256 = class_folder.name, files.sha256(path)
-            yield Photo(str(path), name, predictions.TEST_DATASET, sha256), picture
+            yield Photo(path, name, predictions.TEST_DATASET, files.sha256(path)), picture
 
 
 def save(evaluation: Evaluation, path: str | Path) -> None:

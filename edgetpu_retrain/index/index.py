@@ -6,7 +6,7 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 from edgetpu_retrain.index import corrections, manifest
@@ -45,6 +45,7 @@ class Index:
         unusable: files that cannot be photos, with reasons.
         strays: photos that are not in a class folder.
         applied_corrections: outcome of every correction.
+        notes: what the user should know about how the dataset was read.
     """
 
     classes: list[str]
@@ -53,6 +54,7 @@ class Index:
     unusable: list[Skipped]
     strays: list[Skipped]
     applied_corrections: list[AppliedCorrection]
+    notes: list[str] = field(default_factory=list)
 
     def shards(self, count: int) -> list[dict[str, str]]:
         """Divides the photos into `count` shards: paths by photo identity.
@@ -192,9 +194,10 @@ def summary(index: Index) -> str:
 
 
 def totals(index: Index) -> str:
-    """Returns the number of photos and classes, and the outcomes of corrections, as text."""
+    """Returns the number of photos and classes, and what the user should know, as text."""
     labels = {photo.label for photo in index.photos}
-    lines = [f"{len(index.photos)} photos in {len(labels)} classes"]
+    lines = [*index.notes]
+    lines += [f"{len(index.photos)} photos in {len(labels)} classes"]
     if index.applied_corrections:
         outcomes = Counter(applied.outcome for applied in index.applied_corrections)
         numbers = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))

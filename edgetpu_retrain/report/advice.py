@@ -83,7 +83,7 @@ def verdict(findings: Findings) -> list[str]:
     test_dataset = findings.run.evaluation.get("test_dataset")
     if test_dataset and test_dataset["photos"]:
         sentences.append(
-            f"In the separate test dataset (test_dataset), it classified "
+            "On the separate test dataset (test_dataset), the finished model classified "
             f"{test_dataset['correct']:,} of {count(test_dataset['photos'], 'photo')} correctly "
             f"({percent(test_dataset['correct'], test_dataset['photos'])})."
         )
@@ -277,8 +277,8 @@ def _another_backbone(findings: Findings) -> list[Step]:
     return [
         Step(
             "Try other backbones.",
-            f"This model uses the backbone {run.backbone}. Only a comparison on the same photos "
-            "shows which one is best for them.",
+            f"This model uses the backbone {run.backbone}. Only a comparison shows which one is "
+            "best for your photos.",
             command=run.commands.get("compare", ""),
         )
     ]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.report import findings, words
+from edgetpu_retrain.report import words
 from edgetpu_retrain.report.duplicates import Group, Leakage, tally
-from edgetpu_retrain.report.findings import Findings
+from edgetpu_retrain.report.findings import Findings, most_ambiguous
 from edgetpu_retrain.report.thumbnails import thumbnails
 
 _THUMBNAIL_SIDE = 144
@@ -22,13 +22,13 @@ _MAX_CLASSES, _MAX_PER_CLASS = 20, 5
 _OPEN_SUSPECTS, _OPEN_GROUPS, _OPEN_CLASSES = 24, 3, 2
 
 
-def photo_sections(found: Findings) -> dict[str, Any]:
+def photo_sections(findings: Findings) -> dict[str, Any]:
     """Returns the template's variables for the sections that show photos."""
-    predictions = found.run.predictions
-    rows = found.suspects[:_MAX_SUSPECTS].tolist()
-    groups = found.groups[:_MAX_GROUPS]
-    pairs = _pairs(found)
-    uncertain = _uncertain(found)
+    predictions = findings.run.predictions
+    rows = findings.suspects[:_MAX_SUSPECTS].tolist()
+    groups = findings.groups[:_MAX_GROUPS]
+    pairs = _pairs(findings)
+    uncertain = _uncertain(findings)
     shown = [
         *rows,
         *(row for group in groups for row in group.rows[:_MAX_PER_GROUP]),
@@ -64,7 +64,7 @@ def photo_sections(found: Findings) -> dict[str, Any]:
         "open_classes": _OPEN_CLASSES,
         "has_predictions": len(predictions.labels) > 0,
         "suspects": [card(row) for row in rows],
-        "suspects_text": _suspects_text(len(found.suspects)),
+        "suspects_text": _suspects_text(len(findings.suspects)),
         "groups": [
             {
                 "title": _group_title(group),
@@ -74,8 +74,8 @@ def photo_sections(found: Findings) -> dict[str, Any]:
             }
             for group in groups
         ],
-        "groups_text": _groups_text(found),
-        "leakage_text": _leakage_text(found.leakage),
+        "groups_text": _groups_text(findings),
+        "leakage_text": _leakage_text(findings.leakage),
         "mistakes": [
             {
                 "label": label,
@@ -124,9 +124,9 @@ def _group_title(group: Group) -> str:
     return f"{photos}: {words.isolate(group.classes[0])}"
 
 
-def _groups_text(found: Findings) -> str:
-    conflicting, photos = tally(found.groups, conflicting=True)
-    groups, photos = len(found.groups), photos + tally(found.groups, conflicting=False)[1]
+def _groups_text(findings: Findings) -> str:
+    conflicting, photos = tally(findings.groups, conflicting=True)
+    groups, photos = len(findings.groups), photos + tally(findings.groups, conflicting=False)[1]
     text = f"{words.count(photos, 'photo')} in {words.count(groups, 'group')} look alike. "
     if conflicting:
         verbs = (
@@ -167,12 +167,12 @@ def _common_folder(paths: Sequence[str]) -> str:
     return os.path.commonpath(ends) if ends else ""
 
 
-def _pairs(found: Findings) -> list[tuple[str, str, int, list[int]]]:
+def _pairs(findings: Findings) -> list[tuple[str, str, int, list[int]]]:
     """Returns the mistakes by pair of classes, most frequent first.
 
     Each pair is (label, predicted class, number of mistakes, rows with the highest scores).
     """
-    predictions, rows = found.run.predictions, found.mistakes
+    predictions, rows = findings.run.predictions, findings.mistakes
     names, labels = predictions.classes, predictions.labels[rows]
     predicted = predictions.scores[rows].argmax(axis=1)
     codes, code_of, numbers = np.unique(
@@ -186,16 +186,14 @@ def _pairs(found: Findings) -> list[tuple[str, str, int, list[int]]]:
     return pairs
 
 
-def _uncertain(found: Findings) -> list[tuple[str, list[int]]]:
+def _uncertain(findings: Findings) -> list[tuple[str, list[int]]]:
     """Returns the most ambiguous rows of the classes with the lowest recall, by class name."""
-    predictions = found.run.predictions
+    predictions = findings.run.predictions
     if not len(predictions.labels):
         return []
     correct = predictions.predicted == predictions.labels
     numbers = np.bincount(predictions.labels, minlength=len(predictions.classes))
     recalls = np.bincount(predictions.labels, correct, len(numbers)) / np.maximum(numbers, 1)
     weakest = np.argsort(recalls, kind="stable")[:_MAX_CLASSES]
-    ambiguous = [
-        (i, findings.most_ambiguous(predictions, i, _MAX_PER_CLASS)) for i in sorted(weakest)
-    ]
+    ambiguous = [(i, most_ambiguous(predictions, i, _MAX_PER_CLASS)) for i in sorted(weakest)]
     return [(predictions.classes[i], rows) for i, rows in ambiguous if rows]

@@ -34,6 +34,8 @@ class Candidate:
         num_bytes: size of the CPU model's file.
         edgetpu_milliseconds: published time per image of the network on an Edge TPU; None if none
             is published.
+        streamed_bytes: bytes of parameters that the evaluated file sends to the Edge TPU for every
+            image; None for a CPU file.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Candidate:
     milliseconds: float
     num_bytes: int
     edgetpu_milliseconds: float | None
+    streamed_bytes: int | None = None
 
 
 def load_candidate(folder: str | Path, name: str, edgetpu_milliseconds: float | None) -> Candidate:
@@ -59,17 +62,19 @@ def load_candidate(folder: str | Path, name: str, edgetpu_milliseconds: float | 
     folder = Path(folder)
     model = folder / "retrained_model.tflite"
     scored = predictions.read(folder / "predictions.tsv")
+    evaluation = files.read_json(folder / "evaluation.json")
     out_of_fold = scored.folds >= 0
     identities = np.array(scored.identities, "S64")[out_of_fold]
     photos, rows = np.unique(identities, return_index=True)
     return Candidate(
         name,
-        files.read_json(folder / "evaluation.json")["recipe"],
+        evaluation["recipe"],
         photos,
         (scored.predicted == scored.labels)[out_of_fold][rows],
         milliseconds_per_image(model),
         model.stat().st_size,
         edgetpu_milliseconds,
+        evaluation.get("streamed_bytes"),
     )
 
 
@@ -118,8 +123,8 @@ def compare(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     Returns:
         One row per candidate, best first: backbone, recipe, photos, correct, accuracy, interval,
         `behind` (difference in accuracy to the best), `behind_interval` (its paired 95% confidence
-        interval), `differs` (whether that interval excludes 0), milliseconds, edgetpu_milliseconds
-        and bytes. Accuracy, interval and behind are None without shared photos.
+        interval), `differs` (whether that interval excludes 0), milliseconds, edgetpu_milliseconds,
+        bytes and streamed_bytes. Accuracy, interval and behind are None without shared photos.
     """
     shared = functools.reduce(np.intersect1d, (candidate.photos for candidate in candidates))
     correct = [
@@ -147,6 +152,7 @@ def compare(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
                 "milliseconds": round(candidate.milliseconds, 2),
                 "edgetpu_milliseconds": candidate.edgetpu_milliseconds,
                 "bytes": candidate.num_bytes,
+                "streamed_bytes": candidate.streamed_bytes,
             }
         )
     return rows

@@ -38,20 +38,20 @@ def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def append(
-    earlier: Sequence[Mapping[str, Any]], found: Findings, path: str | Path
+    earlier: Sequence[Mapping[str, Any]], findings: Findings, path: str | Path
 ) -> list[dict[str, Any]]:
     """Adds a run to runs.json, unless the last entry is the same.
 
     Args:
         earlier: the entries in the file, oldest first.
-        found: the new run.
+        findings: the new run.
         path: the runs.json to write; it keeps the last 100 entries.
 
     Returns:
         The entries before this run, oldest first.
     """
     # Through JSON, to compare it with entries that were read from a file.
-    new = json.loads(json.dumps(entry(found)))
+    new = json.loads(json.dumps(entry(findings)))
     entries = [dict(row) for row in earlier]
     last = entries[-1] if entries else None
     if last and {**last, "time": ""} == {**new, "time": ""}:
@@ -77,7 +77,7 @@ def comparison(last: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     old, now = percent(last["correct"], last["judged"]), percent(new["correct"], new["judged"])
     moved = f"also reached {old}" if old == now else f"reached {old}, this one {now}"
     changes = changed(last, new)
-    what = f"Changed since then: {join(changes, most=6)}." if changes else "Nothing has changed."
+    what = f"Changed since then: {join(changes, most=6)}." if changes else "Nothing changed."
     text = f"The last run ({when} UTC) {moved}. {what}"
     if last["corrections"] < new["corrections"]:
         others = "" if len(changes) == 1 else " and the other changes"

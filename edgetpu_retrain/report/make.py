@@ -15,8 +15,9 @@ from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import corrections, manifest
 from edgetpu_retrain.io import files
-from edgetpu_retrain.report import findings, history, page
+from edgetpu_retrain.report import history, page
 from edgetpu_retrain.report.duplicates import write_copies
+from edgetpu_retrain.report.findings import Run, find
 from edgetpu_retrain.report.suspects import write_suspects
 from edgetpu_retrain.training import near_copies, predictions
 
@@ -75,7 +76,7 @@ def make_report(
         edgetpu_model: as in `findings.Run`.
 
     Raises:
-        UserError: the predictions are of other photos than the manifest, or a file is damaged.
+        UserError: the predictions and the manifest list different photos, or a file is damaged.
     """
     folder = Path(folder)
     labelled = LabelledEmbeddings.load(sources.embeddings, manifest.read(sources.manifest))
@@ -89,8 +90,8 @@ def make_report(
         )
     skipped = manifest.read_skipped(sources.skipped)
     first_skipped = list(itertools.islice(skipped, page.MAX_LINES))
-    found = findings.find(
-        findings.Run(
+    findings = find(
+        Run(
             dataset,
             backbone,
             dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True)),
@@ -116,11 +117,11 @@ def make_report(
     )
     own = folder / "runs.json"
     others = history.read([path for path in sources.runs if path != own])
-    older = history.append(history.read([own] if own.is_file() else []), found, own)
+    older = history.append(history.read([own] if own.is_file() else []), findings, own)
     earlier = sorted([*others, *older], key=lambda run: run["time"])
-    write_suspects(found.suspects, scored, folder / "suspects.tsv")
-    write_copies(found.groups, scored, folder / "copies.tsv")
-    html = page.report_page(found, earlier, str(folder))
+    write_suspects(findings.suspects, scored, folder / "suspects.tsv")
+    write_copies(findings.groups, scored, folder / "copies.tsv")
+    html = page.report_page(findings, earlier, str(folder))
     with (
         files.replacing(folder / "report.html") as temporary,
         temporary.open("w", encoding="utf-8") as file,
@@ -131,10 +132,10 @@ def make_report(
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python, the operating system and the main packages, by name."""
-    found = {"Python": platform.python_version(), "system": platform.platform()}
+    installed = {"Python": platform.python_version(), "system": platform.platform()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

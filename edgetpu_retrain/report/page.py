@@ -56,63 +56,73 @@ def render(template: str, context: Mapping[str, Any]) -> Iterator[str]:
 
 
 def report_page(
-    found: Findings, earlier: Sequence[Mapping[str, Any]], folder: str
+    findings: Findings, earlier: Sequence[Mapping[str, Any]], folder: str
 ) -> Iterator[str]:
     """Yields the report as HTML, in parts.
 
     Args:
-        found: the content.
+        findings: the content.
         earlier: history entries of earlier runs, oldest first.
         folder: the run's folder in results/, which has the files that the page refers to.
     """
     context = {
         "folder": folder,
         "comparison_page": str(Path(folder).parent / "comparison.html"),
-        **_head(found, earlier),
-        **cards.photo_sections(found),
-        **_metrics(found),
-        **_end(found, earlier),
+        **_head(findings, earlier),
+        **cards.photo_sections(findings),
+        **_metrics(findings),
+        **_end(findings, earlier),
     }
     optional = {
         "uncertain": context["uncertain"],
-        "confusion": found.result,
-        "classes": found.result,
+        "confusion": findings.result,
+        "classes": findings.result,
         "learning-curve": context["curve"],
         "scores": context["thresholds"] or context["calibration"],
-        "compared": found.run.comparison,
+        "compared": findings.run.comparison,
     }
     context["titles"] = _TITLES
     context["sections"] = [id for id in _TITLES if optional.get(id, True)]
     return render("report.html.j2", context)
 
 
-def _head(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _head(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the header, the verdict and the next steps."""
-    run, result = found.run, found.result
+    run, result = findings.run, findings.result
     classes = words.count(len(run.photos), "class", "classes")
     return {
         "dataset": words.printable(run.dataset),
         "backbone": words.printable(run.backbone),
         "size": f"{words.count(sum(run.photos.values()), 'photo')} in {classes}",
         "accuracy": words.percent(result["correct"], result["photos"]) if result else "unknown",
-        "lead": "accuracy on photos that the model was not trained on"
+        "lead": "of the photos held out of training were classified correctly."
         if result
         else "The accuracy was not measured.",
-        "sentences": advice.verdict(found),
-        "last_run_text": history.comparison(earlier[-1], history.entry(found)) if earlier else "",
+        "sentences": advice.verdict(findings),
+        "last_run_text": history.comparison(earlier[-1], history.entry(findings))
+        if earlier
+        else "",
         "corrections": _corrections_text(run.corrections),
         "on_cpu": result is not None and run.evaluation.get("device") == "cpu",
         "models": [
             {
                 "name": path.name,
-                "device": "for the Edge TPU" if "_edgetpu" in path.name else "for the CPU",
+                "device": f"for the Edge TPU{_streamed(run.evaluation)}"
+                if "_edgetpu" in path.name
+                else "for the CPU",
                 "size": words.size(path.stat().st_size),
             }
             for path in run.models
         ],
         "edgetpu_model": run.edgetpu_model,
-        "steps": advice.next_steps(found),
+        "steps": advice.next_steps(findings),
     }
+
+
+def _streamed(evaluation: Mapping[str, Any]) -> str:
+    """Says how much a file sends to the Edge TPU for every image; empty for nothing."""
+    streamed = evaluation.get("streamed_bytes")
+    return f" ({words.size(streamed)} of it sent for every image: slow)" if streamed else ""
 
 
 def _corrections_text(applied: Sequence[corrections.AppliedCorrection]) -> str:
@@ -130,9 +140,9 @@ def _corrections_text(applied: Sequence[corrections.AppliedCorrection]) -> str:
     return text
 
 
-def _metrics(found: Findings) -> dict[str, Any]:
+def _metrics(findings: Findings) -> dict[str, Any]:
     """Returns the confusion matrix, the results per class, the charts and the thresholds."""
-    run, result, evaluation = found.run, found.result, found.run.evaluation
+    run, result, evaluation = findings.run, findings.result, findings.run.evaluation
     names = list(result["classes"]) if result else []
     curve = evaluation.get("learning_curve") or []
     calibration = evaluation.get("calibration")
@@ -140,12 +150,12 @@ def _metrics(found: Findings) -> dict[str, Any]:
     return {
         "result": result,
         "classes": names,
-        "evaluated": _evaluated_text(found),
+        "evaluated": _evaluated_text(findings),
         "matrix": _matrix(result) if result and len(names) <= _MAX_MATRIX_CLASSES else [],
-        "pairs": found.pairs[:_MAX_MATRIX_CLASSES],
+        "pairs": findings.pairs[:_MAX_MATRIX_CLASSES],
         "class_rows": _class_rows(run.photos, result) if result else [],
         "curve": charts.learning_curve(curve) if len(curve) > 1 else "",
-        "curve_text": advice.learning_curve(found)[0],
+        "curve_text": advice.learning_curve(findings)[0],
         "calibration": charts.calibration(calibration["bins"]) if calibration and has_bins else "",
         "calibration_text": _calibration_text(evaluation) if has_bins else "",
         "thresholds": [
@@ -159,12 +169,12 @@ def _metrics(found: Findings) -> dict[str, Any]:
     }
 
 
-def _evaluated_text(found: Findings) -> str:
+def _evaluated_text(findings: Findings) -> str:
     """Says which photos the result covers."""
-    if found.result is None:
+    if findings.result is None:
         return ""
-    where = "in cross-validation" if found.source == "cross_validation" else "in the test split"
-    return f"{words.count(found.result['photos'], 'photo')} {where}"
+    where = "in cross-validation" if findings.source == "cross_validation" else "in the test split"
+    return f"{words.count(findings.result['photos'], 'photo')} {where}"
 
 
 def _matrix(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -231,9 +241,9 @@ def _calibration_text(evaluation: Mapping[str, Any]) -> str:
     )
 
 
-def _end(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _end(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the skipped files, the history, the settings and the data of the page's script."""
-    run = found.run
+    run = findings.run
     skipped = [
         {"path": words.printable(file.path), "reason": file.reason}
         for file in run.skipped[:MAX_LINES]
@@ -241,7 +251,7 @@ def _end(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any
     skipped_text = f"{words.count(run.num_skipped, 'file was', 'files were')} skipped."
     if run.num_skipped > MAX_LINES:
         skipped_text += f" The first {MAX_LINES} are shown; skipped.tsv lists all of them."
-    this_run = {"time": "this run", **history.entry(found)}
+    this_run = {"time": "this run", **history.entry(findings)}
     path = run.settings.get("corrections")
     return {
         "skipped": skipped,
@@ -281,16 +291,22 @@ def comparison_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     best, photos = rows[0], rows[0]["photos"]
     if not photos:
         return "No photo was cross-validated with every candidate, so they cannot be compared."
+    streaming = "".join(
+        f" {_name(row)} does not fit in the Edge TPU's memory: {words.size(row['streamed_bytes'])} "
+        "are sent to it for every image, which is slow."
+        for row in rows
+        if row.get("streamed_bytes")
+    )
     tied = [row for row in rows[1:] if not row["differs"]]
     text = f"On {words.count(photos, 'photo')}, {_name(best)} is the most accurate"
     if not tied:
-        return f"{text}; its lead is statistically significant."
+        return f"{text}; its lead is statistically significant.{streaming}"
     others = words.join([f"{_name(row)} is {_behind(row)}" for row in tied], most=6)
     text += f". Its lead may be chance: {others}."
     fastest = min([best, *tied], key=lambda row: row["milliseconds"])
     if fastest is not best:
         text += f" Of these, {_name(fastest)} is the fastest on the CPU of this machine."
-    return text
+    return text + streaming
 
 
 def _behind(row: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from edgetpu_retrain.photos import decode
+from edgetpu_retrain.photos import decode, memory
 
 _QUALITY = 70
 
@@ -31,10 +31,12 @@ def thumbnails(paths: Iterable[str], side: int) -> dict[str, str]:
 def _thumbnail(path: str, side: int) -> str:
     """Returns the data URI of one photo, or an empty string if it cannot be read."""
     try:
-        photo = decode.read_photo(Path(path).read_bytes(), min_side=side)
+        content = Path(path).read_bytes()
+        with memory.for_photo(content, side):
+            photo = decode.read_photo(content, min_side=side)
+            photo.thumbnail((side, side), Image.Resampling.BILINEAR)
     except (OSError, decode.PhotoError):
         return ""
-    photo.thumbnail((side, side), Image.Resampling.BILINEAR)
     jpeg = io.BytesIO()
     photo.save(jpeg, "JPEG", quality=_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()

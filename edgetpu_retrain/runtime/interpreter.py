@@ -22,6 +22,10 @@ from edgetpu_retrain.runtime import devices
 _RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 _FILE_IDENTIFIER = b"TFL3"
 _CUSTOM_OP = b"edgetpu-custom-op"
+_DETECTOR_HINT = (
+    "If it is an object detector, run it with a program for detection, such as PyCoral's "
+    "detect_image.py or Frigate, and use a classifier here."
+)
 # The runtime prints this to standard error, and has no setting for it.
 _NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
 _REDIRECTION = threading.Lock()
@@ -86,8 +90,13 @@ class Interpreter:
                 "the compiled model, or the device cpu."
             )
         self._interpreter = _load(content, str(path), num_threads, delegates)
-        inputs = self._interpreter.get_input_details()
-        outputs = self._interpreter.get_output_details()
+        try:
+            inputs = self._interpreter.get_input_details()
+            outputs = self._interpreter.get_output_details()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is damaged: a tensor's name is not UTF-8.") from error
+        if not inputs or not outputs:
+            raise UserError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs.")
         self._input, self._output = inputs[0], outputs[0]
         shape = self._input["shape"]
         if len(inputs) != 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
@@ -95,11 +104,22 @@ class Interpreter:
                 f"{path} does not take one RGB image: its input shape is {shape.tolist()}."
             )
         if len(outputs) != 1:
-            raise UserError(f"{path} has {len(outputs)} outputs; expected one vector.")
+            raise UserError(
+                f"{path} has {len(outputs)} outputs; expected one vector. {_DETECTOR_HINT}"
+            )
         self.input_size = (int(shape[2]), int(shape[1]))
         self.output_size = int(np.prod(self._output["shape"]))
         self.output_dtype = np.dtype(self._output["dtype"])
         self.quantization = _quantization(self._output)
+
+    def check_classifier(self, source: str | Path) -> None:
+        """Raises a UserError if the output is not one score per class; `source` is the model."""
+        shape = self._output["shape"].tolist()
+        if max(shape, default=1) != self.output_size:
+            raise UserError(
+                f"{source} is not a classifier: its output has the shape {shape} instead of one "
+                f"score per class. {_DETECTOR_HINT}"
+            )
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Runs the model on one photo.
@@ -160,6 +180,11 @@ class LayerInterpreter:
 def _load(content: bytes, source: str, num_threads: int, delegates: list[Any]) -> Any:
     """Returns the installed runtime's interpreter for a model, with its tensors allocated."""
     interpreter_class, _ = _runtime()
+    # tflite-runtime comes without the schema, and does not know the buffers that are checked.
+    with contextlib.suppress(ImportError):
+        from edgetpu_retrain.tflite.integrity import check_buffers
+
+        check_buffers(content, source)
     try:
         with _without_notice():
             interpreter = interpreter_class(

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import Run, threads
+from edgetpu_retrain.embeddings.blocks import MapFunction, threads
 from edgetpu_retrain.embeddings.labelled_embeddings import TrainingData
 from edgetpu_retrain.training import cross_validation
-from edgetpu_retrain.training.cross_validation import Choice, fit_temperature
-from edgetpu_retrain.training.discriminant import SHRINKAGES, Statistics, out_of_fold
+from edgetpu_retrain.training.cross_validation import FOLDS, PER_COARSE, Choice, fit_temperature
+from edgetpu_retrain.training.discriminant import SHRINKAGES, by_fold, out_of_fold
 from edgetpu_retrain.training.optimum import Layers
 
 # How much the discriminant counts, beside regression.
@@ -54,14 +54,14 @@ def combine(data: TrainingData, regression: Choice, num_threads: int = 1) -> Com
         return _combine(data, regression, run)
 
 
-def _combine(data: TrainingData, regression: Choice, run: Run) -> Combination:
+def _combine(data: TrainingData, regression: Choice, run: MapFunction) -> Combination:
     balanced = regression.class_weights == "balanced"
-    sample = data.sample(_MAX_TO_CHOOSE)
-    coarse = cross_validation.coarse_folds(sample.folds)
-    tried = out_of_fold(sample, SHRINKAGES, balanced, coarse, run=run)
-    chosen = int(np.argmin([_calibrated_loss(logits, sample.labels) for logits in tried]))
+    measured = by_fold(data, FOLDS, run=run)
+    photos = np.arange(0, len(data.labels), -(-len(data.labels) // _MAX_TO_CHOOSE))
+    tried = out_of_fold(data, measured, SHRINKAGES, balanced, PER_COARSE, photos, run)
+    chosen = int(np.argmin([_calibrated_loss(logits, data.labels[photos]) for logits in tried]))
     shrinkage = SHRINKAGES[chosen]
-    logits = out_of_fold(data, [shrinkage], balanced, data.folds, run=run)[0]
+    logits = out_of_fold(data, measured, [shrinkage], balanced, run=run)[0]
     temperatures = [fit_temperature(one, data.labels) for one in (regression.logits, logits)]
 
     def mix(weight: float, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -75,16 +75,15 @@ def _combine(data: TrainingData, regression: Choice, run: Run) -> Combination:
     weight = WEIGHTS[best]
     if not weight:
         return Combination(regression, weight, shrinkage)
-    everything = Statistics.of(data, np.ones(len(data.labels), bool))
-    found = everything.discriminant(data, shrinkage, balanced)
+    found = sum(measured[1:], measured[0]).discriminant(data, shrinkage, balanced)
     layer = Layers(
         mix(weight, regression.layer.weights, found.weights[:, np.newaxis]),
         mix(weight, regression.layer.biases, found.biases[np.newaxis]),
     )
     curve = []
     for i, share in enumerate(regression.shares):
-        folds = cross_validation.coarse_folds(data.folds)
-        others = out_of_fold(data, [shrinkage], balanced, folds, share, run)[0]
+        part = by_fold(data, FOLDS, share, run)
+        others = out_of_fold(data, part, [shrinkage], balanced, PER_COARSE, run=run)[0]
         mixed_share = mix(weight, regression.share_logits(data, i), others)
         curve.append(cross_validation.curve_point(data, mixed_share, share))
     curve.append(cross_validation.curve_point(data, mixed[best]))

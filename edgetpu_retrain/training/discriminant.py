@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import Run
+from edgetpu_retrain.embeddings.blocks import MapFunction, blocks
 from edgetpu_retrain.embeddings.labelled_embeddings import TrainingData
 
 # Shrinkages to choose from, the strongest first.
 SHRINKAGES = (0.85, 0.5, 0.25, 0.1, 0.03)
 # Half a photo for a class that has none, whose score would be minus infinity.
 _FEWEST = 0.5
+# Photos whose embeddings are float32 at once.
+_JUDGED = 1_024
 # Photos that are all the same have no variance.
 _LEAST = 1e-30
 
@@ -36,7 +38,9 @@ class Discriminant:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a discriminant is computed from, along the K principal axes of the embeddings.
+    """What a discriminant is computed from.
+
+    K is the number of values that `TrainingData.embeddings` gives.
 
     Attributes:
         counts: [C] float32, photos of each class.
@@ -51,32 +55,36 @@ class Statistics:
     @classmethod
     def of(cls, data: TrainingData, chosen: np.ndarray) -> "Statistics":
         """Measures the photos for which `chosen`, [N] bool, is true."""
-        axes, classes = data.axes, data.num_classes
+        classes, width = data.num_classes, len(data.axes)
         counts = np.bincount(data.labels[chosen], minlength=classes).astype(np.float32)
-        sums = np.zeros((classes, axes.shape[1]), np.float32)
-        products = np.zeros((axes.shape[1], axes.shape[1]), np.float32)
+        sums = np.zeros((classes, width), np.float32)
+        products = np.zeros((width, width), np.float32)
         for block in data.blocks():
             photos = np.flatnonzero(chosen[block]) + block.start
             if len(photos):
-                values = data.embeddings(photos) @ axes
+                values = data.embeddings(photos)
                 products += values.T @ values
                 is_of = data.labels[photos] == np.arange(classes)[:, np.newaxis]
                 sums += is_of.astype(np.float32) @ values
         return cls(counts, sums, products)
 
-    def without(self, part: "Statistics") -> "Statistics":
-        """Returns the statistics of the photos that are not in `part`."""
+    def __add__(self, other: "Statistics") -> "Statistics":
         return Statistics(
-            self.counts - part.counts, self.sums - part.sums, self.products - part.products
+            self.counts + other.counts, self.sums + other.sums, self.products + other.products
+        )
+
+    def __sub__(self, other: "Statistics") -> "Statistics":
+        return Statistics(
+            self.counts - other.counts, self.sums - other.sums, self.products - other.products
         )
 
     def discriminant(self, data: TrainingData, shrinkage: float, balanced: bool) -> Discriminant:
         """Returns the discriminant.
 
         Args:
-            data: gives the axes.
-            shrinkage: s above, in (0, 1].
-            balanced: whether all classes are taken for equally frequent.
+            data: what the statistics are of.
+            shrinkage: s above, in (0, 1).
+            balanced: whether all classes are assumed to be equally frequent.
         """
         # Importing the library should not need what only the workflow does.
         from scipy.linalg import cho_factor, cho_solve
@@ -85,7 +93,7 @@ class Statistics:
         means = self.sums / counts[:, np.newaxis]
         covariance = self.products - means.T @ self.sums
         covariance *= np.float32((1 - shrinkage) / counts.sum())
-        variance = max(float(np.trace(covariance)), _LEAST) / len(data.mean)
+        variance = max(float(np.trace(covariance)), _LEAST) / data.width
         diagonal = shrinkage / (1 - shrinkage) * variance
         covariance[np.diag_indices_from(covariance)] += np.float32(diagonal)
         factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
@@ -93,41 +101,60 @@ class Statistics:
         biases = -0.5 * np.einsum("kc,ck->c", weights, means)
         if not balanced:
             biases += np.log(counts / counts.sum())
-        return Discriminant((data.axes @ weights).astype(np.float32), biases.astype(np.float32))
+        return Discriminant(weights.astype(np.float32), biases.astype(np.float32))
+
+
+def by_fold(
+    data: TrainingData, num_folds: int, share: float = 1.0, run: MapFunction = map
+) -> list[Statistics]:
+    """Measures the photos of each fold.
+
+    Args:
+        data: all photos.
+        num_folds: the number of folds.
+        share: the part of each class's photos to measure.
+        run: as `blocks.threads` gives it.
+    """
+    drawn = data.ranks < share
+    return list(
+        run(lambda fold: Statistics.of(data, (data.folds == fold) & drawn), range(num_folds))
+    )
 
 
 def out_of_fold(
     data: TrainingData,
+    measured: Sequence[Statistics],
     shrinkages: Sequence[float],
     balanced: bool,
-    folds: np.ndarray,
-    share: float = 1.0,
-    run: Run = map,
+    held_out: int = 1,
+    photos: np.ndarray | None = None,
+    run: MapFunction = map,
 ) -> np.ndarray:
-    """Returns float32 [S, N, C]: logits of each photo from discriminants without its fold.
+    """Returns float32 [S, n, C]: logits of photos from discriminants without their folds.
 
     Args:
         data: all photos.
+        measured: as `by_fold` gives it.
         shrinkages: S of them, as `Statistics.discriminant` takes one.
         balanced: likewise.
-        folds: [N] int from 0, the fold of each photo.
-        share: the part of each class's photos that discriminants are computed from.
+        held_out: how many folds at a time a discriminant does not see.
+        photos: [n] int, the photos to judge; by default all of them.
         run: as `blocks.threads` gives it.
     """
-    drawn = data.ranks < share
-    everything = Statistics.of(data, drawn)
-    logits = np.empty((len(shrinkages), len(folds), data.num_classes), np.float32)
+    everything = sum(measured[1:], measured[0])
+    judged = np.arange(len(data.labels)) if photos is None else photos
+    logits = np.empty((len(shrinkages), len(judged), data.num_classes), np.float32)
 
-    def work(fold: int) -> None:
-        held_out = folds == fold
-        seen = everything.without(Statistics.of(data, held_out & drawn))
+    def judge(first: int) -> None:
+        parts = measured[first : first + held_out]
+        seen = everything - sum(parts[1:], parts[0])
         found = [seen.discriminant(data, one, balanced) for one in shrinkages]
-        for block in data.blocks():
-            photos = np.flatnonzero(held_out[block]) + block.start
-            embeddings = data.embeddings(photos)
+        rows = np.flatnonzero(data.folds[judged] // held_out == first // held_out)
+        for block in blocks(len(rows), _JUDGED):
+            embeddings = data.embeddings(judged[rows[block]])
             for i, discriminant in enumerate(found):
-                logits[i, photos] = discriminant.logits(embeddings)
+                logits[i, rows[block]] = discriminant.logits(embeddings)
 
-    # Each photo is of one fold, so that threads write to different rows.
-    list(run(work, range(int(folds.max()) + 1)))
+    # Each photo is of one fold, so threads write to different rows.
+    list(run(judge, range(0, len(measured), held_out)))
     return logits

@@ -9,7 +9,7 @@ from edgetpu_retrain.embeddings.blocks import threads
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.training import combination, cross_validation
 from edgetpu_retrain.training.combination import combine
-from edgetpu_retrain.training.discriminant import Statistics, out_of_fold
+from edgetpu_retrain.training.discriminant import Statistics, by_fold, out_of_fold
 from edgetpu_retrain.training.optimum import softmax
 from edgetpu_retrain.training.recipes import train
 from tests.unit.test_optimum import data_of, digits, labelled_of  # noqa: F401
@@ -41,7 +41,7 @@ def centred(logits: np.ndarray) -> np.ndarray:
 def test_the_discriminant_is_scikit_learn_s(digits, shrinkage: float, balanced: bool):  # noqa: F811
     data = data_of(*digits)
     everything = np.arange(len(data.labels))
-    logits = out_of_fold(data, [shrinkage], balanced, data.folds)[0]
+    logits = out_of_fold(data, by_fold(data, 10), [shrinkage], balanced)[0]
     for fold in (0, 7):
         held_out = data.folds == fold
         seen = everything[~held_out]
@@ -56,24 +56,31 @@ def test_the_discriminant_is_scikit_learn_s(digits, shrinkage: float, balanced: 
 def test_fewer_photos_than_dimensions(digits):  # noqa: F811
     """Wider embeddings than there are photos are worked on in the directions these span."""
     pictures, labels = (values[:60] for values in digits)
-    data = data_of(np.repeat(pictures, 5, axis=1), labels)
+    wide = np.repeat(pictures, 5, axis=1)
+    data = data_of(wide, labels)
     assert data.axes.shape[1] < 60
     seen = np.ones(60, bool)
     found = Statistics.of(data, seen).discriminant(data, 0.25, balanced=False)
-    embeddings = data.embeddings(np.arange(60))
+    embeddings = wide - wide.mean(axis=0)
+    embeddings /= np.sqrt(np.mean(np.sum(embeddings**2, axis=1)))
     expected = scikit_learn(embeddings, data.labels, 0.25).decision_function(embeddings)
-    np.testing.assert_allclose(centred(found.logits(embeddings)), centred(expected), atol=0.05)
+    logits = found.logits(data.embeddings(np.arange(60)))
+    np.testing.assert_allclose(centred(logits), centred(expected), atol=0.05)
+    # And over all 320 values.
+    logits = embeddings @ data.weights(found.weights) + found.biases
+    np.testing.assert_allclose(centred(logits), centred(expected), atol=0.05)
 
 
 def test_shares_see_a_part(digits):  # noqa: F811
     data = data_of(*digits)
-    folds = cross_validation.coarse_folds(data.folds)
-    logits = out_of_fold(data, [0.1], False, folds, share=0.25)[0]
+    folds = data.folds // 2
+    held_out = np.flatnonzero(folds == 3)
+    measured = by_fold(data, 10, share=0.25)
+    logits = out_of_fold(data, measured, [0.1], False, held_out=2, photos=held_out)[0]
     seen = np.flatnonzero((folds != 3) & (data.ranks < 0.25))
     model = scikit_learn(data.embeddings(seen), data.labels[seen], 0.1)
-    held_out = np.flatnonzero(folds == 3)
     expected = model.decision_function(data.embeddings(held_out))
-    np.testing.assert_allclose(centred(logits[held_out]), centred(expected), atol=0.05)
+    np.testing.assert_allclose(centred(logits), centred(expected), atol=0.05)
 
 
 def test_the_combination_is_better_than_regression(digits):  # noqa: F811
@@ -115,7 +122,9 @@ def test_regression_stays_as_it_is_where_the_discriminant_does_not_help(digits, 
     regression = cross_validation.choose(data)
     noise = np.random.default_rng(0).normal(size=(len(combination.SHRINKAGES), 300, 10))
     monkeypatch.setattr(
-        combination, "out_of_fold", lambda data, tried, *_, **__: noise[: len(tried)].astype("f4")
+        combination,
+        "out_of_fold",
+        lambda data, measured, tried, *_, **__: noise[: len(tried)].astype("f4"),
     )
     found = combine(data, regression)
     assert found.weight == 0
@@ -133,7 +142,8 @@ def test_threads_change_no_bit(digits):  # noqa: F811
     found = []
     for count in (1, 3):
         with threads(count) as run:
-            found.append(out_of_fold(data, [0.1, 0.5], False, data.folds, run=run).tobytes())
+            measured = by_fold(data, 10, run=run)
+            found.append(out_of_fold(data, measured, [0.1, 0.5], False, run=run).tobytes())
     assert found[0] == found[1]
     layers = [combine(data, cross_validation.choose(data), count).choice.layer for count in (1, 3)]
     assert layers[0].weights.tobytes() == layers[1].weights.tobytes()

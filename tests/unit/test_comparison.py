@@ -1,5 +1,6 @@
 """Which of several candidates is better, and by more than chance."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -69,6 +70,18 @@ def test_candidates_are_ranked_on_the_photos_that_all_judged(tmp_path: Path):
     assert page.count("<script") == 1
     assert verdict.replace("'", "&#39;") in page
     assert page.count("may be chance") == 3
+
+
+def test_what_is_sent_for_every_image_is_named():
+    right = np.arange(50) < 40
+    # What Inception v3 sends, which is why it takes 43 ms.
+    big = dataclasses.replace(candidate("big", right), streamed_bytes=16_500_000)
+    small = dataclasses.replace(candidate("small", right), streamed_bytes=0)
+    rows = comparison.compare([big, small])
+    assert [row["streamed_bytes"] for row in rows] == [16_500_000, 0]
+    said = comparison_verdict(rows)
+    assert "big (optimum) does not fit in the Edge TPU's memory: 16.5 MB are sent to it" in said
+    assert "small (optimum) does not fit" not in said
 
 
 def test_nothing_is_said_of_photos_that_nobody_judged():

@@ -293,7 +293,7 @@ def test_files_that_are_no_photos_stop_nothing(run: Run, pictures: Path, tmp_pat
     ("arguments", "message"),
     [
         ([], "give either photos or folders, or --camera, or --check"),
-        (["check.png", "--device", "gpu"], "'gpu' is not a device"),
+        (["check.png", "--device", "gpu"], "'gpu' is not one of"),
         (["check.png", "--top_k", "0"], "--top_k must be at least 1"),
         (["check.png", "--threshold", "80"], "--threshold from 0 to 1"),
         (["check.png", "--model", "gone.tflite"], "gone.tflite: there is no such model"),
@@ -404,6 +404,18 @@ def test_an_edge_tpu_that_fails(run: Run, tmp_path: Path, mode, words):
     assert failure.startswith("! model_edgetpu.tflite on the Edge TPU usb:0: ")
     assert words in failure
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_library_that_is_older_than_the_model(board: Path, check: ModuleType, capsys):
+    """Said before the model is tried; the stand-in's package needs runtime 14."""
+    assert json.loads((board / "check.json").read_text())["edgetpu_runtime"] == 14
+    report = check.Report()
+    for version in ("BuildLabel(x), RuntimeVersion(14)", "of unknown version"):
+        check._check_runtime(report, version)
+    assert report.problems == 0
+    check._check_runtime(report, "BuildLabel(x), RuntimeVersion(13)")
+    assert report.problems == 1
+    assert "! model_edgetpu.tflite needs Edge TPU runtime 14 or later" in capsys.readouterr().out
 
 
 def test_a_library_without_a_device(run: Run, tmp_path: Path):

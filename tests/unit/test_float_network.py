@@ -11,6 +11,7 @@ from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite.edgetpu_operators import SUPPORTED, check_operators
 from edgetpu_retrain.tflite.float_network import float_extractor, is_float
 from edgetpu_retrain.tflite.model import Model
+from edgetpu_retrain.tflite.truncate import truncate
 from tests import models as look
 
 POOL = "MobilenetV1/Logits/AvgPool_1a/AvgPool"
@@ -55,9 +56,7 @@ def test_the_last_layer_is_cut_off(made: Path):
     assert np.ptp(found) > 0.1
     named = float_extractor(Model.parse(content, "x"), tensor=POOL)
     assert named.to_bytes() == extractor.to_bytes()
-    with pytest.raises(
-        UserError, match="gives embeddings 256 wide; the backbone's entry says 1000"
-    ):
+    with pytest.raises(UserError, match="embeddings with 256 values; the backbone's width is 1000"):
         float_extractor(Model.parse(content, "x"), width=1000)
 
 
@@ -73,7 +72,10 @@ def test_operators_that_the_edge_tpu_has_not_are_replaced(
 ):
     content = read(float_networks, name)
     before = {operator for operator, _ in look.operators(look.unpack(content))}
-    extractor = float_extractor(Model.parse(content, name))
+    network = Model.parse(content, name)
+    # Of "odd", the layer in front of the last is narrower than the pool, and would go, too.
+    layers = [op for op in network.operators if op.name == "FULLY_CONNECTED"]
+    extractor = float_extractor(network, tensor=network.tensor(layers[-1].inputs[0]).name)
     after = {operator for operator, _ in look.operators(look.unpack(extractor.to_bytes()))}
     assert replaced <= before
     assert not after & replaced
@@ -84,6 +86,36 @@ def test_operators_that_the_edge_tpu_has_not_are_replaced(
     wanted = read_by_last_layer(content, "FULLY_CONNECTED", image)
     np.testing.assert_allclose(found.ravel(), wanted.ravel(), rtol=1e-4, atol=1e-6)
     assert np.ptp(found) > 0.01
+
+
+def test_the_default_is_the_pooled_vector_before_narrower_hidden_layers(
+    float_networks: Path, caplog: pytest.LogCaptureFixture
+):
+    """As Teachable Machine and Frigate end their networks; `tensor` has its way."""
+    caplog.set_level("INFO")
+    content = read(float_networks, "headed")
+    pooled = float_extractor(Model.parse(content, "x"), width=8)
+    assert [name for name, _ in look.operators(look.unpack(pooled.to_bytes()))] == [
+        "CONV_2D",
+        "MEAN",
+    ]
+    assert "Mean' float32 [1, 8], the pooled vector, because the hidden layers" in caplog.text
+    hidden = caplog.text.rpartition("set tensor: ")[2].strip().rstrip(".")
+    assert float_extractor(Model.parse(content, "x"), hidden, width=4).outputs[0].shape == (1, 4)
+
+
+def test_the_pooled_vector_of_a_quantized_network(float_networks: Path):
+    extractor = truncate(Model.parse(read(float_networks, "headed_int8"), "x"))
+    assert extractor.outputs[0].shape == (1, 8)
+    image = np.random.default_rng(0).uniform(0, 1, (16, 16, 3)).astype(np.float32)
+    found = look.invoke(look.runtime(extractor.to_bytes(), "reference"), image)
+    assert np.ptp(found.astype(int)) > 20
+
+
+def test_a_hidden_layer_that_is_wider_than_the_pool_stays(float_networks: Path):
+    """As in MobileNetV3, where it was trained with all the rest, on many classes."""
+    extractor = float_extractor(Model.parse(read(float_networks, "widened"), "x"))
+    assert extractor.outputs[0].shape == (1, 20)
 
 
 def test_a_network_without_a_last_layer_is_taken_whole(float_networks: Path):
@@ -131,14 +163,14 @@ def half(model: schema.ModelT) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (takes(1, 10, 8), r"net takes the shape \[1, 10, 8\]; expected one RGB image"),
-        (takes(1, 96, 96, 1), r"takes the shape \[1, 96, 96, 1\]; expected one RGB image"),
-        (any_size, "takes images of any size or number, and the Edge TPU needs fixed shapes"),
-        (two_inputs, "takes 2 inputs"),
+        (takes(1, 10, 8), r"net has an input of shape \[1, 10, 8\]; expected one RGB image"),
+        (takes(1, 96, 96, 4), r"has an input of shape \[1, 96, 96, 4\]; expected one RGB image"),
+        (any_size, "input of variable size, or for several images at a time"),
+        (two_inputs, "has 2 inputs"),
         (two_outputs, "has 2 outputs, so it is not a classifier"),
-        (picture_out, r"gives the shape \[1, 48, 48, \d+\].*one vector"),
-        (loops, "has 2 subgraphs, as recurrent networks have"),
-        (half, "as float16 and computes in float"),
+        (picture_out, r"has an output of shape \[1, 48, 48, \d+\].*one vector"),
+        (loops, "has 2 subgraphs, as recurrent networks do"),
+        (half, "as float16 but computes in float"),
     ],
 )
 def test_what_is_not_an_image_classifier_is_refused(made: Path, change, message: str):
@@ -158,6 +190,8 @@ def test_operators_without_a_replacement_are_named_with_their_place(made: Path):
 
     name = extractor.tensor(extractor.operators[3].outputs[0]).name
     changed = Model.parse(look.changed(extractor.to_bytes(), gelu), "net")
-    with pytest.raises(UserError, match=rf"(?s)the Edge TPU has not: GELU \(1\).*GELU -> '{name}'"):
+    with pytest.raises(
+        UserError, match=rf"(?s)the Edge TPU does not support: GELU \(1\).*GELU -> '{name}'"
+    ):
         check_operators(changed)
     check_operators(changed, allow_cpu_operators=True)

@@ -16,7 +16,7 @@ SAMPLE = ("dataset=sample", "backbone=sample", "device=cpu", "compiler={sources:
 def test_the_sample_on_a_device(project: Path):
     done = run_snakemake(project, "--config", *SAMPLE, "--", "bundle")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "No model for the Edge TPU is in it" in done.stderr
+    assert "The bundle has no model for the Edge TPU" in done.stderr
     assert "bundle/ (the folder to copy to a device, with README.md)" in done.stdout
     assert not (project / "bundle/model_edgetpu.tflite").exists()
     assert (project / "bundle.zip").is_file()
@@ -34,7 +34,7 @@ def test_the_sample_on_a_device(project: Path):
     assert jobs_run(done) == []
     # The sample's network takes 96 pixels.
     done = run_snakemake(project, "--config", *SAMPLE, "--", "frigate")
-    assert_user_error(done, "Frigate gives its classifications uint8 pictures of 224 x 224 pixels")
+    assert_user_error(done, "but Frigate passes uint8 pictures of 224 x 224 pixels")
 
 
 def test_what_would_go_to_a_device_with_an_edge_tpu(project: Path):
@@ -58,3 +58,9 @@ def test_frigate_s_photos_as_they_lie(project: Path, tmp_path: Path):
     assert_user_error(run_snakemake(project, *wrong), "config: frigate is 'a/b'; expected the name")
     named = ("--config", "frigate=my birds", *settings[1:])
     assert "frigate/my birds" in run_snakemake(project, *named).stdout
+    # Frigate's own name, which does not have to be that of a folder in results/.
+    dataset.parent.rename(dataset.parent.with_name("gate right 3"))
+    spaced = f"dataset={tmp_path}/clips/gate right 3/dataset"
+    done = run_snakemake(project, "--config", spaced, *settings[2:])
+    assert "frigate/gate right 3/model.tflite" in done.stdout + done.stderr
+    assert "results/gate_right_3" in done.stdout + done.stderr

@@ -109,7 +109,7 @@ def test_nothing_to_do_stays_so_and_a_change_is_noticed(
     assert done.returncode == 0, done.stdout + done.stderr
     # Without notes, and with new times, jobs may run again; no photo is embedded again.
     printed = done.stdout + done.stderr
-    assert "photos embedded" not in printed.replace("0 photos embedded", "")
+    assert "Embeddings:" not in printed.replace("Embeddings: 0 computed", "")
     assert products(project, FOLDER) == before
     assert jobs_run(run_snakemake(project, "-n", TARGET)) == []
     state(project)

@@ -130,7 +130,7 @@ def test_the_number_of_shards(clone: Path):
         ("backbone={name: m, frozen_graph: Snakefile}", ["config: backbone", "tensor"]),
         ("backbone={name: m, tflite: x, extractor: y}", ["give one of extractor, tflite"]),
         ("backbone={name: m, extractor: Snakefile, tensor: x}", ["no key 'tensor'", "mean, name"]),
-        ("backbone={name: m, tflite: Snakefile, mean: 127}", ["mean and std go together"]),
+        ("backbone={name: m, tflite: Snakefile, mean: 127}", ["std must be given together"]),
         ("resize=cubic", ["resize is 'cubic'; expected bilinear or nearest"]),
         ("backbone={name: m y, tflite: x}", ["config: backbone", "name is 'm y'", "letters"]),
         ("compiler={timeout: 0}", ["compiler.timeout is 0"]),

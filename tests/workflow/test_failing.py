@@ -50,7 +50,7 @@ def test_a_good_run_prints_little_and_logs_the_rest(own: Path, project: Path, sn
     done = snakemake("--", TARGET)
     assert done.returncode == 0, done.stderr
     printed = (done.stdout + done.stderr).splitlines()
-    assert "photos correct, cross-validated" in "\n".join(printed)
+    assert "Cross-validation: " in "\n".join(printed)
     # Two lines for most of ten jobs, and the summary.
     assert len(printed) <= 18 + 14, printed
     assert "XNNPACK" not in done.stderr
@@ -67,7 +67,7 @@ def test_another_network_s_compiled_file_is_found_before_anything_is_embedded(
     settings = (f"backbone={{name: s, {entry}}}", "compiler={allow_cpu_operators: true}")
     # Whether or not that file is asked for.
     done = snakemake("--config", *settings, "--", TARGET)
-    assert_user_error(done, "takes or gives something else", "scaled_edgetpu.tflite")
+    assert_user_error(done, "differs in input, output or quantization", "scaled_edgetpu.tflite")
     assert not list((project / "results").glob("photos/*/embeddings/*.npz"))
 
 
@@ -126,7 +126,7 @@ def test_the_cpu_model_is_made_where_the_compiler_cannot_be_had(
     config["compiler"] = {"sources": [source]}
     (project / "config.yaml").write_text(yaml.safe_dump(config))
     done = snakemake()
-    assert_user_error(done, "No source of edgetpu_compiler gave it", "Accuracy:")
+    assert_user_error(done, "edgetpu_compiler could not be downloaded", "Accuracy:")
     assert (project / TARGET).is_file()
     assert (project / "report.html").is_file()
     assert not (project / "retrained_model_edgetpu.tflite").exists()

@@ -113,7 +113,7 @@ def print_summary():
         text = f"Error: {program.describe_os_error(error)}"
     print("", text, sep="\n")
     if "deliver" in wanted and len(twins()) == 1:
-        print(f"No model for the Edge TPU was made: {compiler.WHY_NOT}")
+        print(f"No model for the Edge TPU was made: {compiler.WHY_NOT_COMPILED}")
 
 
 def print_summary_of_nothing():

@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import signal
 import statistics
 import subprocess
@@ -41,7 +42,7 @@ TOLERANCE = 0.1
 # Error messages of the runtime, with the causes and remedies that users report.
 KNOWN_FAILURES = (
     (
-        classify.NUMPY_MISMATCH,
+        "is incompatible with numpy",
         f"This tflite-runtime was built for an older numpy. Run:\n{classify.PIP} 'numpy<2'",
     ),
     (
@@ -194,7 +195,9 @@ def _check_edge_tpus(report: Report) -> list[str]:
     # Without an Edge TPU, a missing library is not a problem.
     warn = report.problem if plugged_in else report.info
     if library is not None:
-        report.info(f"{name}: {_library_version(library)}")
+        version = _library_version(library)
+        report.info(f"{name}: {version}")
+        _check_runtime(report, version)
     elif "libusb" in reason:
         warn(f"{name} needs libusb. Run:\nsudo apt-get install libusb-1.0-0")
     elif f"{name}: cannot open" in reason or "not found" in reason:
@@ -238,6 +241,18 @@ def _library_version(library: Any) -> str:
         return str(library.edgetpu_version().decode())
     except AttributeError:
         return "(unknown version)"
+
+
+def _check_runtime(report: Report, version: str) -> None:
+    """Reports a library that is older than the Edge TPU model needs."""
+    path = classify.HERE / "check.json"
+    expected = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    needed, found = expected.get("edgetpu_runtime"), re.search(r"RuntimeVersion\((\d+)\)", version)
+    if needed and found and int(found.group(1)) < needed:
+        report.problem(
+            f"model_edgetpu.tflite needs Edge TPU runtime {needed} or later, but this library is "
+            f"version {found.group(1)}. Install a newer one ({BUILDS})."
+        )
 
 
 def _usb_devices() -> list[tuple[Path, str]]:

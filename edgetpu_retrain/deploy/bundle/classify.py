@@ -5,9 +5,8 @@
     python3 classify.py --camera 0 --json
     python3 classify.py --check
 
-It needs numpy, Pillow, and ai-edge-litert or tflite-runtime (which comes with PyCoral); for a
-camera, also OpenCV. It needs Python 3.9 or later, but uses only the syntax of Python 3.7, which the
-Coral Dev Board has.
+It needs numpy, Pillow, and ai-edge-litert or tflite-runtime (which comes with PyCoral), and OpenCV
+for a camera. It is for Python 3.9 or later, with the syntax of 3.7 for the Coral Dev Board.
 """
 
 from __future__ import annotations
@@ -53,8 +52,6 @@ FORMATS = ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"]
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"} | HEIF_SUFFIXES
 MAX_PIXELS = 120_000_000
-# check.py recognizes the error by these words.
-NUMPY_MISMATCH = "is not compatible with numpy"
 
 
 class UserError(Exception):
@@ -75,7 +72,6 @@ def find_runtime() -> tuple[str, Any]:
     raise UserError(f"No TFLite runtime is installed. Run:\n  {INSTALL}")
 
 
-# struct edgetpu_device of libedgetpu's edgetpu_c.h.
 class _Device(ctypes.Structure):
     _fields_ = (("type", ctypes.c_int), ("path", ctypes.c_char_p))
 
@@ -118,14 +114,9 @@ def choose(model: str | None, device: str) -> tuple[Path, str]:
             f"\n  {PYTHON} {Path(__file__).name} --check"
         )
     if compiled and device == "cpu":
-        raise UserError(
-            f"{path} is compiled for the Edge TPU and cannot run on the CPU. Use model.tflite."
-        )
+        raise UserError(f"{path} is compiled for the Edge TPU. On the CPU, use model.tflite.")
     if not compiled and device != "cpu" and path.is_file():
-        raise UserError(
-            f"{path} is not compiled for the Edge TPU and cannot run on {device}. Use "
-            "model_edgetpu.tflite."
-        )
+        raise UserError(f"{path} is not compiled for the Edge TPU. Use model_edgetpu.tflite.")
     return path, device
 
 
@@ -144,9 +135,7 @@ class Classifier:
             if file.read(8)[4:] != b"TFL3":
                 raise UserError(f"{model} is not a TFLite model (it lacks the identifier TFL3).")
         package, runtime = find_runtime()
-        delegates = []
-        if device != "cpu":
-            delegates = [_load_edge_tpu(runtime, device)]
+        delegates = [] if device == "cpu" else [_load_edge_tpu(runtime, device)]
         try:
             self._interpreter = runtime.Interpreter(
                 model_path=str(model), num_threads=1, experimental_delegates=delegates
@@ -157,13 +146,15 @@ class Classifier:
         except SystemError:
             # tflite-runtime 2.14 fails like this with numpy 2.
             raise UserError(
-                f"{package} {NUMPY_MISMATCH} {np.__version__}. Run:\n  {PIP} 'numpy<2'"
+                f"{package} is incompatible with numpy {np.__version__}. Run:\n  {PIP} 'numpy<2'"
             ) from None
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
         shape = [int(n) for n in inputs[0]["shape"]]
         if len(inputs) > 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
             raise UserError(f"{model} does not take one RGB picture: its input shape is {shape}.")
+        if len(outputs) > 1 or max(outputs[0]["shape"]) != np.prod(outputs[0]["shape"]):
+            raise UserError(f"{model}: not a classifier. Detectors: PyCoral's detect_image.py.")
         if inputs[0]["dtype"] != np.uint8 or outputs[0]["dtype"] != np.uint8:
             raise UserError(f"{model} does not have a uint8 input and output.")
         self._input, self._output = inputs[0], outputs[0]
@@ -180,8 +171,8 @@ class Classifier:
             raise UserError(f"The model cannot be run: {error}") from None
         values = self._interpreter.get_tensor(self._output["index"]).reshape(-1)
         scale, zero_point = self._output["quantization"]
-        dequantized: np.ndarray = values.astype(np.float32) - np.float32(zero_point)
-        return np.float32(scale) * dequantized
+        centred: np.ndarray = values.astype(np.float32) - np.float32(zero_point)
+        return np.float32(scale) * centred
 
 
 def _load_edge_tpu(runtime: Any, device: str) -> Any:
@@ -198,14 +189,11 @@ def _load_edge_tpu(runtime: Any, device: str) -> Any:
 
 
 def class_names(model: Path, count: int, labels: str | None) -> list[str]:
-    """Returns the names of a model's `count` classes.
-
-    They come from the label file `labels` if one is given, otherwise from the model's metadata or
-    from labels.txt next to the model. Classes without a name are called "class 0" and so on.
-    """
+    """Returns the names of a model's classes: from `labels`, its metadata or labels.txt."""
     if labels is None and zipfile.is_zipfile(model):
-        with zipfile.ZipFile(model) as archive:
-            for name in archive.namelist():
+        # A damaged archive has no names.
+        with contextlib.suppress(Exception), zipfile.ZipFile(model) as archive:
+            for name in (entry for entry in archive.infolist() if entry.file_size < 1 << 24):
                 lines = archive.read(name).decode(errors="replace").splitlines()
                 if len(lines) == count:
                     return lines
@@ -366,21 +354,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("photos", nargs="*", help="photos or folders of photos")
     parser.add_argument("--camera", help="number of a camera, or address of a stream or video")
     parser.add_argument("--check", action="store_true", help="test this machine and its Edge TPU")
-    parser.add_argument(
-        "--top_k", "--top-k", type=int, default=1, help="how many classes to print (default: 1)"
-    )
-    parser.add_argument(
-        "--threshold", type=float, default=0.0, help="omit classes with a lower score (default: 0)"
-    )
+    parser.add_argument("--top_k", "--top-k", type=int, default=1, help="classes to print (1)")
+    parser.add_argument("--threshold", type=float, default=0.0, help="omit lower scores (0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object per picture")
     parser.add_argument("--device", default="auto", help="auto, cpu, usb, pci, usb:N or pci:N")
     parser.add_argument("--model", help="use this .tflite file instead of the model in this folder")
     parser.add_argument("--labels", help="label file, if the model has no class names")
     arguments = parser.parse_args()
     if not re.fullmatch(r"auto|cpu|(usb|pci)(:\d+)?", arguments.device):
-        parser.error(
-            f"{arguments.device!r} is not a device. Use auto, cpu, usb, pci, usb:N or pci:N"
-        )
+        parser.error(f"{arguments.device!r} is not one of auto, cpu, usb, pci, usb:N and pci:N")
     if arguments.top_k < 1 or not 0 <= arguments.threshold <= 1:
         parser.error("--top_k must be at least 1, and --threshold from 0 to 1")
     if bool(arguments.photos) + (arguments.camera is not None) + arguments.check != 1:

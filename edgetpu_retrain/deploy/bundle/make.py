@@ -21,6 +21,8 @@ from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import preprocessing
 from edgetpu_retrain.photos.decode import PhotoError, open_photo
 from edgetpu_retrain.runtime.interpreter import Interpreter
+from edgetpu_retrain.tflite.edgetpu_package import min_runtime_version
+from edgetpu_retrain.tflite.model import Model
 
 _PARTS = ("classify.py", "check.py", "README.md", "requirements.txt")
 # How many photos are tried to find one with a high score.
@@ -78,7 +80,9 @@ def write_bundle(
     with files.replacing(folder / "check.png") as made:
         Image.fromarray(example.pixels).save(made, format="PNG")
     scores = {name: float(score) for name, score in zip(names, example.scores, strict=True)}
-    answer = {"class": example.predicted, "scores": scores}
+    answer: dict[str, object] = {"class": example.predicted, "scores": scores}
+    if compiled is not None:
+        answer["edgetpu_runtime"] = min_runtime_version(Model.load(compiled))
     with files.replacing(folder / "check.json") as made:
         made.write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
     with files.replacing(archive) as made, zipfile.ZipFile(made, "w") as packed:

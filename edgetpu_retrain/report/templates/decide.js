@@ -9,6 +9,8 @@
   const earlier = [];
 
   function quote(field) {
+    // A spreadsheet would compute such a cell.
+    if (/^'*[=+@-]/.test(field)) field = "'" + field;
     return /[\t"\r\n]/.test(field) ? '"' + field.replaceAll('"', '""') + '"' : field;
   }
 
