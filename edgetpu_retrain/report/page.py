@@ -301,8 +301,8 @@ def comparison_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     text = f"On {words.count(photos, 'photo')}, {_name(best)} is the most accurate"
     if not tied:
         return f"{text}; its lead is statistically significant.{streaming}"
-    names = words.join([f"{_name(row)}, {_behind(row)}" for row in tied], most=6)
-    text += f". Its lead may be chance over {names}."
+    others = words.join([f"{_name(row)} is {_behind(row)}" for row in tied], most=6)
+    text += f". Its lead may be chance: {others}."
     fastest = min([best, *tied], key=lambda row: row["milliseconds"])
     if fastest is not best:
         text += f" Of these, {_name(fastest)} is the fastest on the CPU of this machine."
@@ -310,7 +310,7 @@ def comparison_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _behind(row: Mapping[str, Any]) -> str:
-    return f"{words.points(row['behind'])} behind" if row["behind"] else "which is equal"
+    return f"{words.points(row['behind'])} behind" if row["behind"] else "equal"
 
 
 def _name(row: Mapping[str, Any]) -> str:

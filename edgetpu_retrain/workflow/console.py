@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snakemake.logging import logger
-from snakemake_interface_logger_plugins.common import LogEvent
-
+# Values of Snakemake's LogEvent (snakemake_interface_logger_plugins.common).
+_JOB_INFO, _JOB_ERROR = "job_info", "job_error"
 # A failed job has said why; these add nothing to it.
 _REDUNDANT = re.compile(
     r"Exiting because a job execution failed|CalledProcessError in file|"
@@ -38,10 +37,10 @@ class Console(logging.StreamHandler[Any]):
         """Prints a record, if it is worth a line."""
         self._total = getattr(record, "stats", {}).get("total", self._total)
         event = getattr(record, "event", None)
-        if event == LogEvent.JOB_INFO:
+        if event == _JOB_INFO:
             self._started += 1
             self._print(self._job_line(record))
-        elif event == LogEvent.JOB_ERROR:
+        elif event == _JOB_ERROR:
             self._add_failure(record)
         elif _REDUNDANT.search(record.getMessage()):
             # How a job ended is only of interest if it could not say it itself.
@@ -81,6 +80,7 @@ class Console(logging.StreamHandler[Any]):
 
 def install() -> Console:
     """Replaces Snakemake's output on the terminal; its log file stays as it is."""
+    logger = logging.getLogger("snakemake.logging")
     default = next(one for one in logger.handlers if one.name == "DefaultStreamHandler")
     assert isinstance(default, logging.StreamHandler)
     console = Console(default)

@@ -59,7 +59,7 @@ def test_candidates_are_ranked_on_the_photos_that_all_judged(tmp_path: Path):
     verdict = comparison_verdict(rows)
     # The most accurate comes first, not the fastest.
     assert re.search(
-        r"best \(optimum\) is the most accurate.* near \(optimum\), [\d.]+ points", verdict
+        r"best \(optimum\) is the most accurate.* near \(optimum\) is [\d.]+ points", verdict
     )
     assert "near (optimum) is the fastest on the CPU" in verdict
     assert "4.0 MB" in comparison.as_text(rows)

@@ -259,7 +259,7 @@ def test_a_comparison_made_before_decides_about_the_backbone():
     text = text_of(document_of(findings.find(run)))
     assert "Use big" not in text
     assert "big (optimum) is the most accurate" in text
-    assert "may be chance over net (optimum), 5.0 points behind" in text
+    assert "Its lead may be chance: net (optimum) is 5.0 points behind." in text
 
 
 @pytest.mark.parametrize(
