@@ -11,22 +11,29 @@ from edgetpu_retrain.index.identity_cache import IdentityCache
 
 with job.run(snakemake):
     output, params = snakemake.output, snakemake.params
-    folder = str(snakemake.input.photos or params.folder)
+    folder = snakemake.input.photos or params.folder
     found = scan.scan(
-        folder,
-        IdentityCache(plan.cache_of(folder, Path(".snakemake/identities"))),
+        str(folder) if folder else None,
+        IdentityCache(
+            plan.cache_of(str(folder or params.unlabelled[0]), Path(".snakemake/identities"))
+        ),
         **params.split,
         # An archive often holds one folder with the classes in it.
         descend=bool(snakemake.input.photos),
         corrected_by=params.corrections,
+        unlabelled=params.unlabelled,
     )
     digests = found.digests(len(output.shards))
-    if params.folder and digests.everything != params.listed:
-        raise UserError(f"Photos in {folder} changed while the run started. Run again.")
+    if not snakemake.input.photos and digests.everything != params.listed:
+        raise UserError("Photos or labels changed while the run started. Run again.")
     index.write(
         found,
         index.Outputs(
-            output.manifest, output.not_photos, output.corrections, Path(output.shards[0]).parent
+            output.manifest,
+            output.unlabelled,
+            output.not_photos,
+            output.corrections,
+            Path(output.shards[0]).parent,
         ),
         len(output.shards),
         params.max_skipped,

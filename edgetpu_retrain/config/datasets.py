@@ -1,7 +1,8 @@
 """Find the photos that the configuration names: a name, a folder, an archive or an address."""
 
+import itertools
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +14,7 @@ from edgetpu_retrain.errors import UserError
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where the photos come from; one of the three sources is set.
+    """Where the photos with a class come from; without a source, only labels give classes.
 
     Attributes:
         name: names its folder below results/.
@@ -31,6 +32,11 @@ class Dataset:
     sha256: str | None = None
     photos: int | None = None
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether the photos come from an archive."""
+        return bool(self.archive or self.urls)
+
 
 def find_test_dataset(folder: str) -> str:
     """Returns the path of a folder of photos; it may begin with ``~``.
@@ -42,6 +48,48 @@ def find_test_dataset(folder: str) -> str:
     if not path.is_dir():
         raise UserError(f"config: test_dataset: there is no folder {path}.")
     return str(path)
+
+
+def find_unlabelled(wanted: str | Sequence[str], dataset: str | None = None) -> tuple[str, ...]:
+    """Returns the folders that the key `unlabelled` names; their paths may begin with ``~``.
+
+    Args:
+        wanted: a path, or several.
+        dataset: the folder of the dataset, if it is one.
+
+    Raises:
+        UserError: there is no such folder, or one is inside another.
+    """
+    paths = [wanted] if isinstance(wanted, str) else wanted
+    folders = [Path(path).expanduser() for path in paths]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"config: unlabelled: there is no folder {folder}.")
+    known = [*folders, *([Path(dataset)] if dataset else [])]
+    for folder, other in itertools.permutations(known, 2):
+        if folder.resolve().is_relative_to(other.resolve()):
+            raise UserError(
+                f"config: unlabelled: {folder} is inside {other}. Every photo must be in one of "
+                "the folders only; move one of them, or leave it out."
+            )
+    return tuple(map(str, folders))
+
+
+def name_unlabelled(folder: str, reserved: Container[str] = ()) -> Dataset:
+    """Returns a dataset without photos of its own, named after a folder of unlabelled ones.
+
+    Raises:
+        UserError: the name is reserved.
+    """
+    path = Path(folder).resolve()
+    # Frigate's unsorted photos are in clips/NAME/train.
+    name = _slug(path.parent.name if path.name == "train" else path.name)
+    if name in reserved:
+        raise UserError(
+            f"config: unlabelled is {folder!r}, but results/{name} is for something else: rename "
+            "the folder."
+        )
+    return Dataset(name)
 
 
 def find_dataset(
@@ -106,8 +154,12 @@ def _find_dataset(wanted: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Da
     )
 
 
-def find_corrections(wanted: str | None) -> str | None:
+def find_corrections(wanted: str | None, may_be_new: bool = False) -> str | None:
     """Returns the path that the key `corrections` names, or None where there is none.
+
+    Args:
+        wanted: what the key says.
+        may_be_new: the file need not be there, because the labelling page makes it.
 
     Raises:
         UserError: there is no such file.
@@ -116,6 +168,8 @@ def find_corrections(wanted: str | None) -> str | None:
         return None
     path = Path(wanted).expanduser()
     if not path.is_file():
+        if may_be_new and not path.exists():
+            return None
         raise UserError(
             f"config: corrections is {wanted!r}, but there is no such file. Save it with the "
             "button on the report's page, or remove the key."

@@ -3,6 +3,7 @@
 All of it is in memory, the embeddings with the byte per value that the extractor gives.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,7 +67,8 @@ class LabelledEmbeddings:
     def load(cls, shards: Iterable[str | Path], photos: Iterable[Photo]) -> "LabelledEmbeddings":
         """Loads the embeddings of all shards, and joins them with the manifest by identity.
 
-        Photos that could not be decoded are left out.
+        Photos that could not be decoded are left out, and so are embeddings of photos that are not
+        listed: what is trained must not depend on photos without a class.
 
         Args:
             shards: paths of the files that `Embeddings.save` wrote.
@@ -91,11 +93,18 @@ class LabelledEmbeddings:
             raise UserError(
                 f"{missing} photos are not embedded; delete the folder embeddings/ and run again."
             )
+        listed = np.zeros(len(identities), bool)
+        listed[rows] = True
+        vectors, hashes = merged.embeddings, merged.hashes
+        if not listed.all():
+            vectors, hashes = vectors[listed], hashes[listed]
+            identities = list(itertools.compress(identities, listed.tolist()))
+            rows = (np.cumsum(listed) - 1)[rows].tolist()
         classes, labels = np.unique(np.array(names, np.str_), return_inverse=True)
         order = np.lexsort(np.array([splits, labels, rows]))
         return cls(
-            merged.embeddings,
-            merged.hashes,
+            vectors,
+            hashes,
             identities,
             merged.quantization,
             merged.extractor,

@@ -11,6 +11,7 @@ from edgetpu_retrain.index.manifest import Photo, Skipped
 log = logging.getLogger(__name__)
 
 _MIN_PHOTOS_PER_CLASS = 3
+_MIN_CLASSES = 2
 _SHOWN = 5
 IN_NO_CLASS = "lies in no class folder"
 
@@ -63,6 +64,11 @@ def check_counts(
         listed_in: the file that lists these.
     """
     names = list(names)
+    if len(names) < _MIN_CLASSES:
+        raise UserError(
+            f"Photos of at least {_MIN_CLASSES} classes are needed; there are {len(names)}. Label "
+            "some photos with: python scripts/label.py"
+        )
     of_class: Counter[str] = Counter()
     for (label, _), count in counts.items():
         of_class[label] += count
@@ -73,7 +79,7 @@ def check_counts(
         hint = f" ({skipped} photos could not be read{where})" if skipped else ""
         raise UserError(
             f"Every class needs at least {_MIN_PHOTOS_PER_CLASS} photos that can be read; "
-            f"{what}{hint}. Add photos, or remove the folder."
+            f"{what}{hint}. Add or label photos, or remove the class."
         )
     untrained = [name for name in names if not counts.get((name, "train"))]
     if untrained:
@@ -95,6 +101,16 @@ def warn_of_strays(strays: Sequence[Skipped]) -> None:
             paths[0].parent,
             shown,
         )
+
+
+def warn_of_unreadable(unreadable: Sequence[Skipped]) -> None:
+    """Names the first few files in unlabelled folders that cannot be photos; the log has all."""
+    for photo in unreadable:
+        log.debug("not a photo: %s: %s", photo.path, photo.reason)
+    if unreadable:
+        shown = ", ".join(Path(photo.path).name for photo in unreadable[:_SHOWN])
+        shown += " ..." if len(unreadable) > _SHOWN else ""
+        log.warning("%d files in the unlabelled folders cannot be used: %s", len(unreadable), shown)
 
 
 def warn_of_contradictions(groups: Sequence[Sequence[str]]) -> None:

@@ -12,7 +12,11 @@ from edgetpu_retrain.io import tables
 COLUMNS = ("sha256", "class", "path", "note")
 _APPLIED_COLUMNS = ("sha256", "path", "folder", "class", "outcome", "note")
 RELABELLED, CONFIRMED, LEFT_OUT, MISSING = "relabelled", "confirmed", "left out", "missing"
-OUTCOMES = (RELABELLED, CONFIRMED, LEFT_OUT, MISSING)
+LABELLED = "labelled"
+OUTCOMES = (LABELLED, RELABELLED, CONFIRMED, LEFT_OUT, MISSING)
+# The note on a label that was given to several photos at once, none of which was looked at alone.
+IN_A_GROUP = "in a group"
+_MAX_CLASS_BYTES = 200
 _DIGITS = set("0123456789abcdef")
 
 
@@ -42,9 +46,9 @@ class Applied:
     Attributes:
         sha256: the photo's identity.
         path: where the photo is; where it was if it is missing.
-        folder: the class of the folder it lies in; empty if it is missing.
+        folder: the class of the folder it lies in; empty if it is missing or in none.
         label: the class that was decided; empty where the photo is to be left out.
-        outcome: relabelled, confirmed, left out or missing.
+        outcome: labelled, relabelled, confirmed, left out or missing.
         note: of the correction.
     """
 
@@ -101,6 +105,25 @@ def _check_once(path: str | Path, new: Correction, old: Correction | None) -> No
         raise _malformed(path, new.line, f"the photo has another class on line {old.line}")
 
 
+def why_no_class(name: str) -> str:
+    """Returns why text cannot be the name of a class, which may become a folder; else nothing.
+
+    >>> why_no_class("robin"), why_no_class("a/b")
+    ('', "the class 'a/b' has a slash in it")
+    """
+    if not name or name != name.strip():
+        return f"the class {name!r} is empty, or begins or ends with a space"
+    if not name.isprintable():
+        return f"the class {name!r} has characters that cannot be printed"
+    if "/" in name or "\\" in name:
+        return f"the class {name!r} has a slash in it"
+    if name.startswith(".") or name == "__MACOSX":
+        return f"the class {name!r} would be a hidden folder"
+    if len(name.encode()) > _MAX_CLASS_BYTES:
+        return f"the class {name[:20]!r}... has a name of more than {_MAX_CLASS_BYTES} bytes"
+    return ""
+
+
 def _malformed(path: str | Path, line: int, what: str) -> UserError:
     return UserError(f"{path}, line {line}: {what}. Correct the line, or remove it.")
 
@@ -116,13 +139,31 @@ class Corrector:
         self._applied: list[Applied] = []
 
     def correct(self, path: str, folder: str, sha256: str) -> str:
-        """Returns the class of a photo that lies in the folder of a class; "" if it is left out."""
+        """Returns the class of a photo.
+
+        Args:
+            path: of the photo.
+            folder: the class whose folder it lies in; empty for an unlabelled photo.
+            sha256: its identity.
+
+        Returns:
+            Its class; empty if it is left out or has none yet.
+
+        Raises:
+            UserError: an unlabelled photo was given a class that cannot be one.
+        """
         self._classes.add(folder)
         decided = self._corrections.get(sha256)
         if decided is None:
             return folder
         label = decided.label
-        outcome = (CONFIRMED if label == folder else RELABELLED) if label else LEFT_OUT
+        if label and not folder:
+            if why := why_no_class(label):
+                raise _malformed(self._source, decided.line, why)
+            self._classes.add(label)
+            outcome = LABELLED
+        else:
+            outcome = (CONFIRMED if label == folder else RELABELLED) if label else LEFT_OUT
         self._applied.append(Applied(sha256, path, folder, label, outcome, decided.note))
         return label
 
@@ -134,7 +175,7 @@ class Corrector:
         Raises:
             UserError: the class that a photo is to have is not among the photos' classes.
         """
-        classes = sorted(self._classes)
+        classes = sorted(self._classes - {""})
         there = {one.sha256 for one in self._applied}
         for correction in self._corrections.values():
             known = not correction.label or correction.label in classes

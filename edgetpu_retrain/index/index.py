@@ -6,7 +6,7 @@ import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 from edgetpu_retrain.index import corrections, manifest
@@ -15,6 +15,7 @@ from edgetpu_retrain.index.checks import (
     check_skipped,
     warn_of_contradictions,
     warn_of_strays,
+    warn_of_unreadable,
 )
 from edgetpu_retrain.index.corrections import Applied
 from edgetpu_retrain.index.manifest import SPLITS, Photo, Skipped, shard_of
@@ -28,6 +29,7 @@ class Outputs:
     """Where the index goes: the paths of its tables, and the folder of the shards."""
 
     manifest: str | Path
+    unlabelled: str | Path
     not_photos: str | Path
     corrections: str | Path
     shards: str | Path
@@ -45,6 +47,9 @@ class Index:
         unusable: files that cannot be photos, each with its reason.
         strays: photos that lie in no class folder.
         corrected: what became of each correction.
+        unlabelled: photos of the unlabelled folders, without a class; those that a correction has
+            given one are among `photos`, too. All are embedded.
+        unreadable: files in these folders that cannot be photos, each with its reason.
     """
 
     classes: list[str]
@@ -53,6 +58,8 @@ class Index:
     unusable: list[Skipped]
     strays: list[Skipped]
     corrected: list[Applied]
+    unlabelled: list[Photo] = field(default_factory=list)
+    unreadable: list[Skipped] = field(default_factory=list)
 
     def shards(self, count: int) -> list[dict[str, str]]:
         """Divides the photos into `count` shards: the path of each photo by identity.
@@ -60,7 +67,7 @@ class Index:
         Of copies it is the path of the first.
         """
         shards: list[dict[str, str]] = [{} for _ in range(count)]
-        for photo in self.photos:
+        for photo in itertools.chain(self.photos, self.unlabelled):
             shards[shard_of(photo.sha256, count)].setdefault(photo.sha256, photo.path)
         for sha256, path in self.left_out:
             shards[shard_of(sha256, count)].setdefault(sha256, path)
@@ -72,11 +79,12 @@ class Index:
         others = [
             *map(astuple, [*self.unusable, *self.strays]),
             *map(astuple, self.corrected),
+            *map(_fields, self.unlabelled),
+            *map(astuple, self.unreadable),
         ]
         return Digests(
             _digest(itertools.chain(map(_fields, self.photos), others, [self.classes])),
             _digest(sorted(listed)),
-            _digest(sorted(shard) for shard in self.shards(1)),
             tuple(_digest([sorted(shard)]) for shard in self.shards(count)),
         )
 
@@ -88,13 +96,11 @@ class Digests:
     Attributes:
         everything: of paths, classes, splits, identities and what was left out.
         labels: of the class and split of each identity; the paths do not matter.
-        identities: of the identities.
         shards: of the identities in each shard.
     """
 
     everything: str
     labels: str
-    identities: str
     shards: tuple[str, ...]
 
     def save(self, path: str | Path) -> None:
@@ -145,10 +151,14 @@ def write(
         manifest.write_skipped(unused, listed_in)
     total = len(index.photos) + len(index.left_out) + len(index.unusable)
     check_skipped(index.unusable, total, max_skipped, listed_in)
-    check_counts(index.classes, _counts(index.photos), len(index.unusable), listed_in)
+    # Where labels are still being given, training checks this; embedding need not wait.
+    if not index.unlabelled:
+        check_counts(index.classes, _counts(index.photos), len(index.unusable), listed_in)
     warn_of_strays(index.strays)
+    warn_of_unreadable(index.unreadable)
     warn_of_contradictions(_in_several_classes(index.photos))
     manifest.write(index.photos, outputs.manifest)
+    manifest.write(index.unlabelled, outputs.unlabelled)
     manifest.write_skipped(unused, outputs.not_photos)
     corrections.write_applied(index.corrected, outputs.corrections)
     tables = [Path(outputs.shards, f"{name}.tsv") for name in manifest.shard_names(shards)]
@@ -189,6 +199,8 @@ def totals(index: Index) -> str:
     """Says how many photos there are, and what became of corrections."""
     labels = {photo.label for photo in index.photos}
     lines = [f"{len(index.photos)} photos in {len(labels)} classes"]
+    if index.unlabelled:
+        lines.append(f"{len(index.unlabelled)} photos in the unlabelled folders")
     if index.corrected:
         outcomes = Counter(one.outcome for one in index.corrected)
         said = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))

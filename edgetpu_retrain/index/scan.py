@@ -1,5 +1,6 @@
 """Find the photos of a folder, their identities, classes and splits; no photo is decoded."""
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -63,37 +64,54 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 
 def scan(
-    root: str | Path,
+    root: str | Path | None,
     cache: IdentityCache,
     validation: float,
     test: float,
     descend: bool = False,
     corrected_by: str | Path | None = None,
+    unlabelled: Sequence[str | Path] = (),
 ) -> Index:
     """Lists every photo below the class folders of `root`, with its identity, class and split.
 
     Args:
         root: a folder with one sub-folder per class; photos may lie in folders inside of these.
+            None where all photos are unlabelled.
         cache: what is known of the files. It is brought up to date and saved.
         validation: the fraction of photos for validation, in [0, 1).
         test: the fraction of photos for testing, in [0, 1).
         descend: as `class_folders` takes it.
         corrected_by: a table of corrections to apply (`corrections.read`).
+        unlabelled: folders of photos whose classes the corrections tell, if anything does.
 
     Raises:
         UserError: there are fewer than two classes, or an error in a correction.
     """
     decided = corrections.read(corrected_by) if corrected_by else {}
     corrector = corrections.Corrector(decided, corrected_by or "")
-    folders = class_folders(root, descend)
+    folders = class_folders(root, descend) if root else []
     unusable: list[Skipped] = []
-    paths, labels, identities = [], [], []
+    paths, labels, identities, left_out = [], [], [], []
     # A folder's photos are listed where its name with a slash would be.
     for folder in sorted(folders, key=lambda folder: f"{folder}/"):
         for path, verdict in _verdicts(folder, cache):
             if len(verdict) != _DIGITS:
                 unusable.append(Skipped(path, decode.advice(path, verdict)))
             elif label := corrector.correct(path, folder.name, verdict):
+                paths.append(path)
+                labels.append(label)
+                identities.append(verdict)
+            else:
+                left_out.append(verdict)
+    in_folders = {*identities, *left_out} if unlabelled else set()
+    without_class: list[tuple[str, str]] = []
+    unreadable: list[Skipped] = []
+    for path, verdict in itertools.chain(*(_verdicts(Path(one), cache) for one in unlabelled)):
+        if len(verdict) != _DIGITS:
+            unreadable.append(Skipped(path, decode.advice(path, verdict)))
+        elif verdict not in in_folders:
+            without_class.append((path, verdict))
+            if label := corrector.correct(path, "", verdict):
                 paths.append(path)
                 labels.append(label)
                 identities.append(verdict)
@@ -104,8 +122,16 @@ def scan(
         _with_splits(paths, labels, identities, validation, test),
         [(one.sha256, one.path) for one in corrected if one.outcome == corrections.LEFT_OUT],
         unusable,
-        _strays(folders[0].parent),
+        _strays(folders[0].parent) if folders else [],
         corrected,
+        _with_splits(
+            [path for path, _ in without_class],
+            [""] * len(without_class),
+            [sha256 for _, sha256 in without_class],
+            validation,
+            test,
+        ),
+        unreadable,
     )
 
 

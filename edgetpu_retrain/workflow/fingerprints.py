@@ -30,15 +30,14 @@ def of_archive(archive: str, split: Split, corrections: str, shards: int) -> Dig
     """Returns the digests of photos in an archive, which need not have been unpacked.
 
     Args:
-        archive: what identifies the archive.
+        archive: what identifies the archive, and unlabelled photos beside it.
         split: the key `split` of the configuration.
         corrections: the SHA-256 of the corrections; "" where there are none.
         shards: into how many shards the photos are divided.
     """
     labels = digest("labels", archive, split.model_dump(), corrections)
-    identities = digest("identities", archive)
     parts = (digest("shard", archive, i, shards) for i in range(shards))
-    return Digests(labels, labels, identities, tuple(parts))
+    return Digests(labels, labels, tuple(parts))
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Fingerprints:
 
     def choose_calibration_photos(self, backbone: str) -> str:  # noqa: D102
         wanted = self.settings.calibration
-        photos = self.photos.labels if wanted.refresh else self.settings.dataset
+        photos = self.photos.labels if wanted.refresh else self.settings.dataset or self.dataset
         return digest("choose_calibration_photos", wanted.photos, photos)
 
     def quantize(self, backbone: str) -> str:  # noqa: D102
@@ -145,8 +144,7 @@ class Fingerprints:
 
     def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
         settings = self.recipes[recipe], self.settings.seed, self.settings.max_skipped
-        photos = self.photos.labels, self.photos.identities
-        return digest("train", photos, settings, self._embedded(backbone))
+        return digest("train", self.photos.labels, settings, self._embedded(backbone))
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102
         return digest("serialize", self.train(backbone, recipe), self._extractor(backbone, twin))
@@ -161,7 +159,9 @@ class Fingerprints:
 
     def report(self, backbone: str, recipe: str) -> str:  # noqa: D102
         models = [self.serialize(backbone, recipe, twin) for twin in {"", self.twin}]
-        settings = self.settings.model_dump(include={"dataset", "corrections", "split"})
+        settings = self.settings.model_dump(
+            include={"dataset", "unlabelled", "corrections", "split"}
+        )
         return digest("report", self.evaluate(backbone, recipe), sorted(models), settings)
 
     def compare(self) -> str:  # noqa: D102

@@ -3,7 +3,7 @@
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from edgetpu_retrain.config.datasets import (
     find_corrections,
     find_dataset,
     find_test_dataset,
+    find_unlabelled,
+    name_unlabelled,
 )
 from edgetpu_retrain.config.settings import Settings
 from edgetpu_retrain.errors import UserError
@@ -33,6 +35,8 @@ from edgetpu_retrain.workflow.fingerprints import Fingerprints, digest
 
 # Folders below results/ that are not of a data set.
 _RESERVED = {"backbones"}
+# Where labels go if the configuration names no file of corrections.
+_LABELS = "corrections.tsv"
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,9 @@ class Plan:
         specified: how the configuration names these backbones, by name.
         recipes: the settings of those that are configured or compared, by name.
         compared: what is compared, the configured backbone and recipe first.
+        unlabelled: folders of unlabelled photos.
         corrections: the path of the corrections; None without.
+        labels: the path of the file that the labelling page writes: the corrections, there or not.
         test_dataset: the path of the test dataset; None without.
         device: what embeds and evaluates.
         compiler: the path of edgetpu_compiler; None where there is none for this machine.
@@ -88,7 +94,9 @@ class Plan:
     specified: dict[str, str | dict[str, Any]]
     recipes: dict[str, dict[str, Any]]
     compared: list[Compared]
+    unlabelled: tuple[str, ...]
     corrections: str | None
+    labels: str
     test_dataset: str | None
     device: str
     compiler: str | None
@@ -115,10 +123,18 @@ def make(settings: Settings, places: Places, looks_at_photos: bool = True) -> Pl
     """
     catalogue = read_catalogue(places.workflow, "backbones")
     datasets = read_catalogue(places.workflow, "datasets")
-    dataset = find_dataset(settings.dataset, datasets, settings.dataset_sha256, reserved=_RESERVED)
+    unlabelled = find_unlabelled(settings.unlabelled)
+    if settings.dataset:
+        dataset = find_dataset(
+            settings.dataset, datasets, settings.dataset_sha256, reserved=_RESERVED
+        )
+        find_unlabelled(unlabelled, dataset.folder)
+    else:
+        dataset = name_unlabelled(unlabelled[0], _RESERVED)
+    wanted = settings.corrections or (_LABELS if unlabelled else None)
     compared = _Entries(settings, catalogue)
     backbone = compared.backbones[compared.entries[0].backbone]
-    corrections = find_corrections(settings.corrections)
+    corrections = find_corrections(wanted, may_be_new=bool(unlabelled))
     test_dataset = find_test_dataset(settings.test_dataset) if settings.test_dataset else None
     program = compiler.find(settings.compiler, str(places.compiler))
     device = settings.device
@@ -128,7 +144,15 @@ def make(settings: Settings, places: Places, looks_at_photos: bool = True) -> Pl
     cache = IdentityCache(places.cache / "files.npz", keep=True)
     results = places.results / dataset.name
     found = _Photos(
-        settings, dataset, results, places.cache, cache, corrections, test_dataset, looks_at_photos
+        settings,
+        dataset,
+        unlabelled,
+        results,
+        places.cache,
+        cache,
+        corrections,
+        test_dataset,
+        looks_at_photos,
     )
     cache.save()
 
@@ -147,7 +171,9 @@ def make(settings: Settings, places: Places, looks_at_photos: bool = True) -> Pl
         compared.specified,
         compared.recipes,
         compared.entries,
+        unlabelled,
         corrections,
+        str(Path(wanted or _LABELS).expanduser()),
         test_dataset,
         device,
         program,
@@ -227,6 +253,7 @@ class _Photos:
         self,
         settings: Settings,
         dataset: Dataset,
+        unlabelled: Sequence[str],
         results: Path,
         caches: Path,
         cache: IdentityCache,
@@ -238,7 +265,7 @@ class _Photos:
         if test_dataset and looks:
             self.test_photos = _identify_folder(test_dataset, caches)
         current = manifest.count_shards((results / "shards").glob("*-of-*.tsv"))
-        if dataset.folder is None:
+        if dataset.is_packed:
             self.archive = (
                 cache.sha256(dataset.archive)
                 if dataset.archive
@@ -246,18 +273,26 @@ class _Photos:
             )
             wanted = digest("corrections", cache.sha256(corrections) if corrections else None)
             self.num_shards = _choose_shards(settings, dataset, current)
+        if dataset.is_packed and not unlabelled:
             self.digests = fingerprints.of_archive(
                 self.archive, settings.split, wanted, self.num_shards
+            )
+        elif dataset.is_packed and looks:
+            beside = [_identify_folder(folder, caches) for folder in unlabelled]
+            self.digests = fingerprints.of_archive(
+                digest(self.archive, beside), settings.split, wanted, self.num_shards
             )
         elif looks:
             found = scan.scan(
                 dataset.folder,
-                IdentityCache(cache_of(dataset.folder, caches)),
+                IdentityCache(cache_of(dataset.folder or unlabelled[0], caches)),
                 **settings.split.model_dump(),
                 corrected_by=corrections,
+                unlabelled=unlabelled,
             )
             if settings.shards == "auto":
-                self.num_shards = manifest.choose_shards(len(found.photos), current)
+                count = len(found.photos) + len(found.unlabelled)
+                self.num_shards = manifest.choose_shards(count, current)
             else:
                 self.num_shards = settings.shards
             self.digests = found.digests(self.num_shards)
@@ -286,7 +321,7 @@ def cache_of(folder: str, caches: Path) -> Path:
 
 def _identify_folder(folder: str, caches: Path) -> str:
     # Of files that are no photos, an index remembers something else.
-    cache = IdentityCache(cache_of(folder, caches / "test_datasets"))
+    cache = IdentityCache(cache_of(folder, caches / "whole_folders"))
     listed = [path for path, _ in walk.files_below(folder)]
     found = digest([(path, cache.sha256(path)) for path in listed if os.access(path, os.R_OK)])
     cache.save()

@@ -212,7 +212,8 @@ def test_no_key_of_the_configuration_is_left_out_here():
     training = {"recipe", "class_weights", "num_iter", "batch_size", "learning_rate"}
     training |= {"weight_scale", "reg"}
     keys |= {f"training.{name}" for name in training}
-    keys |= {"dataset", "dataset_sha256", "corrections", "test_dataset", "compare", "backbone"}
+    keys |= {"dataset", "dataset_sha256", "unlabelled", "corrections", "test_dataset"}
+    keys |= {"compare", "backbone"}
     assert leaves(Settings) <= keys
 
 
@@ -379,12 +380,21 @@ def test_photos_that_are_the_same_are_not_embedded_again(
     assert changed(before, run.stages()) == expected
 
 
-def test_a_photo_that_is_left_out_counts_where_near_copies_are_looked_for(run: Run):
-    """It is embedded, and its groups of near-copies are written down with the others."""
+def test_a_photo_that_is_left_out_is_embedded_but_changes_no_head(run: Run):
     leave_out(run)
     before = run.stages()
     (run.photos / "rose" / "005.bmp").unlink()
-    assert changed(before, run.stages()) == LISTED | EMBEDDED
+    assert changed(before, run.stages()) == LISTED | {"embed"}
+
+
+def test_an_unlabelled_photo_is_embedded_but_changes_no_head(run: Run):
+    heap = run.folder / "heap"
+    heap.mkdir()
+    (heap / "1.bmp").write_bytes(b"BM 1")
+    run.set("unlabelled", str(heap))
+    before = run.stages()
+    (heap / "2.bmp").write_bytes(b"BM 2")
+    assert changed(before, run.stages()) == LISTED | {"embed"}
 
 
 @pytest.mark.parametrize("kind", ["quantized", "calibrated"])

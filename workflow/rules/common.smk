@@ -50,6 +50,7 @@ LOGS = f"logs/{DATASET.name}"
 SHARDS = manifest.shard_names(PLAN.num_shards)
 COMPILED = "compiled.tflite"
 MANIFEST = f"{DATASET_RESULTS}/manifest.tsv"
+UNLABELLED = f"{DATASET_RESULTS}/unlabelled.tsv"
 # The files at the top of the folder belong to the configured backbone and recipe.
 MODEL = {"backbone": PLAN.backbone, "recipe": PLAN.recipe}
 # The model's name in Frigate, which keeps its photos in clips/NAME/dataset.
@@ -156,7 +157,7 @@ def archive():
 
 def photos_made():
     """Returns the folder of unpacked photos; nothing if the user's own folder is read in place."""
-    return [] if DATASET.folder else f"{DATASET_RESOURCES}/photos"
+    return f"{DATASET_RESOURCES}/photos" if DATASET.is_packed else []
 
 
 def photos_for(rule_name):
@@ -239,7 +240,7 @@ def configured(pattern):
 
 
 # The settings that the report lists.
-REPORTED = {"dataset", "dataset_sha256", "test_dataset", "corrections"}
+REPORTED = {"dataset", "dataset_sha256", "unlabelled", "test_dataset", "corrections"}
 REPORTED |= {"split", "resize", "seed", "max_skipped"}
 
 
