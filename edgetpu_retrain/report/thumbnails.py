@@ -33,7 +33,12 @@ def _thumbnail(path: str, side: int) -> str:
         photo = decode.read_photo(Path(path).read_bytes(), at_least=side)
     except (OSError, decode.PhotoError):
         return ""
+    return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(photo, side)).decode()
+
+
+def to_jpeg(photo: Image.Image, side: int) -> bytes:
+    """Returns a photo, made smaller in place, as a JPEG whose longer side has `side` pixels."""
     photo.thumbnail((side, side), Image.Resampling.BILINEAR)
     jpeg = io.BytesIO()
     photo.save(jpeg, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()
+    return jpeg.getvalue()

@@ -164,6 +164,11 @@ class Fingerprints:
         )
         return digest("report", self.evaluate(backbone, recipe), sorted(models), settings)
 
+    def label(self, backbone: str, recipe: str, labels: str) -> str:  # noqa: D102
+        photos = self.dataset, self.photos.shards, labels
+        settings = bool(self.settings.unlabelled or self.settings.corrections)
+        return digest("label", photos, settings, self._embedded(backbone))
+
     def compare(self) -> str:  # noqa: D102
         return digest("compare", [self.evaluate(*names) for names in self.compared])
 

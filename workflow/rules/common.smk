@@ -225,8 +225,9 @@ def twins():
     return ["", "_edgetpu"] if compiled else [""]
 
 
-# What the fingerprints of delivered files depend on besides the model.
+# What the fingerprints of files of the configured model depend on besides the model.
 DELIVERING = {
+    "label": {"labels": PLAN.labels},
     "deliver": {},
     "deliver_edgetpu": {},
     "bundle": {"twins": twins()},
@@ -248,7 +249,13 @@ def reported_settings(wildcards):
     reported = set(REPORTED)
     if PLAN.backbones[wildcards.backbone].CALIBRATED:
         reported.add("calibration")
-    return SETTINGS.model_dump(include=reported, exclude_none=True) | {
+    settings = SETTINGS.model_dump(include=reported, exclude_none=True)
+    if not SETTINGS.unlabelled:
+        del settings["unlabelled"]
+    elif not SETTINGS.dataset:
+        # The key in config.yaml would be taken.
+        settings["dataset"] = ""
+    return settings | {
         "backbone": PLAN.specified[wildcards.backbone],
         "training": PLAN.recipes[wildcards.recipe],
         "device": PLAN.device,
