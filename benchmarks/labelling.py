@@ -127,9 +127,11 @@ def show(photos: Photos, known: np.ndarray) -> list[choose.Group]:
     if len(np.unique(photos.truth[known])) < 2:
         groups = choose.begin(photos.places[rows])
     else:
-        learned, classes, _ = learn(photos, known)
+        learned, classes, labels = learn(photos, known)
+        scores = learned.scores[rows]
+        reliability = learner.Reliability(learned.held_out, labels[known])
         groups = choose.go_on(
-            learned.scores[rows], photos.places[rows], photos.places[known], learned.threshold
+            scores, photos.places[rows], photos.places[known], reliability.threshold(scores)
         )
         groups = [replace(one, label=int(classes[one.label])) for one in groups]
     return [replace(one, cards=rows[one.cards]) for one in groups]
@@ -173,7 +175,7 @@ def follow_a_person(photos: Photos) -> None:
         learned, classes, labels = learn(both, all_known)
         right = classes[learned.scores.argmax(axis=1)] == both.truth
         rest = np.concatenate([learned.held_out, learned.scores[~all_known]])
-        said = learner.accuracy_of_all(learned.held_out, labels[all_known], rest)
+        said = learner.Reliability(learned.held_out, labels[all_known]).accuracy(rest)
         return float(right[len(known) :].mean()), said
 
     full, _ = accuracy(np.ones(len(heap.truth), bool))

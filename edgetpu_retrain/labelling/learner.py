@@ -6,7 +6,6 @@ import numpy as np
 
 from edgetpu_retrain.embeddings.blocks import blocks, threads
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings, TrainingData
-from edgetpu_retrain.evaluation import figures
 from edgetpu_retrain.training import folds
 from edgetpu_retrain.training.cross_validation import fit_temperature
 from edgetpu_retrain.training.optimum import Plan, descend, softmax
@@ -22,7 +21,6 @@ _BLOCK = 2_048
 # Bins of the highest score, with as many labelled photos in each.
 _BINS = 10
 _MIN_PER_BIN = 10
-_MIN_FOR_FIGURES = 20
 
 
 @dataclass(frozen=True)
@@ -32,15 +30,12 @@ class Learned:
     Attributes:
         scores: [N, C] float32, calibrated, of every photo.
         held_out: [M, C] float32, of the labelled photos, from layers that had not seen them.
-        threshold: the score from which 95 % of the photos are right; None if there is none, or
-            too few photos to say.
         half: how many of the labelled photos were right for layers trained on half as many; None
             where a class has too few photos for that.
     """
 
     scores: np.ndarray
     held_out: np.ndarray
-    threshold: float | None
     half: int | None
 
 
@@ -83,48 +78,54 @@ def learn(
     for logits in (scores, out_of_fold):
         logits /= temperature
         softmax(logits)
-    threshold = None
-    if len(divided) >= _MIN_FOR_FIGURES:
-        (entry,) = (
-            one
-            for one in figures.thresholds(data.labels, out_of_fold)
-            if one["precision"] == _PRECISION
-        )
-        threshold = entry["score"]
     smallest = np.bincount(data.labels, minlength=num_classes).min()
-    return Learned(scores, out_of_fold, threshold, int(right.sum()) if smallest >= _FOLDS else None)
+    return Learned(scores, out_of_fold, int(right.sum()) if smallest >= _FOLDS else None)
 
 
-def accuracy_of_all(
-    held_out: np.ndarray, labels: np.ndarray, scores: np.ndarray
-) -> tuple[float, float, float] | None:
-    """Estimates the accuracy on all photos from that on the labelled ones.
+class Reliability:
+    """How often the layer is right at each level of its highest score.
 
     The labelled photos are not a random sample: those that a model was sure of were confirmed in
-    bulk, and the hardest were asked for. So the share of right answers is taken at each level of
-    the highest score, and weighted by how many of all photos have such a score
-    (post-stratification; Cochran, Sampling Techniques, section 5A.9).
-
-    Args:
-        held_out: [M, C], scores of the labelled photos from layers that had not seen them.
-        labels: [M] int, their classes.
-        scores: [N, C], scores of all photos.
-
-    Returns:
-        The accuracy and the ends of its 95 % interval; None for fewer than 20 labels.
+    bulk, and the hardest were asked for. So what holds on them does not hold on the others, but at
+    the same score it nearly does. What is said of other photos is therefore taken level by level,
+    and weighted by how many of them have such a score (post-stratification; Cochran, Sampling
+    Techniques, section 5A.9).
     """
-    count = len(labels)
-    if count < _MIN_FOR_FIGURES:
-        return None
-    highest, right = held_out.max(axis=1), held_out.argmax(axis=1) == labels
-    bins = max(1, min(_BINS, count // _MIN_PER_BIN))
-    edges = np.quantile(highest, np.arange(1, bins) / bins)
-    of_labelled = np.searchsorted(edges, highest, side="right")
-    of_all = np.searchsorted(edges, scores.max(axis=1), side="right")
-    photos = np.bincount(of_labelled, minlength=bins)
-    weights = np.bincount(of_all, minlength=bins) / len(scores)
-    # Half a right and half a wrong answer more (Jeffreys) keep small bins from being certain.
-    share = (np.bincount(of_labelled, right, minlength=bins) + 0.5) / (photos + 1)
-    accuracy = float(weights @ share)
-    error = 1.96 * float(np.sum(weights**2 * share * (1 - share) / (photos + 1))) ** 0.5
-    return accuracy, max(accuracy - error, 0.0), min(accuracy + error, 1.0)
+
+    def __init__(self, held_out: np.ndarray, labels: np.ndarray) -> None:
+        """Counts right answers in up to ten bins with as many labelled photos in each.
+
+        Args:
+            held_out: [M, C], scores of the labelled photos from layers that had not seen them.
+            labels: [M] int, their classes.
+        """
+        highest, right = held_out.max(axis=1), held_out.argmax(axis=1) == labels
+        bins = max(1, min(_BINS, len(labels) // _MIN_PER_BIN))
+        self._edges = np.quantile(highest, np.arange(1, bins) / bins)
+        numbers = self._bins(highest)
+        self._photos = np.bincount(numbers, minlength=bins)
+        # Half a right and half a wrong answer more (Jeffreys) keep small bins from being certain.
+        right_in_bin = np.bincount(numbers, right, minlength=bins)
+        self._shares = (right_in_bin + 0.5) / (self._photos + 1)
+
+    def _bins(self, highest: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._edges, highest, side="right")
+
+    def accuracy(self, scores: np.ndarray) -> tuple[float, float, float]:
+        """Returns the accuracy to expect for scores [n, C], and its 95 % interval."""
+        numbers = self._bins(scores.max(axis=1))
+        weights = np.bincount(numbers, minlength=len(self._shares)) / len(scores)
+        accuracy = float(weights @ self._shares)
+        variances = self._shares * (1 - self._shares) / (self._photos + 1)
+        error = 1.96 * float(weights**2 @ variances) ** 0.5
+        return accuracy, max(accuracy - error, 0.0), min(accuracy + error, 1.0)
+
+    def threshold(self, scores: np.ndarray) -> float | None:
+        """Returns the lowest score from which 95 % of photos with scores [n, C] are right.
+
+        None if there is none.
+        """
+        highest = np.sort(scores.max(axis=1))[::-1]
+        expected = np.cumsum(self._shares[self._bins(highest)]) / np.arange(1, len(highest) + 1)
+        reached = np.flatnonzero(expected >= _PRECISION)
+        return float(highest[reached[-1]]) if len(reached) else None

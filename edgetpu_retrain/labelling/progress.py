@@ -5,7 +5,7 @@ from math import log2
 
 import numpy as np
 
-from edgetpu_retrain.labelling.learner import Learned, accuracy_of_all
+from edgetpu_retrain.labelling.learner import Learned, Reliability
 from edgetpu_retrain.training.intervals import wilson_interval
 
 _NEXT = 50
@@ -48,11 +48,20 @@ def nothing(labelled: int, rest: int) -> Progress:
     return Progress(labelled, rest, verdict="Give photos of two classes a label to begin with.")
 
 
-def measure(learned: Learned, labels: np.ndarray, rest: np.ndarray, unlike: float) -> Progress:
+def measure(
+    learned: Learned,
+    reliability: Reliability,
+    threshold: float | None,
+    labels: np.ndarray,
+    rest: np.ndarray,
+    unlike: float,
+) -> Progress:
     """Measures what the labels give.
 
     Args:
         learned: from the labels.
+        reliability: of the layer.
+        threshold: the score from which 95 % of the rest are right; None if there is none.
         labels: [N] int, the class of every photo; -1 without one.
         rest: [N] bool, the photos that are to have a label and have none.
         unlike: the share of the rest that looks like nothing labelled.
@@ -65,18 +74,19 @@ def measure(learned: Learned, labels: np.ndarray, rest: np.ndarray, unlike: floa
     if learned.half is not None and count >= _FEWEST:
         # What the last doubling brought, for the part of a doubling that the next labels are.
         gain = max(correct - learned.half, 0) / count * log2((count + _NEXT) / count)
-    sure = None
-    if learned.threshold is not None:
-        sure = int(np.sum(learned.scores[rest].max(axis=1) >= learned.threshold))
+    sure = 0
+    if threshold is not None:
+        sure = int(np.sum(learned.scores[rest].max(axis=1) >= threshold))
     smallest = int(np.bincount(given).min())
+    is_told = unlike <= _MOST_UNLIKE and count >= _FEWEST
     found = Progress(
         count,
         left,
         correct,
         wilson_interval(correct, count),
-        accuracy_of_all(learned.held_out, given, every) if unlike <= _MOST_UNLIKE else None,
+        reliability.accuracy(every) if is_told else None,
         gain,
-        sure,
+        sure if is_told else None,
         unlike,
     )
     return Progress(**{**vars(found), "verdict": _verdict(found, smallest)})

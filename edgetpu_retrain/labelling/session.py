@@ -207,12 +207,14 @@ class Session:
             return Known(version, present, labels, None, _of_rows(begun, cards), done)
         learned = learner.learn(self.photos, labels, self._copies, len(present))
         of_labelled = self._places[chosen]
-        groups = choose.go_on(learned.scores[cards], places, of_labelled, learned.threshold)
+        reliability = learner.Reliability(learned.held_out, labels[chosen])
+        threshold = reliability.threshold(learned.scores[cards])
+        groups = choose.go_on(learned.scores[cards], places, of_labelled, threshold)
         groups = [replace(one, label=int(present[one.label])) for one in groups]
         unlike = 0.0
         if len(cards):
             unlike = choose.share_unlike(places, of_labelled, self._copies[chosen])
-        done = progress.measure(learned, labels, rest, unlike)
+        done = progress.measure(learned, reliability, threshold, labels, rest, unlike)
         if done.accuracy and (not self._curve or self._curve[-1][0] != done.labelled):
             self._curve.append([done.labelled, *done.accuracy])
             with files.replacing(self._curve_path) as temporary:

@@ -164,6 +164,9 @@ class Fingerprints:
         )
         return digest("report", self.evaluate(backbone, recipe), sorted(models), settings)
 
+    def export(self) -> str:  # noqa: D102
+        return digest("export", self.photos.everything)
+
     def label(self, backbone: str, recipe: str, labels: str) -> str:  # noqa: D102
         photos = self.dataset, self.photos.shards, labels
         settings = bool(self.settings.unlabelled or self.settings.corrections)

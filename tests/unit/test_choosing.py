@@ -45,12 +45,16 @@ def test_what_is_said_of_all_photos_is_near_the_truth_although_the_labelled_are_
     learned, classes, labels = benchmark.learn(flowers, known)
     right = classes[learned.scores[~known].argmax(axis=1)] == flowers.truth[~known]
     naive = np.mean(learned.held_out.argmax(axis=1) == labels[known])
-    said, low, high = learner.accuracy_of_all(
-        learned.held_out, labels[known], learned.scores[~known]
-    )
+    reliability = learner.Reliability(learned.held_out, labels[known])
+    scores = learned.scores[~known]
+    said, low, high = reliability.accuracy(scores)
     assert naive > right.mean() + 0.05
     assert abs(said - right.mean()) < 0.05
     assert low < right.mean() < high
+    # Nor are as many certain as of the labelled ones.
+    sure = scores.max(axis=1) >= reliability.threshold(scores)
+    assert 0.1 < sure.mean() < 0.9
+    assert right[sure].mean() > 0.92
 
 
 def test_chosen_labels_do_what_more_random_ones_do(flowers, third):
@@ -106,11 +110,12 @@ def test_a_class_of_twelve_photos_is_met_early(flowers):
 
 def test_every_photo_without_a_label_is_in_one_group(flowers, third):
     rows = np.flatnonzero(~third)
-    learned, _, _ = benchmark.learn(flowers, third)
-    places = flowers.places
+    learned, _, labels = benchmark.learn(flowers, third)
+    places, scores = flowers.places, learned.scores[rows]
+    threshold = learner.Reliability(learned.held_out, labels[third]).threshold(scores)
     for groups in (
         choose.begin(places[rows]),
-        choose.go_on(learned.scores[rows], places[rows], places[third], learned.threshold),
+        choose.go_on(scores, places[rows], places[third], threshold),
     ):
         shown = np.concatenate([group.cards for group in groups])
         assert sorted(shown.tolist()) == list(range(len(rows)))
@@ -120,7 +125,7 @@ def test_every_photo_without_a_label_is_in_one_group(flowers, third):
     sure = [group for group in groups if group.kind == "sure"]
     assert sure
     for group in sure:
-        assert learned.scores[rows[group.cards], group.label].min() >= learned.threshold
+        assert scores[group.cards, group.label].min() >= threshold
 
 
 def test_a_class_that_has_no_label_is_seen_as_missing(flowers, third):

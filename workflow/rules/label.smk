@@ -29,3 +29,22 @@ rule label:
         },
     script:
         "../../scripts/prepare_labels.py"
+
+
+rule export:
+    input:
+        unless_made_of("export"),
+        photos=photos_for("export"),
+        manifest=there("export", MANIFEST),
+    output:
+        folder=directory(f"{DATASET_RESULTS}/labelled"),
+        fingerprint=f"{DATASET_RESULTS}/.export",
+    log:
+        f"{LOGS}/export.log",
+    localrule: True
+    conda:
+        "../envs/retrain.yaml"
+    params:
+        fingerprint=fingerprint("export"),
+    script:
+        "../../scripts/export.py"

@@ -169,7 +169,7 @@
     return `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
   }
 
-  function percent(value) { return `${Math.round(100 * value)} %`; }
+  function percent(value) { return `${Math.round(100 * value)}\u00a0%`; }
 
   function element(tag, attributes, ...children) {
     const made = document.createElement(tag);
@@ -221,15 +221,16 @@
   function showProgress() {
     const now = state.progress;
     $("accuracy").textContent = now.accuracy ? percent(now.accuracy[0]) : "–";
+    $("brief").textContent = now.accuracy ? percent(now.accuracy[0]) : "";
     $("interval").textContent = now.accuracy
       ? `${percent(now.accuracy[1])} to ${percent(now.accuracy[2])}` : "";
     $("said").textContent = now.accuracy
-      ? "of all photos would be classified correctly: cross-validated, and weighted for which photos have a label."
+      ? "of all photos would be classified correctly, as far as cross-validation on the labelled ones tells."
       : "";
     $("verdict").textContent = now.verdict;
     $("sure").textContent = now.sure === null || !now.rest ? "" :
-      `${now.sure.toLocaleString("en")} of the ${count(now.rest, "photo")} without a label score above the threshold `
-      + "at which 95 % are right.";
+      `Of the ${count(now.rest, "photo")} without a label, ${now.sure.toLocaleString("en")} are above the threshold at which `
+      + "95\u00a0% are expected to be right.";
     $("crossed").textContent = now.correct === null ? "" :
       `On the ${count(now.labelled, "labelled photo")} alone: ${percent(now.correct / now.labelled)} `
       + `(${percent(now.interval[0])} to ${percent(now.interval[1])}).`;
@@ -242,7 +243,7 @@
     svg.toggleAttribute("hidden", points.length < 2);
     svg.style.display = points.length < 2 ? "none" : "";
     if (points.length < 2) return;
-    const [left, right, top, bottom] = [34, 292, 8, 106];
+    const [left, right, top, bottom] = [40, 292, 8, 106];
     const most = Math.max(...points.map((p) => p[0]));
     const least = Math.min(0.9, Math.floor(10 * Math.min(...points.map((p) => p[2]))) / 10);
     const x = (labelled) => left + (right - left) * labelled / most;
@@ -328,7 +329,7 @@
     const name = group.class === null ? "" : state.classes[group.class].name;
     const some = count(number, "photo");
     return {
-      sure: [`These look like ${name}`, `${some}; the model is sure`],
+      sure: [`These look like ${name}`, `${some}; 95\u00a0% should be right`],
       unsure: [name ? `Perhaps ${name}?` : "Least certain", `${some} that would teach the model the most`],
       unlike: ["Unlike anything labelled so far", `${some}; perhaps a new class`],
       alike: name ? [`Perhaps ${name}?`, some] : ["Look-alikes", some],
@@ -348,9 +349,9 @@
     const name = group.class === null ? "" : state.classes[group.class].name;
     if (name && !["labelled", "left_out"].includes(group.kind)) {
       head.append(element("button", {
-        class: "confirm", "aria-label": `Confirm: all ${cards.length} are ${name}`,
+        class: "confirm", "aria-label": `Confirm: ${count(cards.flat().length, "photo")} of ${name}`,
         onclick: () => { mark(group); label(name, selectedIn(one)); },
-      }, `${name} `, element("kbd", {}, "⏎")));
+      }, group.kind === "suspects" ? `Change to ${name} ` : "Confirm ", element("kbd", {}, "⏎")));
     }
     if (group.kind === "suspects") {
       const own = state.classes[labels[cards[0][0]]].name;
