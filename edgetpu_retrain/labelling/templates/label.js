@@ -72,6 +72,15 @@
     showState();
   }
 
+  // What happened in another tab, or in the file.
+  async function follow() {
+    const before = version;
+    try { await poll(); } catch { return; }
+    if (version === before || busy) return;
+    layOut();
+    if (!shown.some((one) => one.group === marked)) mark(shown.length ? shown[0].group : null);
+  }
+
   function take(answer) {
     labels = answer.labels;
     version = answer.version;
@@ -607,10 +616,9 @@
   window.addEventListener("scroll", () => render(), { passive: true });
   setInterval(() => {
     if (busy || document.hidden || frame) return;
-    const before = version;
-    poll().then(() => { if (version !== before) layOut(); }, () => {});
+    follow();
   }, 2000);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden && !busy) poll().catch(() => {}); });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && !busy) follow(); });
 
   change(async () => {
     if (window.innerWidth < 832) $("progress").open = false;
