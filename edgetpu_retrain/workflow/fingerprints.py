@@ -168,8 +168,10 @@ class Fingerprints:
         return digest("export", self.photos.everything)
 
     def label(self, backbone: str, recipe: str, labels: str) -> str:  # noqa: D102
-        photos = self.dataset, self.photos.shards, labels
-        settings = bool(self.settings.unlabelled or self.settings.corrections)
+        photos = self.dataset, self.photos.shards
+        is_trained_on = bool(self.settings.unlabelled or self.settings.corrections)
+        # The paths in it are those of the backbone.
+        settings = backbone, labels, is_trained_on
         return digest("label", photos, settings, self._embedded(backbone))
 
     def compare(self) -> str:  # noqa: D102
