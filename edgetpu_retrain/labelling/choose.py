@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import blocks
+from edgetpu_retrain.embeddings.blocks import blocks, threads
 from edgetpu_retrain.head import unit
 
 SURE, UNSURE, UNLIKE, ALIKE = "sure", "unsure", "unlike", "alike"
@@ -20,6 +20,7 @@ _UNLIKE_AT_ONCE = 24
 # The least certain cards that k-means spreads a choice over, as a multiple of the choice.
 _POOL = 8
 _COMPONENTS = 128
+_MOST_SPREAD = 64
 _BLOCK = 2_048
 # The part of the labelled cards that are far from all others.
 _FAR = 0.05
@@ -82,8 +83,11 @@ def look_alikes(places: np.ndarray, count: int) -> np.ndarray:
     count = min(count, len(places))
     if count < 2:
         return np.zeros(len(places), int)
-    # k-means++ starts in places that are far from one another.
-    return KMeans(count, n_init=1, max_iter=20, random_state=0).fit_predict(places)
+    # k-means++ starts in places that are far from one another, but takes a minute for many groups.
+    start = "k-means++" if count <= _MOST_SPREAD else "random"
+    # The order of a sum, and so its last bits, depends on the number of threads.
+    with threads(1):
+        return KMeans(count, init=start, n_init=1, max_iter=10, random_state=0).fit_predict(places)
 
 
 def begin(places: np.ndarray) -> list[Group]:
