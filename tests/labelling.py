@@ -1,8 +1,8 @@
 """Photos to label of plain colours, and the page that is served for them, as a user starts it.
 
-    python -m tests.labelling flower_photos extractor.tflite docs/label.png
+    python -m tests.labelling photos extractor.tflite docs/label.png
 
-takes the picture of the page for the documentation, of real photos.
+takes the picture of the page for the documentation, of the photos of the sample.
 """
 
 import colorsys
@@ -137,14 +137,17 @@ def take_picture(photos: Path, extractor: Path, picture: Path) -> None:
             )
             listed = "fetch('photos').then(r => r.json()).then(arguments[0])"
             names = browser.execute_async_script(listed)["photos"]
-            for start in range(0, 500, 50):
+            for start in range(0, 150, 30):
                 for label in sorted(set(truth.values())):
-                    some = [s for s, name in names[start : start + 50] if truth[name] == label]
+                    some = [s for s, name in names[start : start + 30] if truth[name] == label]
                     browser.execute_async_script(script, some, label)
                 time.sleep(1)
             browser.get(address)
             time.sleep(4)
             browser.save_screenshot(str(picture))
+    # As few colours as the eye needs.
+    with Image.open(picture) as image:
+        image.convert("RGB").quantize(128).save(picture, optimize=True)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ def next_steps(findings: Findings) -> list[Step]:
     steps = [
         *_contradictions(findings),
         *itertools.chain(*suspects_and_photos),
+        *_unlabelled(findings.run),
         *_confused(findings.pairs),
         *_copies(findings),
         *_another_backbone(findings),
@@ -147,6 +148,19 @@ def _suspects(findings: Findings) -> list[Step]:
     if _is_weak(findings):
         why += " This model is often wrong itself, so expect many of these labels to be right."
     return [Step(f"Look at {count(number, 'photo')} whose label may be wrong.", why, "suspects")]
+
+
+def _unlabelled(run: Run) -> list[Step]:
+    if not run.waiting:
+        return []
+    return [
+        Step(
+            f"Label more photos, as far as it pays: {count(run.waiting, 'photo')} "
+            f"{'has' if run.waiting == 1 else 'have'} no label yet.",
+            "python scripts/label.py shows those that would teach the model the most, suggests a "
+            "class for each, and says what the next labels are expected to add.",
+        )
+    ]
 
 
 def _is_weak(findings: Findings) -> bool:

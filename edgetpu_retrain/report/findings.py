@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.index.corrections import Applied
+from edgetpu_retrain.index.corrections import IN_A_GROUP, Applied
 from edgetpu_retrain.index.manifest import Skipped
 from edgetpu_retrain.report.duplicates import CopiedTests, Group, copied_tests, find_groups
 from edgetpu_retrain.report.suspects import find_suspects
@@ -32,6 +32,7 @@ class Run:
         skipped: the first photos that were left out, with reasons.
         num_skipped: how many were left out.
         corrections: what became of each correction.
+        waiting: how many photos in the unlabelled folders have no label yet.
         models: the model's files.
         settings: what the configuration says, by key.
         comparison: rows of a comparison of backbones that was made before, the best first.
@@ -50,6 +51,7 @@ class Run:
     skipped: Sequence[Skipped] = ()
     num_skipped: int = 0
     corrections: Sequence[Applied] = ()
+    waiting: int = 0
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     comparison: Sequence[Mapping[str, Any]] = ()
@@ -112,7 +114,9 @@ def find(run: Run) -> Findings:
     """Computes what a report shows."""
     predictions = run.predictions
     source, result = headline(run.evaluation)
-    suspects = find_suspects(predictions, {one.sha256 for one in run.corrections})
+    # A label that was given to many photos at once is no decision about each of them.
+    decided = {one.sha256 for one in run.corrections if one.note != IN_A_GROUP}
+    suspects = find_suspects(predictions, decided)
     return Findings(
         run,
         source,

@@ -37,6 +37,7 @@ class Sources:
         groups: groups.tsv.
         embeddings: the files of all shards.
         manifest: manifest.tsv.
+        unlabelled: unlabelled.tsv.
         skipped: skipped.tsv.
         corrections: what became of the corrections.
         models: the model's files.
@@ -49,6 +50,7 @@ class Sources:
     groups: Path
     embeddings: Sequence[Path]
     manifest: Path
+    unlabelled: Path
     skipped: Path
     corrections: Path
     models: Sequence[Path]
@@ -81,6 +83,9 @@ def make_report(
     if len(rows) != len(judged):
         raise UserError(f"{sources.predictions} is of other photos. Delete it and run again.")
     skipped = manifest.read_skipped(sources.skipped)
+    applied = corrections.read_applied(sources.corrections)
+    waiting = {photo.sha256 for photo in manifest.read(sources.unlabelled)}
+    waiting -= {one.sha256 for one in applied}
     first_skipped = list(itertools.islice(skipped, page.MOST_LINES))
     found = findings.find(
         findings.Run(
@@ -93,7 +98,8 @@ def make_report(
             labelled.hashes[rows],
             skipped=first_skipped,
             num_skipped=len(first_skipped) + sum(1 for _ in skipped),
-            corrections=corrections.read_applied(sources.corrections),
+            corrections=applied,
+            waiting=len(waiting),
             models=sources.models,
             settings=settings,
             comparison=files.read_json(sources.comparison) if sources.comparison else (),

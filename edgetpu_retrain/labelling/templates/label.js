@@ -178,7 +178,7 @@
     return `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
   }
 
-  function percent(value) { return `${Math.round(100 * value)}\u00a0%`; }
+  function percent(value) { return `${Math.round(100 * value)}%`; }
 
   function element(tag, attributes, ...children) {
     const made = document.createElement(tag);
@@ -239,7 +239,7 @@
     $("verdict").textContent = now.verdict;
     $("sure").textContent = now.sure === null || !now.rest ? "" :
       `Of the ${count(now.rest, "photo")} without a label, ${now.sure.toLocaleString("en")} are above the threshold at which `
-      + "95\u00a0% are expected to be right.";
+      + "95% are expected to be right.";
     $("crossed").textContent = now.correct === null ? "" :
       `On the ${count(now.labelled, "labelled photo")} alone: ${percent(now.correct / now.labelled)} `
       + `(${percent(now.interval[0])} to ${percent(now.interval[1])}).`;
@@ -338,7 +338,7 @@
     const name = group.class === null ? "" : state.classes[group.class].name;
     const some = count(number, "photo");
     return {
-      sure: [`These look like ${name}`, `${some}; 95\u00a0% should be right`],
+      sure: [`These look like ${name}`, `${some}; 95% should be right`],
       unsure: [name ? `Perhaps ${name}?` : "Least certain", `${some} that would teach the model the most`],
       unlike: ["Unlike anything labelled so far", `${some}; perhaps a new class`],
       alike: name ? [`Perhaps ${name}?`, some] : ["Look-alikes", some],

@@ -87,7 +87,9 @@
   const known = new Set([...document.querySelectorAll(".decide")].map((b) => b.dataset.sha256));
   for (const [sha256, one] of Object.entries(recall())) {
     const valid = one.label === "" || data.classes.includes(one.label);
-    if (known.has(sha256) && valid && !(sha256 in data.corrections)) decided[sha256] = one;
+    const earlier = data.corrections[sha256];
+    const isNew = !earlier || earlier.note === "in a group";
+    if (known.has(sha256) && valid && isNew) decided[sha256] = one;
   }
   show();
 })();
