@@ -45,7 +45,7 @@ class Photos:
 
     def take(self, chosen: np.ndarray) -> "Photos":
         places = self.places[chosen]
-        return Photos(self.embedded.take(chosen), self.truth[chosen], self.groups[chosen], places)
+        return Photos(self.embedded.select(chosen), self.truth[chosen], self.groups[chosen], places)
 
 
 def learn(photos: Photos, known: np.ndarray) -> tuple[learner.Learned, np.ndarray, np.ndarray]:

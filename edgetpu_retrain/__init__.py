@@ -12,7 +12,7 @@ __all__ = ["ImprintingEngine", "SoftmaxRegression", "UserError"]
 
 
 def __getattr__(name: str) -> Any:
-    # The layers below are imported without what stands above them.
+    # Imported lazily, so that low-level modules do not load scikit-learn and the training code.
     if name == "ImprintingEngine":
         from edgetpu_retrain.training.imprinting import ImprintingEngine
 

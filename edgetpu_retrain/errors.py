@@ -1,8 +1,8 @@
-"""The one error that is meant for the person at the keyboard."""
+"""The exception for errors that the user can fix."""
 
 
 class UserError(Exception):
-    """Something the user can put right; its text says what is wrong, where, and what to do.
+    """An error that the user can fix; the message says what is wrong, where, and what to do.
 
-    Scripts print the text alone, without a traceback.
+    Scripts print only the message, without a traceback.
     """

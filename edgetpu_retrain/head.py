@@ -1,4 +1,4 @@
-"""The layer that is trained here: weights, biases, and what the classes are called."""
+"""The trained last layer of a classifier: weights, biases and class names."""
 
 import json
 import zipfile
@@ -14,16 +14,16 @@ from edgetpu_retrain.io import files
 
 @dataclass(frozen=True)
 class Head:
-    """A fully connected layer over D-wide embeddings for C classes.
+    """A fully connected layer from D-dimensional embeddings to C classes.
 
     Attributes:
         weights: [D, C] float32.
         biases: [C] float32.
-        logit_range: (lowest, highest) logit over the training embeddings; None where nobody
-            knows, at a loss of resolution in the file.
-        classes: names of the classes, in the order of the columns.
-        training: how it was trained.
-        normalized: whether it takes embeddings scaled to length 1.
+        logit_range: (lowest, highest) logit over the training embeddings. If it is None
+            (unknown), the quantized logits have a coarser resolution.
+        classes: class names, in the order of the columns of `weights`.
+        training: how the layer was trained: recipe, hyperparameters and results, as JSON values.
+        normalized: whether embeddings are L2-normalized before the layer.
 
     >>> head = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), (0, 4), ("cat", "dog"))
     >>> head.logits(np.array([[1, 4]], np.float32))
@@ -40,17 +40,17 @@ class Head:
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
         """Returns the logits, float32 [N, C], of dequantized embeddings, float32 [N, D]."""
         if self.normalized:
-            embeddings = unit(embeddings)
-        return embeddings @ self.weights + self.biases
+            embeddings = l2_normalize(embeddings)
+        return np.asarray(embeddings @ self.weights + self.biases)
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz file without pickles; equal contents give equal bytes."""
+        """Writes an .npz file without pickles; equal heads give identical files."""
         with files.replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 weights=self.weights,
                 biases=self.biases,
-                # Empty where it is not known.
+                # Empty if unknown.
                 logit_range=np.array(self.logit_range or (), np.float64),
                 classes=np.array(self.classes, np.str_),
                 training=np.array(json.dumps(self.training, sort_keys=True)),
@@ -59,41 +59,41 @@ class Head:
 
     @classmethod
     def load(cls, path: str | Path) -> "Head":
-        """Reads what `save` wrote.
+        """Reads a file written by `save`.
 
         Raises:
             UserError: the file is damaged.
         """
         with files.reading(path), np.load(path, allow_pickle=False) as arrays:
-            limits = arrays["logit_range"].tolist()
+            logit_range = arrays["logit_range"].tolist()
             return cls(
                 weights=arrays["weights"],
                 biases=arrays["biases"],
-                logit_range=(limits[0], limits[1]) if limits else None,
+                logit_range=(logit_range[0], logit_range[1]) if logit_range else None,
                 classes=tuple(arrays["classes"].tolist()),
                 training=json.loads(str(arrays["training"])),
                 normalized=bool(arrays["normalized"]),
             )
 
 
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Scales each row [N, D] to length 1; a row of zeros stays."""
+def l2_normalize(rows: np.ndarray) -> np.ndarray:
+    """Returns the rows [N, D] scaled to unit L2 norm; rows of zeros are unchanged."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(lengths, lengths, 1)
 
 
 def write_label_map(classes: tuple[str, ...], path: str | Path) -> None:
-    """Writes one line per class, its id and its name: ``0 daisy``."""
+    """Writes one line per class with its id and name, as in ``0 daisy``."""
     lines = "".join(f"{i} {name}\n" for i, name in enumerate(classes))
     with files.replacing(path) as temporary:
         temporary.write_text(lines, encoding="utf-8")
 
 
 def read_label_map(path: str | Path) -> dict[int, str]:
-    """Reads a label map: lines of an id and a name, or of names alone, numbered from 0.
+    """Reads a label map: lines with an id and a name, or with names only, numbered from 0.
 
     Raises:
-        UserError: the file is not text.
+        UserError: the file is not UTF-8 text.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,7 @@ def read_label_map(path: str | Path) -> dict[int, str]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not a label map: it is not text in UTF-8.") from None
+        raise UserError(f"{path} is not a label map: it is not UTF-8 text.") from None
     lines = [line.strip() for line in text.splitlines()]
     pairs = [line.split(maxsplit=1) for line in lines if line]
     if all(len(pair) == 2 and pair[0].isdecimal() for pair in pairs):
@@ -113,15 +113,14 @@ def read_label_map(path: str | Path) -> dict[int, str]:
 
 
 def read_class_names(path: str | Path, count: int) -> tuple[str, ...] | None:
-    """Returns the names of the classes that a model carries.
+    """Returns the class names stored in a model.
 
     Args:
-        path: of a .tflite file, this project's or another's.
-        count: how many scores the model gives.
+        path: path of any .tflite file, with or without TFLite metadata.
+        count: number of scores the model outputs.
 
     Returns:
-        The lines of the first file attached to the model that has as many lines; None where
-        there is none.
+        The lines of the first associated file with `count` lines, or None if there is none.
     """
     if not zipfile.is_zipfile(path):
         return None

@@ -1,4 +1,4 @@
-"""Classifier, for the CPU and for the Edge TPU -> the folder that goes to a device."""
+"""Write the bundle: the folder to copy to a device, with the models and a program to run them."""
 
 import logging
 from pathlib import Path
@@ -22,5 +22,5 @@ with job.run(snakemake):
     )
     deliver.record([*output.files, output.archive], snakemake.params.run, output.record)
     if not compiled:
-        logging.info("No model for the Edge TPU is in it: there is no compiler here for this one.")
-    logging.info("Copy %s to the device and follow its README.md.", output.archive)
+        logging.info("The bundle has no model for the Edge TPU: no compiler is available here.")
+    logging.info("Copy %s to the device and follow the README.md in it.", output.archive)

@@ -1,4 +1,4 @@
-"""Manifest -> the identities of the photos that a float network is calibrated on."""
+"""Choose the photos that a float network is calibrated on."""
 
 from itertools import chain
 
@@ -8,7 +8,7 @@ from edgetpu_retrain.backbone.quantize import calibration
 from edgetpu_retrain.index import manifest
 
 with job.run(snakemake):
-    # A network can be calibrated before any photo has a label.
+    # Unlabelled photos too, because calibration may run before any photo has a label.
     photos = chain(*map(manifest.read, (snakemake.input.manifest, snakemake.input.unlabelled)))
-    chosen = calibration.choose_for_calibration(photos, snakemake.params.photos)
-    calibration.write(chosen, snakemake.output.photos)
+    identities = calibration.choose_for_calibration(photos, snakemake.params.photos)
+    calibration.write(identities, snakemake.output.photos)

@@ -1,4 +1,4 @@
-"""Classify photos with any image classifier .tflite, on the CPU or an Edge TPU."""
+"""Classify photos with a .tflite image classifier, on the CPU or an Edge TPU."""
 
 import argparse
 import csv
@@ -18,11 +18,17 @@ from edgetpu_retrain.photos import decode, preprocessing, walk
 from edgetpu_retrain.runtime.interpreter import Interpreter
 
 
-class Answer(NamedTuple):
-    """What a model said of a photo, or why the photo could not be read."""
+class Prediction(NamedTuple):
+    """The prediction for a photo, or why the photo could not be read.
+
+    Attributes:
+        path: path of the photo.
+        classes: (class name, score), best first.
+        milliseconds: inference time.
+        error: why the photo could not be read; "" if it could.
+    """
 
     path: Path
-    # (class, score), the best first.
     classes: list[tuple[str, float]]
     milliseconds: float
     error: str
@@ -30,31 +36,31 @@ class Answer(NamedTuple):
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="the classifier's .tflite file")
-    parser.add_argument("--label", help="its label map (default: the names that the model carries)")
+    parser.add_argument("--model", required=True, help="the .tflite classifier")
+    parser.add_argument("--label", help="its label map (default: the class names in the model)")
     parser.add_argument(
         "--input", required=True, nargs="+", type=Path, help="photos, or folders of photos"
     )
     parser.add_argument("--top_k", type=int, default=1, help="classes to print (default: 1)")
     parser.add_argument(
-        "--threshold", type=float, default=0.0, help="leave out classes with a lower score (0 to 1)"
+        "--threshold", type=float, default=0.0, help="omit classes with a lower score (0 to 1)"
     )
     parser.add_argument(
         "--precision",
         type=float,
-        help="say nothing where fewer photos would be classified correctly: 0.9, 0.95 or 0.99",
+        help="abstain on ambiguous photos to reach this precision: 0.9, 0.95 or 0.99",
     )
     parser.add_argument(
         "--evaluation",
         type=Path,
-        help="where the thresholds for --precision are (default: evaluation.json beside the model)",
+        help="thresholds for --precision (default: evaluation.json next to the model)",
     )
     parser.add_argument(
         "--csv",
         nargs="?",
         const="-",
         metavar="FILE",
-        help="write a table, one line per photo, to FILE or in place of the text",
+        help="write a table with one line per photo to FILE, or to standard output without FILE",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, usb, pci, usb:N or pci:N (default: auto)"
@@ -68,7 +74,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def find_threshold(arguments: argparse.Namespace) -> float:
-    """Returns the score below which nothing is said of a photo."""
+    """Returns the score below which classes are omitted."""
     if arguments.precision is None:
         return arguments.threshold
     path = arguments.evaluation or Path(arguments.model).with_name("evaluation.json")
@@ -76,33 +82,35 @@ def find_threshold(arguments: argparse.Namespace) -> float:
         thresholds = json.loads(path.read_text("utf-8"))["thresholds"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"{path}: --precision needs the evaluation.json of the model. Give its path with "
-            "--evaluation."
+            f"--precision needs the evaluation.json of the model, but {path} is missing or not "
+            "one. Give its path with --evaluation."
         ) from None
-    scores = {one["precision"]: one["score"] for one in thresholds}
+    scores = {threshold["precision"]: threshold["score"] for threshold in thresholds}
     if arguments.precision not in scores:
-        known = ", ".join(map(str, scores))
-        raise UserError(f"--precision {arguments.precision}: {path} has thresholds for {known}.")
+        available = ", ".join(map(str, scores))
+        raise UserError(
+            f"--precision {arguments.precision}: {path} only has thresholds for {available}."
+        )
     if scores[arguments.precision] is None:
         raise UserError(
-            f"--precision {arguments.precision}: no score is high enough for it, says {path}."
+            f"--precision {arguments.precision}: {path} has no threshold that reaches it."
         )
     return max(arguments.threshold, scores[arguments.precision])
 
 
-def find_inputs(inputs: list[Path]) -> list[Path]:
-    found = []
+def find_photos(inputs: list[Path]) -> list[Path]:
+    photos = []
     for path in inputs:
         if path.is_dir():
-            below = [Path(name) for name, _ in walk.find_photos(path)]
-            if not below:
-                raise UserError(f"{path}: there is no photo in this folder.")
-            found += below
+            in_folder = [Path(name) for name, _ in walk.find_photos(path)]
+            if not in_folder:
+                raise UserError(f"The folder {path} contains no photos.")
+            photos += in_folder
         elif path.is_file():
-            found.append(path)
+            photos.append(path)
         else:
-            raise UserError(f"{path}: there is no such file or folder.")
-    return found
+            raise UserError(f"{path} does not exist.")
+    return photos
 
 
 def find_labels(arguments: argparse.Namespace, count: int) -> dict[int, str]:
@@ -110,102 +118,107 @@ def find_labels(arguments: argparse.Namespace, count: int) -> dict[int, str]:
         labels = read_label_map(arguments.label)
         if labels.keys() != set(range(count)):
             raise UserError(
-                f"{arguments.label} names {len(labels)} classes, numbered {min(labels, default=0)} "
-                f"to {max(labels, default=0)}; {arguments.model} has {count}, from 0. Take the "
-                "label file that was made with the model."
+                f"{arguments.label} does not fit the model: it has {len(labels)} classes, numbered "
+                f"{min(labels, default=0)} to {max(labels, default=0)}; {arguments.model} has "
+                f"{count}, numbered from 0. Use the label map that was made with the model."
             )
         return labels
     names = read_class_names(arguments.model, count)
     if names is None:
-        print(f"{arguments.model} carries no names of its classes: give --label.", file=sys.stderr)
+        print(
+            f"{arguments.model} has no class names. Give its label map with --label.",
+            file=sys.stderr,
+        )
     return dict(enumerate(names or [f"class {i}" for i in range(count)]))
 
 
 def classify(
     paths: Iterable[Path], model: Interpreter, labels: dict[int, str], top_k: int, threshold: float
-) -> Iterator[Answer]:
-    at_least = preprocessing.decoded_at_least(model.input_size)
+) -> Iterator[Prediction]:
+    min_side = preprocessing.min_decoded_side(model.input_size)
     for path in paths:
         try:
-            photo = decode.read_file(path, at_least)
+            photo = decode.read_file(path, min_side)
         except decode.PhotoError as error:
-            yield Answer(path, [], 0, decode.advice(path, str(error)))
+            yield Prediction(path, [], 0, decode.with_advice(path, str(error)))
             continue
         pixels = preprocessing.to_pixels(photo, model.input_size)
         start = time.perf_counter()
         scores = model.scores(pixels)
         milliseconds = 1000 * (time.perf_counter() - start)
         best = [int(i) for i in (-scores).argsort(kind="stable")[:top_k] if scores[i] >= threshold]
-        yield Answer(path, [(labels[i], float(scores[i])) for i in best], milliseconds, "")
+        yield Prediction(path, [(labels[i], float(scores[i])) for i in best], milliseconds, "")
 
 
 def with_progress(paths: list[Path], arguments: argparse.Namespace) -> Iterable[Path]:
-    """Shows a bar where what is printed does not show by itself how far it is."""
-    printing = arguments.csv in (None, "-") and sys.stdout.isatty()
+    """Shows a progress bar unless results are printed to the terminal."""
+    is_printing = arguments.csv in (None, "-") and sys.stdout.isatty()
     try:
         from tqdm import tqdm
     except ImportError:
         return paths
-    return tqdm(paths, unit="photo", disable=True if printing else None)
+    return tqdm(paths, unit="photo", disable=True if is_printing else None)
 
 
-def write_text(answers: Iterable[Answer]) -> Iterator[Answer]:
-    for answer in answers:
-        if not answer.error:
-            print(answer.path)
-            for name, score in answer.classes:
+def write_text(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+    for prediction in predictions:
+        if not prediction.error:
+            print(prediction.path)
+            for name, score in prediction.classes:
                 print(f"  {name}: {score:.3f}")
-            if not answer.classes:
+            if not prediction.classes:
                 print("  no class reaches the threshold")
-        yield answer
+        yield prediction
 
 
-def write_csv(answers: Iterable[Answer], top_k: int, target: str) -> Iterator[Answer]:
+def write_csv(predictions: Iterable[Prediction], top_k: int, target: str) -> Iterator[Prediction]:
     file = sys.stdout if target == "-" else open(target, "w", encoding="utf-8", newline="")  # noqa: SIM115
-    numbers = ["", *(f"_{i}" for i in range(2, top_k + 1))]
-    header = [f"{column}{number}" for number in numbers for column in ("class", "score")]
+    suffixes = ["", *(f"_{i}" for i in range(2, top_k + 1))]
+    header = [f"{column}{suffix}" for suffix in suffixes for column in ("class", "score")]
     with file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["path", *header, "milliseconds", "error"])
-        for answer in answers:
-            cells = [cell for name, score in answer.classes for cell in (name, f"{score:.4f}")]
+        for prediction in predictions:
+            cells = [cell for name, score in prediction.classes for cell in (name, f"{score:.4f}")]
             cells += [""] * (len(header) - len(cells))
-            took = f"{answer.milliseconds:.2f}" if not answer.error else ""
-            table.writerow([answer.path, *cells, took, answer.error])
-            yield answer
+            milliseconds = f"{prediction.milliseconds:.2f}" if not prediction.error else ""
+            table.writerow([prediction.path, *cells, milliseconds, prediction.error])
+            yield prediction
 
 
 def run(arguments: argparse.Namespace) -> bool:
-    """Prints the classes of each photo; returns whether all photos could be read."""
-    paths = find_inputs(arguments.input)
+    """Prints the predicted classes of every photo; returns whether all photos could be read."""
+    paths = find_photos(arguments.input)
     threshold = find_threshold(arguments)
     model = Interpreter(arguments.model, arguments.device)
     labels = find_labels(arguments, model.output_size)
     start = time.perf_counter()
-    answers: Iterable[Answer] = classify(
+    predictions: Iterable[Prediction] = classify(
         with_progress(paths, arguments), model, labels, arguments.top_k, threshold
     )
     if arguments.csv:
-        answers = write_csv(answers, arguments.top_k, arguments.csv)
+        predictions = write_csv(predictions, arguments.top_k, arguments.csv)
     else:
-        answers = write_text(answers)
+        predictions = write_text(predictions)
     times, unreadable = [], 0
-    for answer in answers:
-        if answer.error:
-            print(f"{answer.path}: {answer.error}", file=sys.stderr)
+    for prediction in predictions:
+        if prediction.error:
+            print(f"{prediction.path}: {prediction.error}", file=sys.stderr)
             unreadable += 1
         else:
-            times.append(answer.milliseconds)
+            times.append(prediction.milliseconds)
     if times:
         seconds = time.perf_counter() - start
         print(
-            f"{len(times)} photos, {statistics.median(times):.1f} milliseconds an image (median) "
+            f"{len(times)} {'photo' if len(times) == 1 else 'photos'}, "
+            f"{statistics.median(times):.1f} milliseconds per image (median) "
             f"on {'the Edge TPU' if model.on_edge_tpu else 'the CPU'}; "
-            f"{len(paths) / seconds:.0f} photos a second, decoding included",
+            f"{len(paths) / seconds:.0f} photos per second including decoding",
             file=sys.stderr,
         )
     if unreadable:
-        print(f"{unreadable} of {len(paths)} photos could not be read.", file=sys.stderr)
+        photos = "photo" if len(paths) == 1 else "photos"
+        print(f"{unreadable} of {len(paths)} {photos} could not be read.", file=sys.stderr)
     return not unreadable
 
 
@@ -215,7 +228,7 @@ def main() -> None:
         try:
             sys.exit(0 if run(arguments) else 1)
         except BrokenPipeError:
-            # As behind `| head`; what is still to be flushed has no reader either.
+            # The reader is gone, as with `| head`, so the final flush must not fail either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
 

@@ -1,11 +1,11 @@
-"""Manifest and embeddings -> the list of photos that are left out, each with its reason."""
+"""List all skipped photos with reasons, and remove embeddings of a former number of shards."""
 
 import logging
 from pathlib import Path
 
 from edgetpu_retrain.workflow import job
 
-from edgetpu_retrain.embeddings.shards import Known, read_undecodable
+from edgetpu_retrain.embeddings.shards import EmbeddingCache, read_undecodable
 from edgetpu_retrain.index import manifest
 
 with job.run(snakemake):
@@ -22,6 +22,7 @@ with job.run(snakemake):
     shards = [Path(path) for path in snakemake.input.embeddings]
     manifest.remove_other_shards(shards)
     manifest.remove_other_shards(path.with_name(f".{path.stem}.embed") for path in shards)
-    Known.forget_other_shards(shards[0].with_name(".known"), shards)
+    EmbeddingCache.remove_other_shards(shards[0].with_name(".known"), shards)
     if skipped:
-        logging.info("%d photos skipped, listed in %s", len(skipped), snakemake.output.skipped)
+        count = "1 photo" if len(skipped) == 1 else f"{len(skipped)} photos"
+        logging.info("%s skipped, listed in %s", count, snakemake.output.skipped)

@@ -1,4 +1,4 @@
-"""Results of several backbones and recipes -> which does best on these photos."""
+"""Compare the results of several backbones and recipes on the same photos."""
 
 from pathlib import Path
 
@@ -10,10 +10,12 @@ from edgetpu_retrain.report import comparison
 with job.run(snakemake):
     entries = snakemake.params.entries
     if len(entries) < 2:
-        raise UserError("config: compare lists nothing but the configured backbone and recipe.")
+        raise UserError(
+            "config: compare contains only the configured backbone and recipe. Add another one."
+        )
     folders = [Path(path).parent for path in snakemake.input.models]
     candidates = [
-        comparison.judge(folder, entry["backbone"], entry["edgetpu_ms"])
+        comparison.load_candidate(folder, entry["backbone"], entry["edgetpu_ms"])
         for folder, entry in zip(folders, entries, strict=True)
     ]
     rows = comparison.compare(candidates)

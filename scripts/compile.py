@@ -1,4 +1,4 @@
-"""Extractor for the CPU -> extractor for the Edge TPU."""
+"""Compile an extractor for the Edge TPU."""
 
 from edgetpu_retrain.workflow import job
 

@@ -1,4 +1,4 @@
-"""Copy the results of the configured data set, backbone and recipe to where users look for them."""
+"""Copy the results of the configured dataset, backbone and recipe to the top-level folder."""
 
 from pathlib import Path
 

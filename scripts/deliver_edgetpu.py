@@ -1,4 +1,4 @@
-"""Copy the classifier for the Edge TPU to where users look for it."""
+"""Copy the classifier for the Edge TPU to the top-level folder."""
 
 from edgetpu_retrain.workflow import job
 

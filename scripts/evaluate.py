@@ -1,4 +1,4 @@
-"""Classifier file, photos and cross-validation -> predictions and figures."""
+"""Evaluate the classifier on held-out photos, and write its predictions and metrics."""
 
 from edgetpu_retrain.workflow import job
 

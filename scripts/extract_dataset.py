@@ -1,4 +1,4 @@
-"""Unpack the archive of photos, after comparing it with its checksum."""
+"""Verify the checksum of the archive of photos, and unpack it."""
 
 from edgetpu_retrain.workflow import job
 

@@ -1,4 +1,4 @@
-"""Download the archive of photos that the configuration names."""
+"""Download the configured archive of photos."""
 
 from edgetpu_retrain.workflow import job
 

@@ -1,4 +1,4 @@
-"""Classifier for the CPU -> the folder that Frigate's custom classification reads."""
+"""Write the folder with the CPU model for a custom classification in Frigate."""
 
 import logging
 from pathlib import Path
@@ -15,6 +15,6 @@ with job.run(snakemake):
     )
     deliver.record(output.files, snakemake.params.run, output.record)
     logging.info(
-        "Copy %s to model_cache/ in Frigate's config folder; config.yml in it says the rest.",
+        "Copy %s to model_cache/ in Frigate's config folder and follow the config.yml in it.",
         folder,
     )

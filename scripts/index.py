@@ -1,4 +1,4 @@
-"""Folder of photos -> manifest: path, class, split and identity of each; shards to embed."""
+"""Index the photos: write the manifest and the shards to embed."""
 
 import logging
 from pathlib import Path
@@ -12,22 +12,21 @@ from edgetpu_retrain.index.identity_cache import IdentityCache
 with job.run(snakemake):
     output, params = snakemake.output, snakemake.params
     folder = snakemake.input.photos or params.folder
-    found = scan.scan(
+    cached_for = str(folder or params.unlabelled[0])
+    photo_index = scan.scan(
         str(folder) if folder else None,
-        IdentityCache(
-            plan.cache_of(str(folder or params.unlabelled[0]), Path(".snakemake/identities"))
-        ),
+        IdentityCache(plan.identity_cache_path(cached_for, Path(".snakemake/identities"))),
         **params.split,
-        # An archive often holds one folder with the classes in it.
+        # In an archive, the class folders are often inside a single folder.
         descend=bool(snakemake.input.photos),
-        corrected_by=params.corrections,
+        corrections_path=params.corrections,
         unlabelled=params.unlabelled,
     )
-    digests = found.digests(len(output.shards))
+    digests = photo_index.digests(len(output.shards))
     if not snakemake.input.photos and digests.everything != params.listed:
-        raise UserError("Photos or labels changed while the run started. Run again.")
+        raise UserError("Photos or labels changed while the run was starting. Run again.")
     index.write(
-        found,
+        photo_index,
         index.Outputs(
             output.manifest,
             output.unlabelled,
@@ -37,10 +36,10 @@ with job.run(snakemake):
         ),
         len(output.shards),
         params.max_skipped,
-        # Kept also where the job fails, as its log is.
+        # In the log folder, because Snakemake deletes the outputs of a failed job.
         listed_in=Path(snakemake.log[0]).with_name("not_photos.tsv"),
     )
     digests.save(output.digests)
-    # The table, of a thousand classes perhaps, goes to the log.
-    logging.getLogger(index.__name__).debug(index.summary(found))
-    logging.info(index.totals(found))
+    # The table may have a thousand lines, so it goes to the log file only.
+    logging.getLogger(index.__name__).debug(index.summary(photo_index))
+    logging.info(index.totals(photo_index))

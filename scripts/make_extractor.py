@@ -1,4 +1,4 @@
-"""Network of any kind -> embedding extractor for the CPU that takes raw bytes."""
+"""Convert a network of any supported kind to an embedding extractor that takes raw bytes."""
 
 from edgetpu_retrain.workflow import job
 

@@ -1,4 +1,4 @@
-"""Figures of an evaluation -> its confusion matrix as a picture."""
+"""Plot the confusion matrix of an evaluation."""
 
 from edgetpu_retrain.workflow import job
 

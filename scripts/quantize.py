@@ -1,4 +1,4 @@
-"""Float extractor and photos -> quantized extractor, and a report on what that costs."""
+"""Quantize a float extractor with calibration photos, and report the accuracy loss."""
 
 from itertools import chain
 

@@ -1,4 +1,4 @@
-"""Predictions, evaluation and what they came from -> report.html and the tables beside it."""
+"""Write report.html and the tables next to it."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from edgetpu_retrain import report
 
 with job.run(snakemake):
     folder = Path(snakemake.output.page).parent
-    compared = folder.parent.parent / "comparison.json"
+    comparison = folder.parent.parent / "comparison.json"
     report.make_report(
         report.Sources(
             predictions=Path(snakemake.input.predictions),
@@ -20,9 +20,9 @@ with job.run(snakemake):
             skipped=Path(snakemake.input.skipped),
             corrections=Path(snakemake.input.corrections),
             models=[Path(path) for path in snakemake.input.models],
-            # Other backbones and recipes may have been tried on the same photos.
+            # Includes the runs of other backbones and recipes on the same dataset.
             runs=sorted(folder.parent.parent.glob("*/*/runs.json")),
-            comparison=compared if compared.is_file() else None,
+            comparison=comparison if comparison.is_file() else None,
         ),
         snakemake.params.dataset,
         snakemake.wildcards.backbone,

@@ -1,4 +1,4 @@
-"""Extractor and head -> classifier."""
+"""Append the trained head to the extractor, and write the classifier."""
 
 from edgetpu_retrain.workflow import job
 

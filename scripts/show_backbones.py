@@ -17,7 +17,7 @@ HEADERS = [
     "when to choose it",
 ]
 NOTE = (
-    "ImageNet: the whole network's top-1 accuracy; Edge TPU: milliseconds an image with the USB "
+    "ImageNet: top-1 accuracy of the original network; Edge TPU: inference time with a USB "
     "Accelerator on a PC.\nBoth as published (sources: workflow/backbones.yaml), not measured here."
 )
 

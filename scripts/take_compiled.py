@@ -1,4 +1,4 @@
-"""Compiled extractor and its twin for the CPU -> the compiled one, taking raw bytes."""
+"""Check an extractor that was compiled elsewhere, and make it take raw bytes."""
 
 from edgetpu_retrain.workflow import job
 

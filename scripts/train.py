@@ -1,4 +1,4 @@
-"""Embeddings of all shards and manifest -> head, and predictions of its cross-validation."""
+"""Train the head on the embeddings, and write it with its cross-validated predictions."""
 
 from collections import Counter
 
@@ -11,15 +11,15 @@ from edgetpu_retrain.training import near_copies, recipes
 
 
 def check_photos(labelled: LabelledEmbeddings) -> None:
-    """Ends the job where too few photos could be decoded."""
+    """Raises a UserError if too few photos could be decoded."""
     listed_in = snakemake.input.skipped
     skipped = list(manifest.read_skipped(listed_in))
-    usable = len(labelled)
-    total = usable + sum(photo.reason != checks.IN_NO_CLASS for photo in skipped)
+    num_usable = len(labelled)
+    total = num_usable + sum(photo.reason != checks.IN_NO_CLASS for photo in skipped)
     checks.check_skipped(skipped, total, snakemake.params.max_skipped, listed_in)
     listed = Counter(photo.label for photo in manifest.read(snakemake.input.manifest))
-    kept = (photo for _, photo in labelled.listed())
-    checks.check_classes(sorted(listed), kept, listed.total() - usable, listed_in)
+    usable = (photo for _, photo in labelled.in_manifest_order())
+    checks.check_classes(sorted(listed), usable, listed.total() - num_usable, listed_in)
 
 
 with job.run(snakemake):

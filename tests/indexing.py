@@ -21,7 +21,7 @@ class Written:
 
     photos: list[Photo]
     skipped: list[Skipped]
-    corrected: list[corrections.Applied]
+    corrected: list[corrections.AppliedCorrection]
     shards: dict[str, dict[str, str]]
     digests: Digests
     summary: str

@@ -66,7 +66,7 @@ def prepare(
     labels = folder / "corrections.tsv"
     found = scan.scan(
         root, IdentityCache(folder / "identities.npz"), 0.1, 0.1,
-        corrected_by=labels if labels.exists() else None, unlabelled=[heap],
+        corrections_path=labels if labels.exists() else None, unlabelled=[heap],
     )  # fmt: skip
     outputs = index.Outputs(
         results / "manifest.tsv", results / "unlabelled.tsv", results / "not_photos.tsv",

@@ -11,15 +11,15 @@ from tests.conftest import ROOT
 PLAIN = {"device": "cpu", "compiler": {"sources": []}}
 
 
-def places_in(folder: Path, workflow: Path = ROOT) -> plan.Places:
-    return plan.Places(
+def folders_in(folder: Path, workflow: Path = ROOT) -> plan.Folders:
+    return plan.Folders(
         workflow, folder / "results", folder / "resources/edgetpu_compiler", folder / ".identities"
     )
 
 
-def make_plan(folder: Path, looks_at_photos: bool = True, **settings: Any) -> plan.Plan:
+def make_plan(folder: Path, scan_photos: bool = True, **settings: Any) -> plan.Plan:
     """Plans a run in a folder."""
-    return plan.make(Settings.parse(PLAIN | settings), places_in(folder), looks_at_photos)
+    return plan.make(Settings.parse(PLAIN | settings), folders_in(folder), scan_photos)
 
 
 def lay_small_photos(folder: Path, count: int = 40) -> Path:

@@ -14,7 +14,7 @@ from tests.memory import peak_of
 
 def no_photos(model: str, photos: list, *rest: object) -> None:
     """In place of the check on raw photos, of which there are none."""
-    assert len(photos) == scoring.SAMPLE
+    assert len(photos) == scoring.SAMPLE_SIZE
 
 
 if __name__ == "__main__":

@@ -5,9 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import flatbuffers
+import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
+
+from edgetpu_retrain.tflite.edgetpu_parameters import lay_out
+from edgetpu_retrain.tflite.model import Model
 
 # What the real edgetpu_compiler prints, as its users' reports have it.
 SUCCESS = """\
@@ -66,13 +71,61 @@ if {compiles}:
 """
 
 
-def compiled(model: bytes, other_output: bool = False, on_cpu: bool = False) -> bytes:
+def package(cached: bytes, streamed: bytes = b"", runtime: int = 14) -> bytes:
+    """A package as the compiler writes it, without instructions.
+
+    Args:
+        cached: parameters that stay on the chip.
+        streamed: parameters that are sent for every image.
+        runtime: the oldest runtime that it says it needs.
+    """
+
+    def table(values: dict[int, tuple[str, object]], identifier: bytes | None = None) -> bytes:
+        builder = flatbuffers.Builder()
+        made = {
+            field: builder.CreateByteVector(value) if kind == "bytes" else value
+            for field, (kind, value) in values.items()
+            if kind != "strings"
+        }
+        for field, (kind, value) in values.items():
+            if kind == "strings":
+                strings = [builder.CreateString(one) for one in value]
+                builder.StartVector(4, len(strings), 4)
+                for one in reversed(strings):
+                    builder.PrependUOffsetTRelative(one)
+                made[field] = builder.EndVector()
+        builder.StartObject(17)
+        for field, (kind, _) in values.items():
+            if kind == "int32":
+                builder.PrependInt32Slot(field, made[field], 0)
+            elif kind == "int16":
+                builder.PrependInt16Slot(field, made[field], 0)
+            else:
+                builder.PrependUOffsetTRelativeSlot(field, made[field], 0)
+        builder.Finish(builder.EndObject(), identifier)
+        return bytes(builder.Output())
+
+    executables = [
+        table({6: ("bytes", parameters), 13: ("int16", kind)})
+        for parameters, kind in ((streamed, 2), (cached, 1))
+    ]
+    multiple = table({0: ("strings", executables)})
+    return table({0: ("int32", runtime), 1: ("bytes", multiple)}, b"DWN1")
+
+
+def compiled(
+    model: bytes, other_output: bool = False, on_cpu: bool = False, streamed: bytes = b""
+) -> bytes:
     """Wraps a model as the compiler does: one custom operator from its inputs to its outputs.
+
+    It holds the parameters as this project believes the compiler lays them out, and no
+    instructions.
 
     Args:
         model: bytes of a .tflite file.
         other_output: give its output another scale.
         on_cpu: leave an operator for the CPU behind the custom one.
+        streamed: parameters that are sent for every image.
     """
     unpacked = flatbuffer_utils.read_model_from_bytearray(model)
     graph = unpacked.subgraphs[0]
@@ -81,7 +134,9 @@ def compiled(model: bytes, other_output: bool = False, on_cpu: bool = False) -> 
     code.customCode = "edgetpu-custom-op"
     operator = schema.OperatorT()
     operator.inputs, operator.outputs = [0], [1]
-    operator.customOptions = list(b"a stand-in for a package: DWN1")
+    layers = lay_out(Model.parse(model, "x.tflite"))
+    parameters = b"".join(layer.content or b"" for layer in layers)
+    operator.customOptions = np.frombuffer(package(parameters, streamed), np.uint8)
     unpacked.operatorCodes, graph.operators = [code], [operator]
     graph.tensors = [graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]]
     for tensor in graph.tensors:

@@ -1,4 +1,4 @@
-"""A pre-trained network of any kind goes in.
+"""Makes embedding extractors from pre-trained networks of several kinds.
 
-Out comes an embedding extractor, for the CPU and compiled for the Edge TPU.
+An extractor is made for the CPU, and compiled for the Edge TPU.
 """

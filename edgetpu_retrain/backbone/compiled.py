@@ -1,6 +1,9 @@
-"""Take an extractor that was compiled elsewhere."""
+"""Use an extractor that was compiled elsewhere."""
 
+import logging
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 def take_compiled(
@@ -11,20 +14,27 @@ def take_compiled(
     std: float | None,
     allow_cpu_operators: bool,
 ) -> None:
-    """Checks an extractor that was compiled elsewhere, and lets it take raw bytes.
+    """Checks an extractor that was compiled elsewhere, and makes it take raw RGB bytes.
 
     Args:
         compiled: path of the compiled extractor.
-        extractor: path of the one for the CPU that it must agree with, taking raw bytes.
-        output: where it goes.
+        extractor: path of the extractor for the CPU, which takes raw RGB bytes; input and output
+            of the two must match.
+        output: path of the result.
         mean: as in `Backbone`.
-        std: likewise.
-        allow_cpu_operators: let it hold operators for the CPU as well.
+        std: as in `Backbone`.
+        allow_cpu_operators: accept a partly compiled extractor.
 
     Raises:
-        UserError: it is not compiled, or of another network.
+        UserError: the file is not compiled, was made from a different network, or holds other
+            weights.
     """
-    from edgetpu_retrain.tflite.checks import check_compiled, check_extractor, check_twin
+    from edgetpu_retrain.tflite.checks import (
+        check_compiled,
+        check_extractor,
+        check_same_interface,
+        check_weights,
+    )
     from edgetpu_retrain.tflite.model import Model
     from edgetpu_retrain.tflite.raw_input import take_raw_rgb
 
@@ -32,5 +42,7 @@ def take_compiled(
     check_compiled(model, allow_cpu_operators)
     check_extractor(model)
     model = take_raw_rgb(model, mean, std)
-    check_twin(Model.load(extractor), model)
+    cpu_model = Model.load(extractor)
+    check_same_interface(cpu_model, model)
+    log.info("%s %s", compiled, check_weights(cpu_model, model))
     model.save(output)

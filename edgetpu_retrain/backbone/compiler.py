@@ -1,4 +1,4 @@
-"""Compile an extractor with Coral's edgetpu_compiler, and say what came of it."""
+"""Compile an extractor with Coral's edgetpu_compiler, and report the result."""
 
 import json
 import logging
@@ -23,58 +23,58 @@ PROGRAM = "edgetpu_compiler"
 _GRACE_SECONDS = 30
 
 _ELSEWHERE = (
-    "It runs on x86-64 Linux only: compile the extractor on such a machine (or in a container), "
-    "then name the file in the config, backbone: {name: ..., compiled: PATH}. For the CPU alone "
-    "nothing is compiled: snakemake --cores 4 --config device=cpu -- retrained_model.tflite"
+    "It runs on x86-64 Linux only. Compile the extractor on such a machine or in a container, and "
+    "set the path in the config, backbone: {name: ..., compiled: PATH}. Or make only the CPU "
+    "model: snakemake --cores 4 --config device=cpu -- retrained_model.tflite"
 )
-WHY_NOT = (
-    "this backbone is not published compiled, and there is no edgetpu_compiler here. It runs on "
-    "x86-64 Linux only; docs/how-to/compile.md says how to bring a compiled extractor."
+WHY_NOT_COMPILED = (
+    "this backbone is not published in compiled form, and edgetpu_compiler is not available. It "
+    "runs on x86-64 Linux only; docs/how-to/compile.md explains how to compile elsewhere."
 )
 _KNOWN_FAILURES = {
     r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'": (
         "a newer converter wrote the operator {0} in version {1}, which the compiler does not "
-        "know: convert the model with an older TensorFlow (2.8 or before)"
+        "support: convert the model with TensorFlow 2.8 or older"
     ),
     r"Model not quantized": (
-        "the model is not quantized throughout: take a quantized one, or quantize it first"
+        "the model is not fully quantized: use a quantized one, or quantize it first"
     ),
     r"Model could not be parsed|Invalid model": (
-        "the compiler cannot read the model: convert it with an older TensorFlow (2.8 or before)"
+        "the compiler cannot read the model: convert it with TensorFlow 2.8 or older"
     ),
     r"Internal compiler error": (
-        "the compiler itself failed on this model: take another backbone, or try "
+        "the compiler failed on this model: use another backbone, or try "
         "compiler.min_runtime_version: 13"
     ),
     r"Compilation timeout": (
-        "the compiler took longer than compiler.timeout: raise it in the config, or take a "
+        "the compiler took longer than compiler.timeout: raise it in the config, or use a "
         "backbone with a smaller input"
     ),
     r"large activation tensors": (
-        "a layer's output does not fit the Edge TPU's memory: take a backbone with a smaller input"
+        "a layer's output does not fit the Edge TPU's memory: use a backbone with a smaller input"
     ),
     r"unresolved custom op: (\w+)": (
-        "the model holds the operator {0}, which is not one of TFLite's own: take another backbone"
+        "the model has the operator {0}, which is not built into TFLite: use another backbone"
     ),
     r"dynamic-sized tensors": (
-        "the shapes of the model's tensors are not fixed: convert it with a fixed input shape"
+        "the model has tensors of variable shape: convert it with a fixed input shape"
     ),
 }
-# A row of the table of operators; custom ones are in lower case too.
-_MAPPED = re.compile(r"^([A-Za-z]\w+) +(\d+) +(\S.*?)\s*$", re.MULTILINE)
+# A row of the operator table: name, count, status. Names of custom operators may be lower case.
+_OPERATOR_ROW = re.compile(r"^([A-Za-z]\w+) +(\d+) +(\S.*?)\s*$", re.MULTILINE)
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """What the compiler reported.
+    """The compiler's report; sizes are None if it does not give them.
 
     Attributes:
-        operators_mapped: how many operators run on the Edge TPU.
-        operators_on_cpu: how many stay on the CPU, by name.
-        cache_used_bytes: on-chip memory that holds parameters.
-        cache_free_bytes: on-chip memory that is left.
-        off_chip_bytes: parameters that are fetched anew for every image, which is slow.
+        operators_mapped: number of operators that run on the Edge TPU.
+        operators_on_cpu: number of operators that stay on the CPU, by name.
+        cache_used_bytes: on-chip memory used for parameters.
+        cache_free_bytes: on-chip memory left for parameters.
+        off_chip_bytes: parameters streamed from the host for every image, which is slow.
     """
 
     operators_mapped: int
@@ -89,11 +89,11 @@ class Compilation:
             temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
-def parse(printed: str) -> Compilation:
-    """Reads what ``edgetpu_compiler --show_operations`` prints."""
+def parse(output: str) -> Compilation:
+    """Parses the output of ``edgetpu_compiler --show_operations``."""
     mapped = 0
     on_cpu: dict[str, int] = {}
-    for name, count, status in _MAPPED.findall(printed):
+    for name, count, status in _OPERATOR_ROW.findall(output):
         if status == "Mapped to Edge TPU":
             mapped += int(count)
         else:
@@ -101,28 +101,28 @@ def parse(printed: str) -> Compilation:
     return Compilation(
         mapped,
         on_cpu,
-        _size(printed, "On-chip memory used for caching model parameters"),
-        _size(printed, "On-chip memory remaining for caching model parameters"),
-        _size(printed, "Off-chip memory used for streaming uncached model parameters"),
+        _size(output, "On-chip memory used for caching model parameters"),
+        _size(output, "On-chip memory remaining for caching model parameters"),
+        _size(output, "Off-chip memory used for streaming uncached model parameters"),
     )
 
 
-def _size(printed: str, label: str) -> int | None:
-    found = re.search(rf"^{label}: ([\d.]+)(B|KiB|MiB|GiB)", printed, re.MULTILINE)
-    return round(float(found[1]) * _UNITS[found[2]]) if found else None
+def _size(output: str, label: str) -> int | None:
+    match = re.search(rf"^{label}: ([\d.]+)(B|KiB|MiB|GiB)", output, re.MULTILINE)
+    return round(float(match[1]) * _UNITS[match[2]]) if match else None
 
 
 def can_run_here() -> bool:
-    """Whether this machine is one that the compiler runs on."""
+    """Returns whether the compiler runs on this machine (x86-64 Linux)."""
     return platform.system() == "Linux" and platform.machine() in ("x86_64", "AMD64")
 
 
 def find(settings: Compiler, folder: str) -> str | None:
-    """Returns the path of the compiler, where it is or where `fetch` will put it; None without.
+    """Returns the path of the compiler, installed or to be fetched; None if there is none.
 
     Args:
         settings: the key `compiler` of the configuration.
-        folder: where `fetch` puts it.
+        folder: the folder that `fetch` unpacks it into.
     """
     if settings.path is not None:
         return os.path.expanduser(settings.path)
@@ -132,14 +132,14 @@ def find(settings: Compiler, folder: str) -> str | None:
 
 
 def fetch(sources: Sequence[dict[str, str]], folder: str | Path) -> None:
-    """Downloads and unpacks the compiler; its program is ``usr/bin/edgetpu_compiler`` below.
+    """Downloads and unpacks the compiler to ``usr/bin/edgetpu_compiler`` in a folder.
 
     Args:
-        sources: addresses of a .deb or .tar.gz with checksums, tried in this order.
+        sources: URLs of .deb or .tar.gz files with their checksums, tried in order.
         folder: a new folder.
 
     Raises:
-        UserError: no source gave it.
+        UserError: none of the sources worked.
     """
     reasons = []
     for source in sources:
@@ -156,15 +156,15 @@ def fetch(sources: Sequence[dict[str, str]], folder: str | Path) -> None:
             except UserError as error:
                 reasons.append(f"{source['url']}: {error}")
     raise UserError(
-        f"No source of {PROGRAM} gave it.\n  " + "\n  ".join(reasons) + "\n"
-        "Install it by hand and name it in the config (compiler: {path: ...}). " + _ELSEWHERE
+        f"{PROGRAM} could not be downloaded from any source.\n  " + "\n  ".join(reasons) + "\n"
+        "Install it by hand and set its path in the config, compiler: {path: ...}. " + _ELSEWHERE
     )
 
 
 def compile_model(
     model: str | Path,
     output: str | Path,
-    printed_to: str | Path,
+    log_path: str | Path,
     program: str | Path | None,
     timeout: int = 180,
     min_runtime_version: int | None = None,
@@ -174,47 +174,56 @@ def compile_model(
 
     Args:
         model: path of the model.
-        output: where the compiled model goes.
-        printed_to: where what the compiler printed goes.
-        program: path of the compiler; None where there is none for this machine.
-        timeout: seconds that it may take.
-        min_runtime_version: the oldest Edge TPU runtime that is to run the model, 10 to 14.
-        allow_cpu_operators: accept a model of which the Edge TPU runs a part or nothing.
+        output: path of the compiled model.
+        log_path: path of a file for the compiler's output.
+        program: path of the compiler; None if there is none.
+        timeout: time limit in seconds.
+        min_runtime_version: the oldest Edge TPU runtime that must run the model, 10 to 14.
+        allow_cpu_operators: accept a model that runs partly or entirely on the CPU.
+
+    Returns:
+        The compiler's report.
 
     Raises:
-        UserError: the compiler is missing or fails, maps too little, or writes something
-            other than the model's compiled twin.
+        UserError: the compiler is missing or fails, leaves operators on the CPU, or its result has
+            a different input or output.
     """
-    # Deciding whether there is a compiler should not need the schema.
-    from edgetpu_retrain.tflite.checks import check_compiled, check_twin, check_versions
+    # Finding out whether there is a compiler should not require the schema.
+    from edgetpu_retrain.tflite.checks import (
+        check_compiled,
+        check_same_interface,
+        check_versions,
+        check_weights,
+    )
     from edgetpu_retrain.tflite.model import Model
 
     extractor = Model.load(model)
     check_versions(extractor)
     if program is None:
         reason = (
-            "is not on PATH, and the config (compiler.path, compiler.sources) names none"
+            "is not on PATH, and the config (compiler.path, compiler.sources) has none"
             if can_run_here()
-            else "cannot be had for this machine"
+            else "is not available for this machine"
         )
-        raise UserError(f"{PROGRAM} {reason}, so {model} is not compiled. {_ELSEWHERE}")
+        raise UserError(f"{PROGRAM} {reason}, so {model} cannot be compiled. {_ELSEWHERE}")
     with tempfile.TemporaryDirectory() as folder:
-        printed, done = _run(program, model, folder, timeout, min_runtime_version)
-        with files.replacing(printed_to) as temporary:
+        printed, succeeded = _run(program, model, folder, timeout, min_runtime_version)
+        with files.replacing(log_path) as temporary:
             temporary.write_text(printed, encoding="utf-8")
         compiled = Path(folder, f"{Path(model).stem}_edgetpu.tflite")
-        if not done or not compiled.is_file():
-            raise UserError(f"{PROGRAM} could not compile {model}: {_explain(printed)}")
+        if not succeeded or not compiled.is_file():
+            raise UserError(f"{PROGRAM} could not compile {model}{_explain(printed)}")
         report = parse(printed)
         _check_mapping(model, report, allow_cpu_operators)
         if report.operators_mapped:
-            twin = Model.parse(compiled.read_bytes(), compiled.name)
-            check_compiled(twin, allow_cpu_operators)
-            check_twin(extractor, twin)
+            compiled_model = Model.parse(compiled.read_bytes(), compiled.name)
+            check_compiled(compiled_model, allow_cpu_operators)
+            check_same_interface(extractor, compiled_model)
+            log.info("%s %s", output, check_weights(extractor, compiled_model))
         with files.replacing(output) as temporary:
             shutil.copyfile(compiled, temporary)
     log.info(
-        "%d operators on the Edge TPU, %d on the CPU",
+        "Operators: %d on the Edge TPU, %d on the CPU",
         report.operators_mapped,
         sum(report.operators_on_cpu.values()),
     )
@@ -228,7 +237,7 @@ def _run(
     timeout: int,
     min_runtime_version: int | None,
 ) -> tuple[str, bool]:
-    """Returns what the compiler printed, and whether it ended well."""
+    """Returns the compiler's output, and whether it succeeded."""
     command = [
         str(program),
         "--show_operations",
@@ -250,38 +259,40 @@ def _run(
         ) from error
     with process:
         try:
-            # The compiler has a timer of its own; this one is for where that fails.
+            # The compiler has its own time limit; this one applies if that does not work.
             printed, _ = process.communicate(timeout=timeout + _GRACE_SECONDS)
         except BaseException as error:
-            # The program is the child of a script; Ctrl-C reaches neither in their own session.
+            # The program may be a script with a child process. In their own session, neither gets
+            # SIGINT from Ctrl-C, so the whole process group is killed.
             os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
                 return "Compilation timeout", False
             raise
     if process.returncode < 0:
-        printed += f"\n(ended by {signal.Signals(-process.returncode).name})"
+        printed += f"\n(terminated by {signal.Signals(-process.returncode).name})"
     return printed, process.returncode == 0
 
 
 def _explain(printed: str) -> str:
-    """Puts a failure into a sentence that says what to do; shows what was printed all the same."""
+    """Returns the end of an error message: the known reason and advice, if any, and the output."""
     indented = "\n".join(f"  {line}" for line in printed.strip().splitlines())
-    for pattern, sentence in _KNOWN_FAILURES.items():
-        if found := re.search(pattern, printed):
-            return f"{sentence.format(*found.groups())}.\nIt printed:\n{indented}"
-    return f"it printed:\n{indented or '  nothing'}"
+    for pattern, explanation in _KNOWN_FAILURES.items():
+        if match := re.search(pattern, printed):
+            return f": {explanation.format(*match.groups())}.\nIts output:\n{indented}"
+    return f".\nIts output:\n{indented or '  (nothing)'}"
 
 
 def _check_mapping(model: str | Path, report: Compilation, allow_cpu_operators: bool) -> None:
     if report.operators_mapped and not report.operators_on_cpu:
         return
-    share = "nothing" if not report.operators_mapped else "only a part"
+    mapped = "only part" if report.operators_mapped else "nothing"
     on_cpu = ", ".join(f"{count} {name}" for name, count in report.operators_on_cpu.items())
     text = (
-        f"{PROGRAM} mapped {share} of {model} to the Edge TPU; on the CPU stay {on_cpu or 'all'}."
+        f"{PROGRAM} mapped {mapped} of {model} to the Edge TPU; the CPU runs "
+        f"{on_cpu or 'all operators'}."
     )
     if not allow_cpu_operators:
         raise UserError(
-            f"{text} Take another backbone, or set compiler.allow_cpu_operators in the config."
+            f"{text} Use another backbone, or set compiler.allow_cpu_operators in the config."
         )
     log.warning(text)

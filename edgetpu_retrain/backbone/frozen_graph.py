@@ -1,4 +1,4 @@
-"""Cut the last layer off a frozen TensorFlow graph, with TensorFlow's own converter."""
+"""Cut off the last layer of a frozen TensorFlow graph, with TensorFlow's converter."""
 
 import difflib
 import json
@@ -25,23 +25,23 @@ def truncate(
 ) -> None:
     """Converts the part of a quantization-aware frozen graph between two tensors to .tflite.
 
-    Runs ``tflite_convert`` as Coral's guide does, by the TF1 path of today's version.
+    Runs ``tflite_convert --enable_v1_converter``, as in Coral's guide.
 
     Args:
         graph: path of the frozen GraphDef, with FakeQuant nodes.
-        output: where the extractor goes.
+        output: path of the extractor.
         input_array: name of the image tensor.
         output_array: name of the embedding tensor.
-        mean: the pixel value that stands for 0.
-        std: how many pixel values stand for 1; real = (pixel - mean) / std.
+        mean: pixel value that the network takes as 0.
+        std: number of pixel values per unit of its input; real = (pixel - mean) / std.
 
     Raises:
-        UserError: the graph lacks one of the tensors or is not quantization-aware; the converter
-            is missing or fails, in which case the text has its own last words.
+        UserError: the graph lacks one of the tensors or is not quantization-aware, or the converter
+            is missing or fails; the message then includes the converter's error.
     """
     if not Path(graph).is_file():
         raise UserError(f"{graph}: there is no such frozen graph.")
-    converter = _converter()
+    converter = _find_converter()
     _check(graph, nodes(graph), input_array, output_array)
     with files.replacing(output) as temporary:
         command = [
@@ -55,64 +55,67 @@ def truncate(
             f"--input_arrays={input_array}",
             f"--output_arrays={output_array}",
         ]
-        done = tensorflow_process.run(command)
-        if done.returncode or not temporary.is_file():
+        process = tensorflow_process.run(command)
+        if process.returncode or not temporary.is_file():
             raise UserError(
                 f"tflite_convert could not cut {graph} at {output_array!r}:\n"
-                f"{tensorflow_process.last_words(done.stderr)}\n"
+                f"{tensorflow_process.error_excerpt(process.stderr)}\n"
                 "Check the backbone's input and tensor."
             )
 
 
 def nodes(graph: str | Path) -> dict[str, str]:
-    """Returns the name and the operation of every node of a frozen graph.
+    """Returns the operation of every node of a frozen graph, by name.
 
-    TensorFlow reads it, in a process of its own.
+    TensorFlow reads the graph in a separate process.
 
     Raises:
-        UserError: the file is no GraphDef.
+        UserError: the file is not a GraphDef.
     """
-    done = tensorflow_process.run([sys.executable, "-m", __name__, str(graph)])
-    if done.returncode:
+    process = tensorflow_process.run([sys.executable, "-m", __name__, str(graph)])
+    if process.returncode:
         raise UserError(
             f"{graph} cannot be read as a frozen TensorFlow graph:\n"
-            f"{tensorflow_process.last_words(done.stderr)}"
+            f"{tensorflow_process.error_excerpt(process.stderr)}"
         )
-    return json.loads(done.stdout)
+    operations: dict[str, str] = json.loads(process.stdout)
+    return operations
 
 
-def _check(graph: str | Path, found: dict[str, str], input_array: str, output_array: str) -> None:
-    for what, name in (("input", input_array), ("tensor", output_array)):
-        if name not in found:
-            near = difflib.get_close_matches(name, found, n=_MAX_SUGGESTIONS)
+def _check(
+    graph: str | Path, operations: dict[str, str], input_array: str, output_array: str
+) -> None:
+    for key, name in (("input", input_array), ("tensor", output_array)):
+        if name not in operations:
+            similar = difflib.get_close_matches(name, operations, n=_MAX_SUGGESTIONS)
             raise UserError(
-                f"{graph} holds no node {name!r}, the backbone's {what}.\n"
-                f"The nearest names are: {', '.join(near) or 'none'}.\n"
-                f"Its inputs are: {_of_kind(found, 'Placeholder')}.\n"
-                f"Its pooling layers are: {_of_kind(found, *_POOLS)}."
+                f"{graph} has no node {name!r}, which is the backbone's {key}.\n"
+                f"Similar names are: {', '.join(similar) or 'none'}.\n"
+                f"Its inputs are: {_nodes_of(operations, 'Placeholder')}.\n"
+                f"Its pooling layers are: {_nodes_of(operations, *_POOLS)}."
             )
-    if not any(operation.startswith("FakeQuant") for operation in found.values()):
+    if not any(operation.startswith("FakeQuant") for operation in operations.values()):
         raise UserError(
-            f"{graph} is not quantization-aware (it holds no FakeQuant node), so it cannot be "
-            "converted for the Edge TPU. If there is a quantized .tflite of this network, name "
-            "that: backbone: {name: ..., tflite: PATH}."
+            f"{graph} is not quantization-aware (it has no FakeQuant node), so it cannot be "
+            "converted for the Edge TPU. If there is a quantized .tflite of this network, use it: "
+            "backbone: {name: ..., tflite: PATH}."
         )
 
 
-def _of_kind(found: dict[str, str], *operations: str) -> str:
-    return ", ".join(name for name, op in found.items() if op in operations) or "none"
+def _nodes_of(operations: dict[str, str], *wanted: str) -> str:
+    return ", ".join(name for name, op in operations.items() if op in wanted) or "none"
 
 
-def _converter() -> str:
-    """Finds the converter of this environment first."""
+def _find_converter() -> str:
+    """Returns the path of tflite_convert, preferably from this environment."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    found = shutil.which("tflite_convert", path=path)
-    if found is None:
+    converter = shutil.which("tflite_convert", path=path)
+    if converter is None:
         raise UserError(
             "tflite_convert is not installed; it comes with TensorFlow: "
             "pip install -r requirements.txt"
         )
-    return found
+    return converter
 
 
 def _print_nodes(graph: str) -> None:
@@ -124,7 +127,7 @@ def _print_nodes(graph: str) -> None:
     except DecodeError as error:
         sys.exit(str(error))
     if not parsed.node:
-        sys.exit("it holds no nodes")
+        sys.exit("the graph has no nodes")
     print(json.dumps({node.name: node.op for node in parsed.node}))
 
 

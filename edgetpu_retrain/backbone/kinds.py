@@ -1,4 +1,4 @@
-"""The kinds of backbone: what each is configured by, and how an extractor is made of it."""
+"""The kinds of backbone: their configuration, and how an extractor is made from each."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from edgetpu_retrain.config import messages
 from edgetpu_retrain.config.messages import Number, Section, WholeNumber
 from edgetpu_retrain.errors import UserError
 
-# What the catalogue says of a network beyond what is needed to use it.
+# Keys of the catalogue that describe a network but are not needed to use it.
 INFORMATION = (
     "description",
     "licence",
@@ -27,23 +27,24 @@ _STD = "a number greater than 0"
 
 
 class Backbone(Section):
-    """A pre-trained network. Its subclasses are the kinds that there are.
+    """A pre-trained network. Each subclass is one kind of backbone.
 
     Attributes:
-        KIND: the key of the config that names its file.
-        FILE_NAME: what a downloaded file is called.
-        ENVIRONMENT: the conda environment in workflow/envs that `make_extractor` needs.
-        CALIBRATED: whether the extractor is quantized with photos of the dataset, and so belongs
-            to it.
-        make_extractor: makes an embedding extractor for the CPU that takes raw bytes, of the path
-            of the network, the path where it goes, and what `settings` gives; where it is
-            calibrated, a float one.
-        name: names its folder below results/DATASET/.
+        KIND: key of the config with the network's file.
+        FILE_NAME: name of the file after a download.
+        ENVIRONMENT: conda environment in workflow/envs that `make_extractor` needs.
+        CALIBRATED: whether the extractor is quantized with photos of the dataset, and therefore
+            specific to the dataset.
+        make_extractor: makes an embedding extractor for the CPU. Its arguments are the path of the
+            network, the path of the extractor, and the result of `settings`. The extractor takes
+            raw RGB bytes; if the kind is `CALIBRATED`, it is a float extractor.
+        name: name of its folder in results/DATASET/.
         source: the network's file.
-        compiled: its extractor compiled for the Edge TPU, if there is one.
-        width: how wide the embedding is, if that is known.
-        mean: the pixel value that stands for 0; with `std`, None where the input takes raw bytes.
-        std: how many pixel values stand for 1.
+        compiled: the extractor compiled for the Edge TPU, if there is one.
+        width: number of values in the embedding, if known.
+        mean: pixel value that the network takes as 0. If `mean` and `std` are None, the input is
+            raw RGB bytes.
+        std: number of pixel values per unit of the network's input.
     """
 
     KIND: ClassVar[str]
@@ -65,12 +66,12 @@ class Backbone(Section):
     std: Number | None = Field(default=None, gt=0, description=_STD)
 
     def settings(self) -> dict[str, Any]:
-        """Returns what `make_extractor` takes beyond files."""
+        """Returns the keyword arguments of `make_extractor` other than paths."""
         return {"width": self.width, "mean": self.mean, "std": self.std}
 
 
 class Extractor(Backbone):
-    """A network that was cut already."""
+    """A quantized embedding extractor as a .tflite file."""
 
     KIND = "extractor"
     FILE_NAME = "extractor.tflite"
@@ -85,10 +86,10 @@ class Extractor(Backbone):
         mean: float | None,
         std: float | None,
     ) -> None:
-        """Checks an extractor and lets it take raw bytes.
+        """Checks an extractor and makes it take raw RGB bytes.
 
         Raises:
-            UserError: it is not an extractor, or not of that width.
+            UserError: the file is not an extractor, or its embedding does not have `width` values.
         """
         from edgetpu_retrain.tflite.model import Model
 
@@ -96,10 +97,10 @@ class Extractor(Backbone):
 
 
 class Classifier(Backbone):
-    """A quantized classifier as a .tflite file, cut where its last layer takes its input.
+    """A quantized classifier as a .tflite file, cut at the input of its last layer.
 
     Attributes:
-        tensor: name of the embedding, where it is not found by itself.
+        tensor: name of the embedding; None to detect it.
     """
 
     KIND = "tflite"
@@ -120,30 +121,30 @@ class Classifier(Backbone):
         std: float | None,
         tensor: str | None,
     ) -> None:
-        """Cuts the last layer off.
+        """Cuts off the last layer.
 
         Raises:
-            UserError: it cannot be cut, or what comes out is not what was expected.
+            UserError: the network cannot be cut, or the result is not a suitable extractor.
         """
         from edgetpu_retrain.tflite.float_network import is_float
         from edgetpu_retrain.tflite.model import Model
         from edgetpu_retrain.tflite.truncate import truncate
 
         if is_float(network):
-            # Known only now, where it was downloaded.
+            # `parse` cannot detect this before the file is downloaded.
             raise UserError(
                 f"{network} is a float network. Give it as {FloatClassifier.KIND} instead of "
-                f"{Classifier.KIND}, with its mean and std, and it is quantized with your photos."
+                f"{Classifier.KIND}, with mean and std; it is then quantized with your photos."
             )
         _finish(truncate(Model.load(network), tensor), output, width, mean, std)
 
 
 class FrozenGraph(Backbone):
-    """A quantization-aware TF1 graph, cut with tflite_convert.
+    """A quantization-aware frozen TensorFlow 1 graph, cut with tflite_convert.
 
     Attributes:
         tensor: name of the embedding.
-        input: name of the image.
+        input: name of the input image.
     """
 
     KIND = "frozen_graph"
@@ -151,8 +152,9 @@ class FrozenGraph(Backbone):
     ENVIRONMENT = "tensorflow"
 
     source: Source = Field(alias="frozen_graph", description=_FILE)
-    mean: Number | None = Field(default=128, description="a number")
-    std: Number | None = Field(default=128, gt=0, description=_STD)
+    # tflite_convert takes no others.
+    mean: WholeNumber | None = Field(default=128, description="a whole number")
+    std: WholeNumber | None = Field(default=128, gt=0, description="a whole number greater than 0")
     tensor: str = Field(description=_TENSOR)
     input: str = Field(default="input", description=_TENSOR)
 
@@ -169,10 +171,10 @@ class FrozenGraph(Backbone):
         tensor: str,
         input: str,
     ) -> None:
-        """Converts the part of the graph between its input and its embedding.
+        """Converts the part of the graph from its input to its embedding.
 
         Raises:
-            UserError: it cannot be cut, or what comes out is not what was expected.
+            UserError: the graph cannot be converted, or the result is not a suitable extractor.
         """
         from edgetpu_retrain.backbone import frozen_graph
         from edgetpu_retrain.io import files
@@ -180,7 +182,7 @@ class FrozenGraph(Backbone):
 
         with files.replacing(output) as temporary:
             frozen_graph.truncate(network, temporary, input, tensor, mean, std)
-            model = Model.parse(temporary.read_bytes(), f"the extractor made of {network}")
+            model = Model.parse(temporary.read_bytes(), f"the extractor made from {network}")
             _finish(model, temporary, width, mean, std)
 
 
@@ -188,7 +190,7 @@ class FloatClassifier(Backbone):
     """A float classifier as a .tflite file, quantized with photos of the dataset.
 
     Attributes:
-        tensor: name of the embedding, where it is not found by itself.
+        tensor: name of the embedding; None to detect it.
     """
 
     KIND = "float_tflite"
@@ -197,7 +199,7 @@ class FloatClassifier(Backbone):
 
     source: Source = Field(alias="float_tflite", description=_FILE)
     tensor: str | None = Field(default=None, description=_TENSOR)
-    # The zero point of an image of bytes.
+    # It becomes the zero point of a uint8 input.
     mean: Number | None = Field(ge=0, le=255, description="a number from 0 to 255")
     std: Number | None = Field(gt=0, description=_STD)
 
@@ -208,10 +210,10 @@ class FloatClassifier(Backbone):
     def make_extractor(
         network: str | Path, output: str | Path, width: int | None, tensor: str | None
     ) -> None:
-        """Cuts the last layer off, and prepares the rest for quantization.
+        """Cuts off the last layer, and prepares the rest for quantization.
 
         Raises:
-            UserError: it cannot be cut, or what comes out is not what was expected.
+            UserError: the network cannot be cut, or its embedding does not have `width` values.
         """
         from edgetpu_retrain.tflite.float_network import float_extractor
         from edgetpu_retrain.tflite.model import Model
@@ -220,7 +222,7 @@ class FloatClassifier(Backbone):
 
 
 class KerasModel(FloatClassifier):
-    """A float classifier as Keras saves it."""
+    """A float classifier saved by Keras."""
 
     KIND = "keras"
     FILE_NAME = "network.keras"
@@ -232,10 +234,11 @@ class KerasModel(FloatClassifier):
     def make_extractor(
         network: str | Path, output: str | Path, width: int | None, tensor: str | None
     ) -> None:
-        """Converts the network to .tflite and goes on as for one.
+        """Converts the network to .tflite, then proceeds as in `FloatClassifier`.
 
         Raises:
-            UserError: it cannot be converted or cut, or what comes out is not what was expected.
+            UserError: the network cannot be converted or cut, or its embedding does not have
+                `width` values.
         """
         from edgetpu_retrain.backbone import keras_network
         from edgetpu_retrain.io import files
@@ -249,7 +252,7 @@ class KerasModel(FloatClassifier):
 
 
 class SavedModel(KerasModel):
-    """A float classifier as a folder in TensorFlow's format SavedModel."""
+    """A float classifier as a folder in TensorFlow's SavedModel format."""
 
     KIND = "saved_model"
     FILE_NAME = "saved_model"
@@ -260,7 +263,7 @@ class SavedModel(KerasModel):
     @classmethod
     def _is_on_disk(cls, source: Source) -> Source:
         if source.path is None:
-            raise ValueError("a folder is not downloaded")
+            raise ValueError("a folder cannot be downloaded")
         return source
 
 
@@ -279,25 +282,29 @@ def _finish(
     lower_versions(take_raw_rgb(model, mean, std)).save(output)
 
 
-def find(
+def resolve(
     wanted: str | Mapping[str, Any], catalogue: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Resolves the key `backbone`: a name in the catalogue, or an entry of one's own.
+    """Resolves the key `backbone` of the config to an entry with all keys.
 
-    An entry that has the name of one in the catalogue and no network of its own adds to that one.
+    Args:
+        wanted: the name of a backbone in the catalogue, or an entry. An entry without the file of a
+            network, but with a name in the catalogue, is merged with the catalogue's entry and
+            takes precedence over it.
+        catalogue: the entries of workflow/backbones.yaml, by name.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: the name is not in the catalogue.
     """
     if not isinstance(wanted, str):
-        is_network = KINDS.keys() & wanted.keys()
-        base = {} if is_network else catalogue.get(wanted.get("name", ""), {})
+        has_network = KINDS.keys() & wanted.keys()
+        base = {} if has_network else catalogue.get(wanted.get("name", ""), {})
         return {**_without_information(base), **wanted}
     if wanted not in catalogue:
         names = sorted(catalogue)
         raise UserError(
             f"config: backbone is {wanted!r}, which is not in workflow/backbones.yaml."
-            f"{messages.did_you_mean(wanted, names)} The names there are: {', '.join(names)}."
+            f"{messages.did_you_mean(wanted, names)} Available names: {', '.join(names)}."
         )
     return {"name": wanted, **_without_information(catalogue[wanted])}
 
@@ -307,11 +314,11 @@ def _without_information(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(entry: dict[str, Any]) -> Backbone:
-    """Reads an entry that `find` gave.
+    """Parses an entry returned by `resolve`.
 
     Raises:
-        UserError: a key is missing, unknown, not used by this kind of backbone, or of a wrong
-            value; or a file on disk is not there.
+        UserError: a key is missing, unknown, or not used by this kind of backbone; a value is
+            invalid; or a file is not on disk.
     """
     if isinstance(path := entry.get(Classifier.KIND), str) and _is_float(path):
         entry = {**entry, FloatClassifier.KIND: path}
@@ -320,21 +327,23 @@ def parse(entry: dict[str, Any]) -> Backbone:
     if len(given) != 1:
         raise UserError(
             f"config: backbone: give one of {', '.join(KINDS)}, or the name of a backbone in "
-            f"workflow/backbones.yaml; given is {' and '.join(given) or 'none'}."
+            f"workflow/backbones.yaml; you gave {' and '.join(given) or 'none of them'}."
         )
     kind = KINDS[given[0]]
     if kind.CALIBRATED and not {"mean", "std"} <= entry.keys():
         raise UserError(
-            "config: backbone: a float network does not say how its pixels were scaled in "
-            "training, which is (pixel - mean) / std: give mean and std. They are 127.5 and 127.5 "
-            "for -1..1, 0 and 255 for 0..1, 0 and 1 where it takes 0..255 or scales by itself."
+            "config: backbone: a float network does not record how its pixels were scaled in "
+            "training. Give mean and std of (pixel - mean) / std: 127.5 and 127.5 for -1..1, 0 and "
+            "255 for 0..1, 0 and 1 for 0..255 or if the network scales its pixels itself."
         )
     backbone = messages.parse(kind, entry, f"config: backbone (of kind {kind.KIND})")
     if (backbone.mean is None) != (backbone.std is None):
-        raise UserError("config: backbone: mean and std go together; one of them is missing.")
-    backbone.source.check_there(f"backbone.{kind.KIND}", is_folder=kind is SavedModel)
+        raise UserError(
+            "config: backbone: mean and std must be given together; one of them is missing."
+        )
+    backbone.source.check_exists(f"backbone.{kind.KIND}", is_folder=kind is SavedModel)
     if backbone.compiled is not None:
-        backbone.compiled.check_there("backbone.compiled")
+        backbone.compiled.check_exists("backbone.compiled")
     return backbone
 
 

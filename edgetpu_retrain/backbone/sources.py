@@ -1,4 +1,4 @@
-"""Where the file of a network comes from."""
+"""Where the file of a network is: on disk, or at a URL."""
 
 import os
 from pathlib import Path
@@ -7,26 +7,26 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from edgetpu_retrain.config.messages import Section, check_braces
-from edgetpu_retrain.config.settings import Address, Sha256
+from edgetpu_retrain.config.settings import Sha256, Url
 from edgetpu_retrain.errors import UserError
 
 
 class Source(Section):
-    """A file: at a path, or at addresses with a checksum.
+    """A file, given by a path or by URLs with a checksum.
 
-    The configuration has a path as text, and addresses as a mapping.
+    In the configuration, a path is a string and URLs are in a mapping.
 
     Attributes:
-        path: where it is on disk.
-        url: an address of it, or several, tried in this order.
-        sha256: its checksum.
-        git_blob: its git blob id.
-        member: its name in the archive that the addresses and checksums are of.
+        path: path on disk.
+        url: one URL, or several, tried in order.
+        sha256: SHA-256 checksum of the download.
+        git_blob: git blob ID of the download.
+        member: name of the file in the archive, if the download is an archive.
     """
 
     path: str | None = None
-    url: Address | tuple[Address, ...] | None = Field(
-        default=None, description="an http(s) URL, or a list of them"
+    url: Url | tuple[Url, ...] | None = Field(
+        default=None, description="an http(s) URL, or a list of URLs"
     )
     sha256: Sha256 | None = Field(default=None, description="64 hexadecimal digits in quotes")
     git_blob: str | None = Field(
@@ -44,20 +44,20 @@ class Source(Section):
     @model_validator(mode="after")
     def _is_somewhere(self) -> Self:
         if (self.path is None) == (self.url is None):
-            raise ValueError("neither a path nor an address")
+            raise ValueError("neither a path nor a URL")
         return self
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The addresses; none where it is on disk."""
+        """The URLs; empty if the file is on disk."""
         return (self.url,) if isinstance(self.url, str) else self.url or ()
 
-    def check_there(self, key: str, is_folder: bool = False) -> None:
-        """Raises a UserError where it is a path with no file, or no folder.
+    def check_exists(self, key: str, is_folder: bool = False) -> None:
+        """Raises a UserError if the path is not an existing file, or folder.
 
         Args:
-            key: of the configuration, for messages.
-            is_folder: whether it should be a folder.
+            key: key of the configuration, for error messages.
+            is_folder: whether the path must be a folder.
         """
         if self.path is None:
             return
@@ -66,11 +66,18 @@ class Source(Section):
         if is_folder and not path.is_dir():
             raise UserError(f"config: {key}: there is no folder {path}.")
         if not is_folder and not path.is_file():
-            hint = " For an address give {url: ..., sha256: ...}." if "://" in self.path else ""
+            hint = " For a URL, give {url: ..., sha256: ...}." if "://" in self.path else ""
             raise UserError(f"config: {key}: there is no file {self.path}.{hint}")
 
+    def request(self) -> dict[str, Any]:
+        """Returns what `download.fetch` takes beside the output."""
+        return {
+            "urls": list(self.urls),
+            **self.model_dump(include={"sha256", "git_blob", "member"}),
+        }
+
     def checksum(self) -> dict[str, str | None]:
-        """Returns what is known of the downloaded file itself, as `download.verify` takes it."""
+        """Returns the known checksums of the file, as keyword arguments of `download.verify`."""
         if self.path or self.member:
             return {}
         return {"sha256": self.sha256, "git_blob": self.git_blob}

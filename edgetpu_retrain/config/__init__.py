@@ -1,4 +1,4 @@
-"""What the user wrote goes in: the configuration, a catalogue, YAML.
+"""Parse and validate what users write: the configuration, catalogues and YAML.
 
-Out come checked settings, or a sentence that says which line or key is wrong and what to do.
+Errors name the line or key that is wrong and say what to do.
 """

@@ -1,4 +1,4 @@
-"""Find the photos that the configuration names: a name, a folder, an archive or an address."""
+"""Resolve the configured dataset: a catalogue name, a folder, an archive or a URL."""
 
 import itertools
 import re
@@ -14,15 +14,17 @@ from edgetpu_retrain.errors import UserError
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where the photos with a class come from; without a source, only labels give classes.
+    """Where the labelled photos come from: at most one of `folder`, `archive` and `urls` is set.
+
+    Without any of them, all photos are unlabelled.
 
     Attributes:
-        name: names its folder below results/.
-        folder: a folder of photos, used in place.
-        archive: an archive on disk.
-        urls: addresses of one archive.
-        sha256: the archive's checksum, if known.
-        photos: how many photos there are in the archive, if known.
+        name: the name of its folder in results/.
+        folder: path of a folder of photos, which is read in place.
+        archive: path of an archive on disk.
+        urls: URLs of the same archive.
+        sha256: SHA-256 of the archive in hexadecimal, if known.
+        photos: number of photos in the archive, if known.
     """
 
     name: str
@@ -39,108 +41,108 @@ class Dataset:
 
 
 def find_test_dataset(folder: str) -> str:
-    """Returns the path of a folder of photos; it may begin with ``~``.
+    """Returns the path of the test dataset, with a leading ``~`` expanded.
 
     Raises:
         UserError: there is no such folder.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
-        raise UserError(f"config: test_dataset: there is no folder {path}.")
+        raise UserError(f"config: test_dataset: the folder {path} does not exist.")
     return str(path)
 
 
-def find_unlabelled(wanted: str | Sequence[str], dataset: str | None = None) -> tuple[str, ...]:
-    """Returns the folders that the key `unlabelled` names; their paths may begin with ``~``.
+def find_unlabelled(value: str | Sequence[str], dataset: str | None = None) -> tuple[str, ...]:
+    """Returns the folders in the config key `unlabelled`, with a leading ``~`` expanded.
 
     Args:
-        wanted: a path, or several.
-        dataset: the folder of the dataset, if it is one.
+        value: the value of the key: a path, or several.
+        dataset: the folder of the dataset, if it is a folder.
 
     Raises:
         UserError: there is no such folder, or one is inside another.
     """
-    paths = [wanted] if isinstance(wanted, str) else wanted
+    paths = [value] if isinstance(value, str) else value
     folders = [Path(path).expanduser() for path in paths]
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"config: unlabelled: there is no folder {folder}.")
+            raise UserError(f"config: unlabelled: the folder {folder} does not exist.")
     known = [*folders, *([Path(dataset)] if dataset else [])]
     for folder, other in itertools.permutations(known, 2):
         if folder.resolve().is_relative_to(other.resolve()):
             raise UserError(
-                f"config: unlabelled: {folder} is inside {other}. Every photo must be in one of "
-                "the folders only; move one of them, or leave it out."
+                f"config: unlabelled: {folder} is inside {other}. Move one of the folders, or "
+                "remove it from the configuration."
             )
     return tuple(map(str, folders))
 
 
 def name_unlabelled(folder: str, reserved: Container[str] = ()) -> Dataset:
-    """Returns a dataset without photos of its own, named after a folder of unlabelled ones.
+    """Returns a dataset without labelled photos, named after a folder of unlabelled photos.
 
     Raises:
         UserError: the name is reserved.
     """
     path = Path(folder).resolve()
-    # Frigate's unsorted photos are in clips/NAME/train.
+    # Frigate stores unsorted photos in clips/NAME/train.
     name = _slug(path.parent.name if path.name == "train" else path.name)
     if name in reserved:
         raise UserError(
-            f"config: unlabelled is {folder!r}, but results/{name} is for something else: rename "
-            "the folder."
+            f"config: unlabelled is {folder!r}, but results/{name} is reserved. Rename the folder."
         )
     return Dataset(name)
 
 
 def find_dataset(
-    wanted: str,
+    value: str,
     catalogue: Mapping[str, Mapping[str, Any]],
     sha256: str | None = None,
     reserved: Container[str] = (),
 ) -> Dataset:
-    """Resolves the key `dataset`: a name, a folder, an archive, or an address of one.
+    """Resolves the config key `dataset`: a catalogue name, a folder, an archive, or its URL.
 
     Args:
-        wanted: what the key says.
-        catalogue: the data sets that have a name.
-        sha256: the checksum of an archive of the user's own.
-        reserved: names that no data set can have.
+        value: the value of the key.
+        catalogue: the entries of workflow/datasets.yaml by name.
+        sha256: the value of the key `dataset_sha256`.
+        reserved: names that a dataset must not have.
 
     Raises:
-        UserError: it is none of these, or a checksum is given for what has none.
+        UserError: the value is none of these, its name is reserved, or `sha256` is given for a
+            folder or a dataset of the catalogue.
     """
-    found = _find_dataset(wanted, catalogue)
-    if found.name in reserved:
+    dataset = _find_dataset(value, catalogue)
+    if dataset.name in reserved:
         raise UserError(
-            f"config: dataset is {wanted!r}, but results/{found.name} is for something else: "
-            "rename it."
+            f"config: dataset is {value!r}, but results/{dataset.name} is reserved. Rename the "
+            "folder or archive."
         )
     if sha256 is None:
-        return found
-    if not (found.archive or found.urls) or wanted in catalogue:
+        return dataset
+    if not (dataset.archive or dataset.urls) or value in catalogue:
         raise UserError(
-            f"config: dataset_sha256 is for an archive of your own; the dataset {wanted!r} is "
-            + ("in the catalogue." if wanted in catalogue else "a folder.")
+            "config: dataset_sha256 is only for an archive of your own, but the dataset "
+            f"{value!r} is " + ("in the catalogue." if value in catalogue else "a folder.")
         )
-    return Dataset(found.name, archive=found.archive, urls=found.urls, sha256=sha256)
+    return Dataset(dataset.name, archive=dataset.archive, urls=dataset.urls, sha256=sha256)
 
 
-def _find_dataset(wanted: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Dataset:
-    if wanted in catalogue:
-        entry = catalogue[wanted]
+def _find_dataset(value: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Dataset:
+    if value in catalogue:
+        entry = catalogue[value]
         return Dataset(
-            wanted,
+            value,
             archive=entry.get("archive"),
             urls=tuple(entry.get("urls", ())),
             sha256=entry.get("sha256"),
             photos=entry.get("photos"),
         )
-    if re.match(r"https?://", wanted):
-        return Dataset(_stem(unquote(PurePosixPath(urlsplit(wanted).path).name)), urls=(wanted,))
-    path = Path(wanted).expanduser()
+    if re.match(r"https?://", value):
+        return Dataset(_stem(unquote(PurePosixPath(urlsplit(value).path).name)), urls=(value,))
+    path = Path(value).expanduser()
     if path.is_dir():
         folder = path.resolve()
-        # Frigate's photos lie in clips/NAME/dataset.
+        # Frigate stores photos in clips/NAME/dataset.
         name = folder.parent.name if folder.name == "dataset" else folder.name
         return Dataset(_slug(name), folder=str(path))
     if path.is_file():
@@ -148,14 +150,18 @@ def _find_dataset(wanted: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Da
         return Dataset(_stem(path.name), archive=str(path))
     names = sorted(catalogue)
     raise UserError(
-        f"config: dataset is {wanted!r}, which is not a folder or archive on disk, not an "
-        f"http(s) address, and not in workflow/datasets.yaml.{did_you_mean(wanted, names)} "
-        f"The names there are: {', '.join(names)}."
+        f"config: dataset is {value!r}, which is not a folder or archive on disk, not an "
+        f"http(s) URL, and not in workflow/datasets.yaml.{did_you_mean(value, names)} "
+        f"Names in that file: {', '.join(names)}."
     )
 
 
-def find_corrections(wanted: str | None, may_be_new: bool = False) -> str | None:
-    """Returns the path that the key `corrections` names, or None where there is none.
+def find_corrections(value: str | None, may_be_new: bool = False) -> str | None:
+    """Returns the path in the config key `corrections`, with ``~`` expanded; None without a file.
+
+    Args:
+        value: the value of the key; None if it is not set.
+        may_be_new: whether the file may be missing, because the labelling page creates it.
 
     Args:
         wanted: what the key says.
@@ -164,15 +170,15 @@ def find_corrections(wanted: str | None, may_be_new: bool = False) -> str | None
     Raises:
         UserError: there is no such file.
     """
-    if not wanted:
+    if not value:
         return None
-    path = Path(wanted).expanduser()
+    path = Path(value).expanduser()
     if not path.is_file():
         if may_be_new and not path.exists():
             return None
         raise UserError(
-            f"config: corrections is {wanted!r}, but there is no such file. Save it with the "
-            "button on the report's page, or remove the key."
+            f"config: corrections is {value!r}, but there is no such file. Save the file with the "
+            "button in report.html, or remove the key."
         )
     return str(path)
 
@@ -182,5 +188,5 @@ def _stem(name: str) -> str:
 
 
 def _slug(name: str) -> str:
-    """Makes a name that is safe as a folder's: letters of any script, digits, dot, dash."""
+    """Returns a safe folder name: letters of any script, digits, ``_``, ``.`` and ``-``."""
     return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "photos"

@@ -1,4 +1,4 @@
-"""The configuration as a typed model; config.yaml explains its keys."""
+"""The configuration as a Pydantic model; config.yaml documents its keys."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -9,7 +9,7 @@ from edgetpu_retrain.config.messages import Number, Section, WholeNumber
 from edgetpu_retrain.errors import UserError
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
-Address = Annotated[str, Field(pattern=r"^https?://")]
+Url = Annotated[str, Field(pattern=r"^https?://")]
 _Text = Annotated[str, Field(min_length=1)]
 _SHA256 = "64 hexadecimal digits in quotes"
 
@@ -22,7 +22,7 @@ class Calibration(Section):
 
 
 class Split(Section):
-    """The fractions of the photos that are kept from training."""
+    """The fractions of photos held out for validation and testing."""
 
     validation: Number = Field(
         default=0.1, ge=0, lt=1, description="a number from 0 up to, but not including, 1"
@@ -33,7 +33,7 @@ class Split(Section):
 
 
 class Training(Section):
-    """A recipe and its settings; None where one is not given."""
+    """A training recipe and its settings; a setting is None if it is not given."""
 
     recipe: Literal["optimum", "coral", "imprinting"] = Field(
         default="optimum", description="optimum, coral or imprinting"
@@ -52,8 +52,8 @@ class Training(Section):
     reg: Number | None = Field(default=None, ge=0, description="a number, 0 or greater")
 
 
-class Compared(Section, extra="allow"):
-    """A backbone with a recipe, or what describes a backbone."""
+class ComparisonEntry(Section, extra="allow"):
+    """An entry of `compare`: a backbone and a recipe, or the description of a backbone."""
 
     backbone: str | dict[str, Any] | None = Field(default=None, description="a backbone")
     training: Training | None = Field(
@@ -62,9 +62,9 @@ class Compared(Section, extra="allow"):
 
 
 class CompilerSource(Section):
-    """An address of edgetpu_compiler."""
+    """A URL to download edgetpu_compiler from, with a checksum."""
 
-    url: Address = Field(description="an http(s) URL")
+    url: Url = Field(description="an http(s) URL")
     sha256: Sha256 | None = Field(default=None, description=_SHA256)
     md5: str | None = Field(
         default=None, pattern=r"^[0-9a-f]{32}\Z", description="32 hexadecimal digits in quotes"
@@ -73,12 +73,12 @@ class CompilerSource(Section):
     @model_validator(mode="after")
     def _is_verified(self) -> Self:
         if not (self.sha256 or self.md5):
-            raise ValueError("without a checksum")
+            raise ValueError("no checksum")
         return self
 
 
 class Compiler(Section):
-    """Where edgetpu_compiler is, and how it is run."""
+    """Where to find edgetpu_compiler and how to run it."""
 
     path: str | None = Field(default=None, description="the path of edgetpu_compiler")
     sources: list[CompilerSource] = Field(
@@ -94,7 +94,7 @@ class Compiler(Section):
 
 
 class Settings(Section):
-    """The whole configuration, with defaults for what is not given."""
+    """The whole configuration, with defaults for keys that are not given."""
 
     dataset: _Text | None = Field(
         default=None, description="text: a name, a folder, an archive or a URL"
@@ -145,7 +145,7 @@ class Settings(Section):
         default_factory=Training,
         description="a mapping with the key recipe and the settings of that recipe",
     )
-    compare: list[str | Compared] = Field(
+    compare: list[str | ComparisonEntry] = Field(
         default_factory=list,
         description="a list of backbones, or of mappings with the keys backbone and training",
     )
@@ -155,10 +155,11 @@ class Settings(Section):
 
     @classmethod
     def parse(cls, config: Any) -> Self:
-        """Checks a configuration.
+        """Validates a configuration.
 
         Raises:
-            UserError: keys are missing, unknown or of a wrong value, or contradict each other.
+            UserError: keys are missing or unknown, values are invalid, or keys contradict each
+                other.
         """
         settings = messages.parse(cls, config)
         if not (settings.dataset or settings.unlabelled):
@@ -169,7 +170,7 @@ class Settings(Section):
         validation, test = settings.split.validation, settings.split.test
         if validation + test >= 1:
             raise UserError(
-                f"config: split.validation ({validation}) and split.test ({test}) leave nothing to "
-                "train on; their sum must be below 1."
+                f"config: split.validation ({validation}) and split.test ({test}) leave no photos "
+                "to train on; their sum must be less than 1."
             )
         return settings

@@ -1,5 +1,1 @@
-"""A finished model goes in.
-
-Out come the files that leave the project: the delivered models, the bundle for a device, Frigate's
-folder.
-"""
+"""Delivers the finished model: files at the top of the project, the bundle, Frigate's folder."""

@@ -1,4 +1,4 @@
-"""Put the results of one run where users look for them, and nothing of another run beside them."""
+"""Copies the results of a run to where users look for them, and removes those of other runs."""
 
 import contextlib
 import json
@@ -13,23 +13,23 @@ log = logging.getLogger(__name__)
 
 
 def deliver(results: Mapping[str | Path, str | Path]) -> None:
-    """Copies files.
+    """Copies files; each copy appears complete or not at all.
 
     Args:
-        results: where each goes, by where it is.
+        results: destination paths by source path.
     """
-    for source, copy in results.items():
-        with files.replacing(copy) as temporary:
+    for source, destination in results.items():
+        with files.replacing(destination) as temporary:
             shutil.copyfile(source, temporary)
 
 
 def record(delivered: Iterable[str | Path], run: str, path: str | Path) -> None:
-    """Writes down which files were delivered, so that they can be told from the user's own.
+    """Records which files were delivered, to tell them from the user's own files later.
 
     Args:
-        delivered: paths of the files.
-        run: what identifies the model that they belong to.
-        path: of the record.
+        delivered: paths of the delivered files.
+        run: identifies the model that they belong to.
+        path: the JSON file to write.
     """
     content = {"run": run, "files": {str(file): files.sha256(file) for file in delivered}}
     with files.replacing(path) as temporary:
@@ -37,16 +37,16 @@ def record(delivered: Iterable[str | Path], run: str, path: str | Path) -> None:
 
 
 def remove_others(records: str | Path, run: str) -> list[str]:
-    """Removes what was delivered for other models, and says so.
+    """Removes and logs the files that were delivered for other models.
 
-    A file that is not what was delivered is left alone: it is the user's.
+    Files whose content has changed since are kept, because they are the user's.
 
     Args:
-        records: the folder of what `record` wrote.
-        run: what identifies the model that stays.
+        records: the folder with the files that `record` wrote.
+        run: identifies the model whose files are kept.
 
     Returns:
-        The paths of what was removed.
+        The paths of the removed files.
     """
     removed = []
     for path in sorted(Path(records).glob("*.json")):
@@ -58,10 +58,10 @@ def remove_others(records: str | Path, run: str) -> list[str]:
             if file.is_file() and files.sha256(file) == sha256:
                 file.unlink()
                 removed.append(name)
-                # A folder that was made for it goes with its last file.
+                # Fails, as it should, unless the folder is empty now.
                 with contextlib.suppress(OSError):
                     file.parent.rmdir()
         path.unlink()
     if removed:
-        log.info("Removed, since they belong to another model: %s", ", ".join(removed))
+        log.info("Removed files that belong to another model: %s", ", ".join(removed))
     return removed

@@ -1,4 +1,4 @@
-"""What Frigate's custom classification reads: a folder of its own form."""
+"""Writes the files that a custom classification model of Frigate consists of."""
 
 import shutil
 from pathlib import Path
@@ -10,18 +10,18 @@ from edgetpu_retrain.head import read_label_map
 from edgetpu_retrain.io import files
 from edgetpu_retrain.tflite.model import Model
 
-NAMES = ("model.tflite", "labelmap.txt", "config.yml")
-# Frigate brings every picture to this size, whatever the model's is, in uint8.
-_SHAPE = (1, 224, 224, 3)
+FILE_NAMES = ("model.tflite", "labelmap.txt", "config.yml")
+# Frigate resizes every picture to this shape, whatever the model's input is, and passes uint8.
+_INPUT_SHAPE = (1, 224, 224, 3)
 _CONFIG = """\
-# Add this to Frigate's config.yml (below the keys that are there already), and restart Frigate.
-# The class `none`, if there is one, gives no sub label.
+# Merge this into Frigate's config.yml, below keys that exist there already, and restart Frigate.
+# Frigate sets no sub label for the class `none`.
 {classification}\
-      # For tracked objects of these kinds:
+      # To classify tracked objects of these types:
       object_config:
         objects: [dog]
         classification_type: sub_label # or attribute
-      # For a region of a camera's picture instead (left, top, right, bottom, from 0 to 1):
+      # To classify a region of a camera's picture instead (left, top, right, bottom, from 0 to 1):
       # state_config:
       #   motion: true
       #   interval: 10 # seconds
@@ -32,15 +32,15 @@ _CONFIG = """\
 
 
 def write_folder(model: str | Path, label_map: str | Path, name: str, folder: str | Path) -> None:
-    """Writes model.tflite, labelmap.txt and config.yml for a custom classification of Frigate's.
+    """Writes model.tflite, labelmap.txt and config.yml for a custom classification in Frigate.
 
-    Frigate (0.17) runs the model on the CPU, without the Edge TPU's delegate.
+    Frigate 0.17 runs these models on the CPU, without the Edge TPU delegate.
 
     Args:
-        model: the classifier for the CPU.
-        label_map: its label map.
-        name: of the classification in Frigate.
-        folder: where to; other files in it stay.
+        model: path of the CPU model.
+        label_map: path of its label map.
+        name: name of the classification in Frigate.
+        folder: the folder to write to; other files in it are kept.
 
     Raises:
         UserError: Frigate cannot run this model.
@@ -48,15 +48,15 @@ def write_folder(model: str | Path, label_map: str | Path, name: str, folder: st
     parsed = Model.load(model)
     if parsed.is_compiled:
         raise parsed.error(
-            "is compiled for the Edge TPU, and Frigate runs its classifications on the CPU. Take "
-            "the model whose name lacks '_edgetpu'."
+            "is compiled for the Edge TPU, but Frigate runs its classifications on the CPU. Use "
+            "the model without '_edgetpu' in its name."
         )
     image = parsed.inputs[0]
-    if (image.shape, image.dtype) != (_SHAPE, "uint8"):
+    if (image.shape, image.dtype) != (_INPUT_SHAPE, "uint8"):
         raise UserError(
-            f"{model} takes {image.dtype} {list(image.shape)}; Frigate gives its classifications "
-            "uint8 pictures of 224 x 224 pixels. Take a backbone of that size, as "
-            "mobilenet_v1_1.0_224 (`make backbones` lists them)."
+            f"{model} takes {image.dtype} {list(image.shape)}, but Frigate passes uint8 pictures "
+            "of 224 x 224 pixels. Use a backbone with this input size, such as "
+            "mobilenet_v1_1.0_224 (`make backbones` lists the backbones)."
         )
     labels = read_label_map(label_map)
     entry = {"classification": {"custom": {name: {"name": name, "threshold": 0.8}}}}

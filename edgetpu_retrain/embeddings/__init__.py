@@ -1,5 +1,5 @@
-"""Photos and an extractor go in.
+"""Computes the embeddings of photos.
 
-Out come their embeddings by photo identity: in shards, and joined with the manifest's classes and
-splits.
+Embeddings are stored in shards by photo identity, and joined with the classes and splits of the
+manifest for training.
 """

@@ -1,16 +1,16 @@
-"""Divide long arrays into blocks, and work on blocks in threads."""
+"""Divide arrays into blocks, and process blocks in threads."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-# A map, perhaps of several threads.
-Run = Callable[..., Iterable[Any]]
+# `map`, or a multithreaded equivalent.
+MapFunction = Callable[..., Iterable[Any]]
 
 
 def blocks(stop: int, size: int, start: int = 0) -> list[slice]:
-    """Divides the positions from `start` up to `stop` into slices of at most `size`.
+    """Divides the indices from `start` up to `stop` into slices of at most `size`.
 
     >>> blocks(5, 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
@@ -19,13 +19,13 @@ def blocks(stop: int, size: int, start: int = 0) -> list[slice]:
 
 
 @contextlib.contextmanager
-def threads(count: int) -> Iterator[Run]:
-    """Gives a `map` that calls its function in `count` threads, each with one thread for sums."""
-    # Importing the library should not need what only the workflow does. What threadpoolctl limits
-    # has to be loaded before.
+def threads(count: int) -> Iterator[MapFunction]:
+    """Yields a `map` that runs in `count` threads, with single-threaded linear algebra in each."""
+    # Imported here because only the workflow depends on them. threadpoolctl limits only libraries
+    # that are already loaded, so SciPy comes first.
     import scipy.linalg  # noqa: F401
     from threadpoolctl import threadpool_limits
 
-    # The order of a sum, and so its last bits, depends on the number of threads of a product.
+    # BLAS adds in a different order for each number of threads, which changes the last bits.
     with threadpool_limits(1), ThreadPoolExecutor(count) as pool:
         yield pool.map

@@ -1,4 +1,4 @@
-"""Run the photos of a shard through an extractor."""
+"""Compute the embeddings of the photos of a shard."""
 
 import collections
 import logging
@@ -15,15 +15,15 @@ from edgetpu_retrain.embeddings.shards import Embeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import perceptual_hash, preprocessing
-from edgetpu_retrain.photos.decode import PhotoError, advice, open_photo
+from edgetpu_retrain.photos.decode import PhotoError, open_photo, with_advice
 from edgetpu_retrain.runtime.interpreter import Interpreter
 
 log = logging.getLogger(__name__)
 
-# Photos per thread that may be decoded before they are needed.
+# Photos per thread that are decoded ahead.
 _AHEAD = 4
-# A photo's embedding and perceptual hash.
-_Vector = tuple[np.ndarray, np.ndarray]
+# The embedding and the perceptual hash of a photo.
+_EmbeddingAndHash = tuple[np.ndarray, np.ndarray]
 
 
 def embed(
@@ -34,85 +34,87 @@ def embed(
     earlier: Iterable[Embeddings] = (),
     num_threads: int = 1,
 ) -> Embeddings:
-    """Runs the photos of a shard through an extractor.
+    """Computes the embeddings and perceptual hashes of the photos of a shard.
 
-    A photo is decoded here, and nowhere else before training.
+    This is the only stage before training that decodes the photos.
 
     Args:
-        shard: the path of a photo by identity, in the order of identities.
+        shard: paths of photos by identity, sorted by identity.
         extractor: path of a .tflite file that maps raw RGB bytes to a quantized embedding.
-        device: as `devices.resolve_device` takes it.
-        resize: as `preprocessing.to_pixels` takes it.
-        earlier: embeddings made before; those of the same extractor and preprocessing are taken
-            over by identity.
-        num_threads: how many photos are worked on side by side; each thread decodes a photo and
-            runs the network on it, so no more pictures than that are in memory, and results do
-            not depend on it.
+        device: as in `devices.resolve_device`.
+        resize: as in `preprocessing.to_pixels`.
+        earlier: existing embeddings; they are reused by identity if extractor and preprocessing
+            are the same.
+        num_threads: number of threads. On the CPU, each thread decodes a photo and runs the
+            network on it; an Edge TPU is fed by threads that decode. The result does not depend
+            on it.
+
+    Returns:
+        The embeddings, and the reason for each photo that cannot be decoded.
 
     Raises:
-        UserError: the extractor gives no quantized vector, or a photo is not what it was when it
-            was indexed.
+        UserError: the extractor's output is not quantized, or a photo changed after it was indexed.
     """
-    # Importing the library should not need what only the workflow does.
+    # Imported here because only the workflow depends on it.
     from tqdm import tqdm
 
     identity, version = files.sha256(extractor), preprocessing.version(resize)
-    vectors, reasons, replaced = _taken_over(earlier, identity, version)
+    vectors, reasons, outdated = _reusable(earlier, identity, version)
     new = [sha256 for sha256 in shard if sha256 not in vectors and sha256 not in reasons]
     model = Interpreter(extractor, device)
     if model.quantization is None or model.output_dtype not in (np.uint8, np.int8):
         raise UserError(
-            f"{extractor} gives {model.output_dtype} values; the Edge TPU needs an extractor "
-            "whose embedding is quantized to uint8 or int8."
+            f"{extractor} has {model.output_dtype} embeddings; the Edge TPU needs an extractor "
+            "with embeddings quantized to uint8 or int8."
         )
-    at_least = preprocessing.decoded_at_least(model.input_size, resize)
+    min_side = preprocessing.min_decoded_side(model.input_size, resize)
     idle: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
     idle.put(model)
 
     def decode(sha256: str) -> tuple[np.ndarray, np.ndarray] | str:
-        """Returns the pixels and the perceptual hash of a photo, or why there are none."""
+        """Returns the pixels and the perceptual hash of a photo, or why it cannot be decoded."""
         try:
-            photo = open_photo(shard[sha256], sha256, at_least)
+            photo = open_photo(shard[sha256], sha256, min_side)
         except PhotoError as error:
-            return advice(shard[sha256], str(error))
+            return with_advice(shard[sha256], str(error))
         stretched = preprocessing.stretch(photo, model.input_size, resize)
-        # What was averaged to the network's size needs no averaging from all pixels again.
+        # Hashing the already averaged image is faster than averaging all pixels again.
         picture = photo if resize == "nearest" else stretched
         return np.asarray(stretched), perceptual_hash.perceptual_hash(picture)
 
-    def decode_and_run(sha256: str) -> _Vector | str:
+    def decode_and_run(sha256: str) -> _EmbeddingAndHash | str:
         decoded = decode(sha256)
         if isinstance(decoded, str):
             return decoded
         try:
-            free = idle.get(block=False)
+            interpreter = idle.get(block=False)
         except queue.Empty:
-            free = Interpreter(extractor, device)
+            interpreter = Interpreter(extractor, device)
         try:
-            return free.run(decoded[0]), decoded[1]
+            return interpreter.run(decoded[0]), decoded[1]
         finally:
-            idle.put(free)
+            idle.put(interpreter)
 
-    found: Iterator[_Vector | str]
+    results: Iterator[_EmbeddingAndHash | str]
     if model.on_edge_tpu:
-        # There is one, which is fed from here with what threads have decoded.
-        found = (
+        # Only this thread uses the Edge TPU; the other threads decode.
+        results = (
             decoded if isinstance(decoded, str) else (model.run(decoded[0]), decoded[1])
             for decoded in _in_threads(decode, new, num_threads)
         )
     else:
-        # Every thread has a network of its own.
-        found = _in_threads(decode_and_run, new, num_threads)
+        # Each thread has its own interpreter.
+        results = _in_threads(decode_and_run, new, num_threads)
     for sha256, result in zip(
-        new, tqdm(found, "Embedding photos", len(new), unit="photo", disable=None), strict=True
+        new, tqdm(results, "Embedding photos", len(new), unit="photo", disable=None), strict=True
     ):
         if isinstance(result, str):
             reasons[sha256] = result
         else:
             vectors[sha256] = result
-    log.info("%d photos embedded, %d taken over", len(new), len(shard) - len(new))
-    for text in replaced:
-        log.info("All photos are embedded again: %s", text)
+    log.info("Embeddings: %d computed, %d reused", len(new), len(shard) - len(new))
+    for reason in outdated:
+        log.info("Existing embeddings are not reused: %s", reason)
     good = [sha256 for sha256 in shard if sha256 in vectors]
     bad = [sha256 for sha256 in shard if sha256 in reasons]
     embeddings = np.empty((len(good), model.output_size), model.output_dtype)
@@ -123,56 +125,61 @@ def embed(
         embeddings,
         model.quantization.scale,
         model.quantization.zero_point,
-        _bytes(good),
+        _identity_array(good),
         hashes,
         identity,
         version,
-        _bytes(bad),
-        # An empty list would become float64.
+        _identity_array(bad),
+        # Without the dtype, an empty list would become float64.
         np.array([reasons[sha256] for sha256 in bad], np.str_),
     )
 
 
-def _taken_over(
+def _reusable(
     earlier: Iterable[Embeddings], extractor: str, version: str
-) -> tuple[dict[str, _Vector], dict[str, str], list[str]]:
-    """Returns vectors and reasons by identity that hold on, and why others do not."""
-    vectors: dict[str, _Vector] = {}
+) -> tuple[dict[str, _EmbeddingAndHash], dict[str, str], list[str]]:
+    """Returns the reusable results of earlier runs, and why others cannot be reused.
+
+    The results are embeddings with hashes, and the reasons for undecodable photos, by identity.
+    """
+    vectors: dict[str, _EmbeddingAndHash] = {}
     reasons: dict[str, str] = {}
-    replaced = set()
-    for one in earlier:
-        if one.extractor != extractor:
-            replaced.add("the extractor is another one")
-        elif one.preprocessing != version:
-            replaced.add(f"the preprocessing was {one.preprocessing!r} and is {version!r}")
+    outdated = set()
+    for embeddings in earlier:
+        if embeddings.extractor != extractor:
+            outdated.add("the extractor changed")
+        elif embeddings.preprocessing != version:
+            outdated.add(
+                f"the preprocessing changed from {embeddings.preprocessing!r} to {version!r}"
+            )
         else:
-            known = zip(one.embeddings, one.hashes, strict=True)
-            vectors |= zip(one.photos.astype(str).tolist(), known, strict=True)
-            reasons |= one.why_undecodable()
-    return vectors, reasons, sorted(replaced)
+            known = zip(embeddings.embeddings, embeddings.hashes, strict=True)
+            vectors |= zip(embeddings.photos.astype(str).tolist(), known, strict=True)
+            reasons |= embeddings.undecodable_reasons()
+    return vectors, reasons, sorted(outdated)
 
 
 def _in_threads(
     function: Callable[[str], Any], arguments: Sequence[str], workers: int
 ) -> Iterator[Any]:
-    """Yields function(argument) in the order of the arguments; the first error ends all.
+    """Yields function(argument) in the order of the arguments; the first error stops all threads.
 
-    Threads go no further ahead than some arguments, so that what they give does not pile up.
+    Threads work only a few arguments ahead, which limits the results in memory.
     """
-    waiting: collections.deque[Future[Any]] = collections.deque()
-    # Reading a photo sets warnings aside, which is not safe in threads: one may leave them so.
+    pending: collections.deque[Future[Any]] = collections.deque()
+    # Decoding a photo changes the warning filters, which is not thread-safe, so they are restored.
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")
         try:
             for argument in arguments:
-                waiting.append(pool.submit(function, argument))
-                if len(waiting) > _AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(function, argument))
+                if len(pending) > _AHEAD * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _bytes(identities: Iterable[str]) -> np.ndarray:
+def _identity_array(identities: Iterable[str]) -> np.ndarray:
     return np.array(list(identities), "S64")

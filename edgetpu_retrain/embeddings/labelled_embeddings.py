@@ -1,6 +1,6 @@
-"""The embeddings of all photos with their classes and splits, and what training needs of them.
+"""The embeddings of all photos with their classes and splits, as input for training.
 
-All of it is in memory, the embeddings with the byte per value that the extractor gives.
+All embeddings are in memory, quantized, with one byte per value.
 """
 
 import itertools
@@ -17,37 +17,37 @@ from edgetpu_retrain.index.manifest import SPLITS, Photo
 from edgetpu_retrain.runtime.interpreter import Quantization
 
 TRAIN, VALIDATION, TEST = range(3)
-# Photos whose embeddings are float32 at once.
+# Photos per block of dequantized embeddings.
 _BLOCK = 2_048
-# Photos that the principal axes are taken from.
+# Maximum number of photos to compute the principal axes from.
 _MAX_FOR_AXES = 16_384
-# Directions with less than this part of the mean variance are rounding.
+# Axes with a smaller variance, relative to the mean variance, are rounding errors.
 _MIN_VARIANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class LabelledEmbeddings:
-    """The embeddings of M photos, and N lines of the manifest with a class and a split for each.
+    """The embeddings of M photos, and N lines of the manifest with the class and split of each.
 
-    A photo that lies in the folders of two classes has one embedding and two lines. `len` gives
-    the number of lines; `labelled[chosen]`, for a slice, a mask or positions, the dequantized
-    embeddings of the chosen lines, float32 [n, D].
+    A photo in the folders of two classes has one embedding and two lines. `len` is the number of
+    lines. `labelled[chosen]`, for a slice, a mask or indices, is the dequantized embeddings of the
+    chosen lines, float32 [n, D].
 
     Attributes:
-        vectors: [M, D] uint8 or int8, the quantized embeddings.
+        vectors: [M, D] uint8 or int8, quantized embeddings.
         hashes: [M, 32] uint8, perceptual hashes (`photos.perceptual_hash`).
         identities: SHA-256 of the M photos in hexadecimal, in the same order, which does not
             depend on the number of shards.
-        quantization: what the quantized values stand for.
+        quantization: scale and zero point of the embeddings.
         extractor: identity (SHA-256) of the extractor's file.
-        preprocessing: version of the way from photo to bytes (`preprocessing.version`).
+        preprocessing: version of the preprocessing (`preprocessing.version`).
         classes: names of the C classes, sorted.
-        rows: [N] int, the row of each line's photo in `vectors`, ascending; lines of the same photo
+        rows: [N] int, row of each line's photo in `vectors`, ascending; lines of the same photo
             are sorted by class.
-        labels: [N] int, positions in `classes`.
-        splits: [N] int8, positions in `manifest.SPLITS`.
-        paths: [N] object (str), where the photos are.
-        lines: [N] int, positions in the manifest, not counting photos that could not be decoded.
+        labels: [N] int, indices in `classes`.
+        splits: [N] int8, indices in `manifest.SPLITS`.
+        paths: [N] object (str), paths of the photos.
+        lines: [N] int, positions in the manifest without undecodable photos.
     """
 
     vectors: np.ndarray
@@ -67,21 +67,21 @@ class LabelledEmbeddings:
     def load(cls, shards: Iterable[str | Path], photos: Iterable[Photo]) -> "LabelledEmbeddings":
         """Loads the embeddings of all shards, and joins them with the manifest by identity.
 
-        Photos that could not be decoded are left out, and so are embeddings of photos that are not
-        listed: what is trained must not depend on photos without a class.
+        Photos that cannot be decoded are left out. So are the embeddings of photos that are not
+        listed, because training must not depend on photos without a class.
 
         Args:
-            shards: paths of the files that `Embeddings.save` wrote.
+            shards: paths of files written by `Embeddings.save`.
             photos: the lines of the manifest.
 
         Raises:
-            UserError: a file is damaged; two shards come from different extractors or
-                preprocessings, or hold the same photo; or a listed photo is not embedded.
+            UserError: a file is damaged; two shards are from different extractors or
+                preprocessings, or contain the same photo; or a photo has no embedding.
         """
         merged = _merge([Embeddings.load(path) for path in shards])
         identities = [sha256.decode() for sha256 in merged.photos.tolist()]
         row_of = {sha256: row for row, sha256 in enumerate(identities)}
-        undecodable = merged.why_undecodable()
+        undecodable = merged.undecodable_reasons()
         rows, names, splits, paths = [], [], [], []
         for photo in photos:
             if photo.sha256 not in undecodable:
@@ -91,7 +91,8 @@ class LabelledEmbeddings:
                 paths.append(photo.path)
         if missing := rows.count(-1):
             raise UserError(
-                f"{missing} photos are not embedded; delete the folder embeddings/ and run again."
+                f"{missing} {'photo has' if missing == 1 else 'photos have'} no embedding. Delete "
+                "the folder embeddings/ and run again."
             )
         listed = np.zeros(len(identities), bool)
         listed[rows] = True
@@ -123,8 +124,8 @@ class LabelledEmbeddings:
     def __getitem__(self, chosen: np.ndarray | slice) -> np.ndarray:
         return self.quantization.dequantize(self.vectors[self.rows[chosen]])
 
-    def take(self, chosen: np.ndarray) -> "LabelledEmbeddings":
-        """Returns the lines that a mask [N] bool chooses; the M embeddings stay."""
+    def select(self, chosen: np.ndarray) -> "LabelledEmbeddings":
+        """Returns the lines selected by a mask [N] bool; all M embeddings are kept."""
         return replace(
             self,
             rows=self.rows[chosen],
@@ -134,37 +135,40 @@ class LabelledEmbeddings:
             lines=self.lines[chosen],
         )
 
-    def listed(self) -> Iterator[tuple[int, Photo]]:
-        """Yields each line with its position here, in the manifest's order."""
+    def in_manifest_order(self) -> Iterator[tuple[int, Photo]]:
+        """Yields the index and the photo of each line, in the order of the manifest."""
         for i in np.argsort(self.lines).tolist():
             label, split = self.classes[self.labels[i]], SPLITS[self.splits[i]]
             yield i, Photo(self.paths[i], label, split, self.identities[self.rows[i]])
 
 
 def _merge(shards: Sequence[Embeddings]) -> Embeddings:
-    """Returns the embeddings of all shards as those of one, sorted by identity.
+    """Merges shards into one, in an order that does not depend on the number of shards.
 
     Raises:
-        UserError: two shards come from different extractors or preprocessings, or hold the same
+        UserError: two shards are from different extractors or preprocessings, or contain the same
             photo.
     """
     first = shards[0]
     if len({(shard.extractor, shard.preprocessing) for shard in shards}) > 1:
-        raise UserError("The embeddings come from different extractors; delete them.")
+        raise UserError(
+            "The embeddings are from different extractors or preprocessings. Delete the folder "
+            "embeddings/ and run again."
+        )
     photos = np.concatenate([shard.photos for shard in shards])
-    # By the digits that decide about a photo's shard (`manifest.shard_of`), then by all.
+    # By the digits that determine a photo's shard (`manifest.shard_of`), then by all digits.
     order = np.lexsort((photos, photos.view("S16").reshape(-1, 4)[:, 1]))
     photos = photos[order]
     if np.any(photos[1:] == photos[:-1]):
         raise UserError(
-            "Two files of embeddings hold the same photo. Delete the folder embeddings/ and run "
-            "again."
+            "Two files of embeddings contain the same photo. Delete the folder embeddings/ and "
+            "run again."
         )
     embeddings, hashes = (
         np.empty((len(photos), *array.shape[1:]), array.dtype)
         for array in (first.embeddings, first.hashes)
     )
-    # Shard by shard: sorting all at once would need a third copy.
+    # Copying shard by shard avoids a third copy in memory.
     ends = np.cumsum([len(shard.photos) for shard in shards])
     for shard, rows in zip(shards, np.split(np.argsort(order), ends[:-1]), strict=True):
         embeddings[rows], hashes[rows] = shard.embeddings, shard.hashes
@@ -180,19 +184,19 @@ def _merge(shards: Sequence[Embeddings]) -> Embeddings:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Labelled embeddings as training takes them: centred, scaled, along their principal axes.
+    """Labelled embeddings for training, with centring, scaling and principal axes.
 
     Attributes:
-        vectors: [M, D] uint8 or int8, the quantized embeddings.
-        rows: [N] int, which of them is the photo's.
+        vectors: [M, D] uint8 or int8, quantized embeddings.
+        rows: [N] int, row of each photo in `vectors`.
         labels: [N] int, classes.
-        folds: [N] int, of the cross-validation.
-        ranks: [N] float in (0, 1), for drawing subsets: place within the class.
-        num_classes: C.
-        mean: [D] float32, of the N quantized vectors.
-        spread: root of the mean square distance from the mean.
-        axes: [D, K] float32, orthonormal; principal axes of the centred and scaled embeddings.
-        variances: [K] float32, of the embeddings along these; their sum is 1.
+        folds: [N] int, folds of the cross-validation.
+        ranks: [N] float in (0, 1), rank within the class, for drawing stratified subsets.
+        num_classes: number C of classes.
+        mean: [D] float32, mean of the N quantized vectors.
+        spread: root mean square distance of the quantized vectors from the mean.
+        axes: [D, K] float32, orthonormal principal axes of the centred and scaled embeddings.
+        variances: [K] float32, variances of the embeddings along the axes; their sum is 1.
     """
 
     vectors: np.ndarray
@@ -208,7 +212,7 @@ class TrainingData:
 
     @classmethod
     def of(cls, labelled: LabelledEmbeddings, folds: np.ndarray) -> "TrainingData":
-        """Measures mean, spread and axes, and ranks photos by their order.
+        """Computes mean, spread and principal axes, and ranks photos by their order.
 
         Args:
             labelled: N photos.
@@ -227,7 +231,7 @@ class TrainingData:
         for label in range(len(labelled.classes)):
             chosen = np.flatnonzero(labels == label)
             ranks[chosen] = (np.arange(len(chosen)) + 0.5) / max(len(chosen), 1)
-        none = np.empty(0, np.float32)
+        unknown = np.empty(0, np.float32)
         data = cls(
             vectors,
             rows,
@@ -237,15 +241,15 @@ class TrainingData:
             len(labelled.classes),
             mean.astype(np.float32),
             max(variance, 0.0) ** 0.5 or 1.0,
-            none,
-            none,
+            unknown,
+            unknown,
         )
         with threads(1):
             axes, variances = _principal_axes(data.sample(_MAX_FOR_AXES))
         return replace(data, axes=axes, variances=variances)
 
     def sample(self, count: int) -> "TrainingData":
-        """Returns at most `count` photos, evenly taken; itself where there are no more."""
+        """Returns every k-th photo so that at most `count` remain; all photos if k is 1."""
         if len(self.rows) <= count:
             return self
         step = -(-len(self.rows) // count)
@@ -258,35 +262,35 @@ class TrainingData:
         )
 
     def embeddings(self, chosen: np.ndarray | slice) -> np.ndarray:
-        """Returns centred and scaled embeddings of some photos, float32 [n, D]."""
-        values = self.vectors[self.rows[chosen]].astype(np.float32)
+        """Returns the centred and scaled embeddings of the chosen photos, float32 [n, D]."""
+        values: np.ndarray = self.vectors[self.rows[chosen]].astype(np.float32)
         values -= self.mean
         values *= np.float32(1 / self.spread)
         return values
 
     def blocks(self) -> list[slice]:
-        """Returns slices of the photos, few enough in each to be float32 at once."""
+        """Returns slices of the photos, small enough to convert to float32 one at a time."""
         return blocks(len(self.rows), _BLOCK)
 
 
 def _principal_axes(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
-    """Returns orthonormal directions [D, K] and the variances [K] along them, float32."""
-    # Importing the library should not need what only the workflow does.
+    """Returns orthonormal axes [D, K] and the variances [K] along them, float32."""
+    # Imported here because only the workflow depends on it.
     import scipy.linalg
 
     width, count = len(data.mean), len(data.rows)
     if count < width:
-        # Fewer photos span fewer directions: those of the products between photos.
+        # The Gram matrix of the photos is smaller and has the same nonzero eigenvalues.
         embeddings = data.embeddings(slice(None))
-        squares, found = scipy.linalg.eigh(embeddings @ embeddings.T, driver="evd")
+        eigenvalues, vectors = scipy.linalg.eigh(embeddings @ embeddings.T, driver="evd")
     else:
         products = np.zeros((width, width), np.float32)
         for block in data.blocks():
             embeddings = data.embeddings(block)
             products += embeddings.T @ embeddings
-        squares, found = scipy.linalg.eigh(products, driver="evd")
-    kept = squares > _MIN_VARIANCE * max(squares.mean(), np.finfo(np.float32).tiny)
-    squares, found = squares[kept], found[:, kept]
+        eigenvalues, vectors = scipy.linalg.eigh(products, driver="evd")
+    kept = eigenvalues > _MIN_VARIANCE * max(eigenvalues.mean(), np.finfo(np.float32).tiny)
+    eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
     if count < width:
-        found = embeddings.T @ (found / np.sqrt(squares))
-    return found, squares / count
+        vectors = embeddings.T @ (vectors / np.sqrt(eigenvalues))
+    return vectors, eigenvalues / count

@@ -1,4 +1,4 @@
-"""Keep embeddings by photo identity in .npz files without pickles."""
+"""Store embeddings by photo identity in .npz files without pickles."""
 
 import logging
 import os
@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What an extractor gave for N photos. Their classes and splits stand in the manifest.
+    """The embeddings of N photos. Their classes and splits are in the manifest.
 
     Attributes:
-        embeddings: [N, D] uint8 or int8, as the extractor gave them.
-        scale: float; real value = scale * (embedding - zero_point).
-        zero_point: int.
-        photos: [N] bytes, identities (SHA-256 in hexadecimal) of the photos, in order.
+        embeddings: [N, D] uint8 or int8, output of the extractor.
+        scale: scale of the embeddings; real value = scale * (embedding - zero_point).
+        zero_point: zero point of the embeddings.
+        photos: [N] bytes, identities (SHA-256 in hexadecimal) of the photos, in ascending order.
         hashes: [N, 32] uint8, their perceptual hashes (`photos.perceptual_hash`).
         extractor: identity (SHA-256) of the extractor's file.
-        preprocessing: version of the way from photo to bytes (`preprocessing.version`).
-        undecodable: [M] bytes, identities of photos that could not be decoded.
-        reasons: [M] str, why.
+        preprocessing: version of the preprocessing (`preprocessing.version`).
+        undecodable: [M] bytes, identities of photos that cannot be decoded.
+        reasons: [M] str, the reasons.
     """
 
     embeddings: np.ndarray
@@ -45,7 +45,7 @@ class Embeddings:
     reasons: np.ndarray
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz file of one array per attribute; equal contents give equal bytes."""
+        """Writes an .npz file with one array per attribute; equal embeddings give equal files."""
         with files.replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
@@ -62,7 +62,7 @@ class Embeddings:
 
     @classmethod
     def load(cls, path: str | Path) -> "Embeddings":
-        """Reads what `save` wrote.
+        """Reads a file written by `save`.
 
         Raises:
             UserError: the file is damaged, or was written by another version of this project.
@@ -82,16 +82,16 @@ class Embeddings:
 
     @property
     def quantization(self) -> Quantization:
-        """What the quantized values stand for."""
+        """Scale and zero point of the embeddings."""
         return Quantization(self.scale, self.zero_point)
 
-    def why_undecodable(self) -> dict[str, str]:
-        """Returns the reason of every photo that could not be decoded, by identity."""
+    def undecodable_reasons(self) -> dict[str, str]:
+        """Returns why photos cannot be decoded, by identity."""
         return dict(zip(self.undecodable.astype(str).tolist(), self.reasons.tolist(), strict=True))
 
 
 def read_undecodable(path: str | Path) -> dict[str, str]:
-    """Returns why photos of a shard could not be decoded, by identity; reads nothing else of it.
+    """Reads from a file written by `Embeddings.save` why photos cannot be decoded, by identity.
 
     Raises:
         UserError: the file is damaged.
@@ -101,32 +101,41 @@ def read_undecodable(path: str | Path) -> dict[str, str]:
         return dict(zip(identities, arrays["reasons"].tolist(), strict=True))
 
 
-class Known:
-    """The last vectors of each shard, kept beside the outputs of jobs.
+class EmbeddingCache:
+    """A cache of the latest embeddings of each shard, for one extractor and preprocessing.
 
-    Snakemake removes the outputs of a job before it runs, and after it was killed. What is kept
-    is of one extractor and preprocessing; it is a cache that may be deleted at any time.
+    Snakemake deletes the outputs of a job before it runs and after it was killed, so the cache is
+    in a separate folder. It may be deleted at any time.
     """
 
     def __init__(self, folder: str | Path, extractor: str | Path, resize: str) -> None:
-        """Finds the place for an extractor's vectors below `folder`."""
+        """Opens the cache.
+
+        Args:
+            folder: folder of all caches; each extractor and preprocessing has a subfolder.
+            extractor: path of the extractor.
+            resize: as in `preprocessing.to_pixels`.
+        """
         version = preprocessing.version(resize).replace(" ", "-")
         self._folder = Path(folder, f"{files.sha256(extractor)[:16]}-{version}")
 
     def load(self, shard: str) -> Iterator[Embeddings]:
-        """Yields what may hold vectors of a shard's photos; what is damaged is left out.
+        """Yields cached embeddings that may contain a shard's photos; skips damaged files.
 
-        After a change of the number of shards the photos are in files of other names.
+        If the number of shards changed, these are all files that overlap with the shard.
+
+        Args:
+            shard: name of the shard, such as "0000-of-0001".
         """
         names = [path.stem for path in self._folder.glob("*-of-*.npz")]
-        for name in [shard] if shard in names else manifest.overlapping(shard, names):
+        for name in [shard] if shard in names else manifest.overlapping_shards(shard, names):
             try:
                 yield Embeddings.load(self._folder / f"{name}.npz")
             except (UserError, OSError):
-                log.warning("%s is damaged and not used", self._folder / f"{name}.npz")
+                log.warning("%s is damaged and is not used", self._folder / f"{name}.npz")
 
-    def keep(self, shard: str | Path) -> None:
-        """Keeps a complete file of a shard: as a second name of it, where the disk has such."""
+    def store(self, shard: str | Path) -> None:
+        """Stores a shard's file in the cache: as a hard link if the file system supports it."""
         with files.replacing(self._folder / Path(shard).name) as temporary:
             try:
                 os.link(shard, temporary)
@@ -134,13 +143,17 @@ class Known:
                 shutil.copyfile(shard, temporary)
 
     @staticmethod
-    def forget_other_shards(folder: str | Path, shards: Iterable[str | Path]) -> None:
-        """Removes what is kept below `folder` of another number of shards than all of `shards`.
+    def remove_other_shards(folder: str | Path, shards: Iterable[str | Path]) -> None:
+        """Deletes cached shards with a different number of shards, once all `shards` are cached.
 
-        It would take the disk's room twice, and hide what is known by now from `load`.
+        They would take up disk space twice, and `load` might return them instead of newer ones.
+
+        Args:
+            folder: folder of all caches.
+            shards: paths of all current shards.
         """
         names = [Path(shard).name for shard in shards]
-        for one in Path(folder).glob("*"):
-            kept = [one / name for name in names]
-            if all(path.is_file() for path in kept):
-                manifest.remove_other_shards(kept)
+        for subfolder in Path(folder).glob("*"):
+            cached = [subfolder / name for name in names]
+            if all(path.is_file() for path in cached):
+                manifest.remove_other_shards(cached)

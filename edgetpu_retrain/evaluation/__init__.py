@@ -1,4 +1,5 @@
-"""Predictions and the finished model go in.
+"""Evaluates the finished model.
 
-Out come figures: accuracy with its interval, calibration, thresholds, the confusion matrix.
+Turns predictions into accuracy with a confidence interval, calibration, thresholds and the
+confusion matrix.
 """

@@ -1,4 +1,4 @@
-"""Draw a confusion matrix of any number of classes, whatever script their names are in."""
+"""Draws a confusion matrix for any number of classes, with class names in any script."""
 
 import functools
 import unicodedata
@@ -10,44 +10,46 @@ import numpy as np
 
 from edgetpu_retrain.io import files
 
-# Up to here every cell has its number; up to there every class has its name.
+# The most classes for which cells are numbered, and for which axes have class names.
 _MAX_NUMBERED = 40
 _MAX_NAMED = 100
-_SHOWN_PAIRS = 30
-_MAX_NAME = 30
+_MAX_PAIRS = 30
+_MAX_NAME_LENGTH = 30
 _INCHES_PER_CLASS = 0.55
 _DPI = 120
 
 
 def plot(evaluation: Mapping[str, Any], path: str | Path) -> None:
-    """Draws what evaluation.json says of the test photos.
-
-    Where there are none, it is that of the cross-validation.
-    """
-    shown, kind = evaluation["test"], "test photos"
-    if shown is None:
-        shown, kind = evaluation["cross_validation"], "photos, cross-validated,"
-    draw(np.array(shown["confusion_matrix"]), evaluation["classes"], kind, path)
-
-
-def draw(confusion: np.ndarray, classes: Sequence[str], kind: str, path: str | Path) -> None:
-    """Draws a confusion matrix: numbers of photos, coloured by the share of their class.
-
-    Of many classes the picture stays of one size, and the pairs that are confused most stand
-    beside it.
+    """Draws the confusion matrix of the test photos, or of cross-validation if there are none.
 
     Args:
-        confusion: [C, C] int, how many photos of the row's class were taken for the column's.
-        classes: names of the C classes.
-        kind: what the title calls the photos, in the plural.
-        path: where the PNG goes.
+        evaluation: the content of evaluation.json.
+        path: the PNG file to write.
     """
-    # Only this module draws; importing the library should not load matplotlib.
+    result, noun = evaluation["test"], "test photo"
+    if result is None:
+        result, noun = evaluation["cross_validation"], "cross-validated photo"
+    draw(np.array(result["confusion_matrix"]), evaluation["classes"], noun, path)
+
+
+def draw(confusion: np.ndarray, classes: Sequence[str], noun: str, path: str | Path) -> None:
+    """Draws a confusion matrix: photo counts, coloured by their share of the true class.
+
+    With more than 40 classes, the picture has a fixed size, and a list of the most frequent
+    confusions replaces the numbers.
+
+    Args:
+        confusion: [C, C] int, number of photos by true class (row) and predicted class (column).
+        classes: names of the C classes.
+        noun: what the title calls one photo.
+        path: the PNG file to write.
+    """
+    # Imported here so that importing the library does not load matplotlib.
     import matplotlib
     from matplotlib.figure import Figure
 
     count = len(classes)
-    names, fonts = legible(classes)
+    names, fonts = drawable_names(classes)
     is_large = count > _MAX_NUMBERED
     side = 10.0 if is_large else max(4.8, _INCHES_PER_CLASS * count + 2)
     with matplotlib.rc_context({"font.family": ["DejaVu Sans", *fonts]}):
@@ -63,10 +65,10 @@ def draw(confusion: np.ndarray, classes: Sequence[str], kind: str, path: str | P
         axes = all_axes[0, 0]
         shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
         picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the class")
+        figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the true class")
         if count <= _MAX_NAMED:
             size = min(10.0, 500 / max(count, 1))
-            # Names are text, not formulas, whatever dollar signs they hold.
+            # A class name with dollar signs is not a formula.
             text = {"parse_math": False, "fontsize": size}
             axes.set_xticks(range(count), names, rotation=45, ha="right", **text)
             axes.set_yticks(range(count), names, **text)
@@ -76,14 +78,15 @@ def draw(confusion: np.ndarray, classes: Sequence[str], kind: str, path: str | P
             _write_pairs(all_axes[0, 1], confusion, names)
         else:
             _write_numbers(axes, confusion, shares)
-        share = np.trace(confusion) / max(confusion.sum(), 1)
-        axes.set_title(f"{share:.1%} of {confusion.sum()} {kind} correct")
+        total = confusion.sum()
+        accuracy = np.trace(confusion) / max(total, 1)
+        axes.set_title(f"{accuracy:.1%} of {total} {noun}{'' if total == 1 else 's'} correct")
         with files.replacing(path) as temporary:
             figure.savefig(temporary, dpi=_DPI, format="png")
 
 
 def worst_pairs(confusion: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """Returns the (true, predicted) classes that are confused most often, the worst first.
+    """Returns up to `count` pairs (true, predicted) of confused classes, most frequent first.
 
     >>> worst_pairs(np.array([[5, 1, 0], [3, 2, 0], [0, 0, 4]]), count=9)
     [(1, 0), (0, 1)]
@@ -103,50 +106,51 @@ def _write_numbers(axes: Any, confusion: np.ndarray, shares: np.ndarray) -> None
 
 def _write_pairs(axes: Any, confusion: np.ndarray, names: Sequence[str]) -> None:
     lines = [
-        f"{names[i]} taken for {names[j]}: {confusion[i, j]} of {confusion[i].sum()}"
-        for i, j in worst_pairs(confusion, _SHOWN_PAIRS)
+        f"{names[i]} predicted as {names[j]}: {confusion[i, j]} of {confusion[i].sum()}"
+        for i, j in worst_pairs(confusion, _MAX_PAIRS)
     ]
-    text = "\n".join(["Confused most often", "", *lines]) if lines else "Nothing was confused."
+    text = "\n".join(["Most frequent confusions", "", *lines]) if lines else "No confusions"
     axes.axis("off")
-    # What a long name needs beyond its place is no reason to make the matrix smaller.
+    # Outside the layout, so that a long name does not shrink the matrix.
     axes.text(0, 1, text, va="top", fontsize=9, parse_math=False).set_in_layout(False)
 
 
-def legible(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns names as they can be drawn here, and the fonts that this takes.
+def drawable_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the names as they can be drawn on this machine, and the extra fonts they need.
 
-    A name with characters that no font here has is written in ASCII, as near as that comes.
+    A name with characters that no installed font has is transliterated to ASCII. Names are cut to
+    30 characters.
 
-    >>> legible(["daisy", "Gänseblümchen"])
+    >>> drawable_names(["daisy", "Gänseblümchen"])
     (['daisy', 'Gänseblümchen'], [])
     """
-    wanted = {ord(character) for name in names for character in name}
-    missing = wanted - _characters(_default_font()) - _without_a_glyph(wanted)
+    needed = {ord(character) for name in names for character in name}
+    missing = needed - _characters(_default_font()) - _without_glyph(needed)
     fonts = []
     if missing:
         for family, path in _fonts():
-            if found := missing & _characters(path):
+            if covered := missing & _characters(path):
                 fonts.append(family)
-                missing -= found
+                missing -= covered
             if not missing:
                 break
     return [
-        _shorten(_in_ascii(name) if missing & {*map(ord, name)} else name) for name in names
+        _shorten(_to_ascii(name) if missing & {*map(ord, name)} else name) for name in names
     ], fonts
 
 
-def _in_ascii(name: str) -> str:
+def _to_ascii(name: str) -> str:
     from anyascii import anyascii
 
     return str(anyascii(name))
 
 
 def _shorten(name: str) -> str:
-    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
+    return name if len(name) <= _MAX_NAME_LENGTH else f"{name[: _MAX_NAME_LENGTH - 1]}…"
 
 
-def _without_a_glyph(characters: Iterable[int]) -> set[int]:
-    # Joiners and variation selectors, which emoji are made with.
+def _without_glyph(characters: Iterable[int]) -> set[int]:
+    # Joiners and variation selectors, as in composed emoji.
     return {n for n in characters if unicodedata.category(chr(n)) == "Cf" or 0xFE00 <= n <= 0xFE0F}
 
 
@@ -157,22 +161,22 @@ def _default_font() -> str:
 
 
 def _fonts() -> list[tuple[str, str]]:
-    """Returns the family and path of every font that there is, in a fixed order."""
+    """Returns the family and path of every installed font, sorted."""
     from matplotlib import font_manager
 
-    found = {(font.name, font.fname) for font in font_manager.fontManager.ttflist}
-    # That one has a box for every character.
-    return sorted((name, path) for name, path in found if not name.startswith("Last Resort"))
+    fonts = {(font.name, font.fname) for font in font_manager.fontManager.ttflist}
+    # "Last Resort" draws every character as a box.
+    return sorted((family, path) for family, path in fonts if not family.startswith("Last Resort"))
 
 
 @functools.cache
 def _characters(path: str) -> frozenset[int]:
-    """Returns the characters that a font has; none where it is of a kind that cannot be drawn."""
+    """Returns the code points that a font can draw; none if it is unreadable or not scalable."""
     from matplotlib.ft2font import FT2Font
 
     try:
         font = FT2Font(path)
-        # Fonts of coloured pictures have characters, but no outlines.
+        # Bitmap fonts, such as colour emoji, have code points but no outlines to draw.
         return frozenset(font.get_charmap()) if font.scalable else frozenset()
     except (RuntimeError, OSError):
         return frozenset()

@@ -1,4 +1,4 @@
-"""Measure a classifier file on photos."""
+"""Evaluates a classifier file: test photos, cross-validation and an extra test dataset."""
 
 import heapq
 import json
@@ -23,51 +23,56 @@ from edgetpu_retrain.index.scan import class_folders
 from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import decode, preprocessing, walk
 from edgetpu_retrain.runtime.interpreter import Interpreter
+from edgetpu_retrain.tflite.edgetpu_package import streamed_bytes
+from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.training import predictions
 from edgetpu_retrain.training.predictions import OutOfFold, Predictions
 
 log = logging.getLogger(__name__)
 
-# A file writes scores in steps of 1/256.
+# The classifier's output is uint8 with a scale of 1/256.
 _STEPS = 256
 _STEP = np.float32(1 / _STEPS)
-# Photos whose embeddings are float32 at once.
+# Photos whose embeddings are dequantized to float32 at a time.
 _BLOCK = 1_024
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a classifier file does.
+    """The results of a classifier file.
 
     Attributes:
         model: path of the file.
-        device: what it ran on.
+        device: what it ran on, as for `devices.resolve_device`.
         training: how its head was trained (`Head.training`).
-        out_of_fold: predictions of the cross-validation.
-        tested: those of the file for the split test.
-        test_dataset: those of the file for the test dataset.
-        agreement: the fraction of photos of which the file says what the float head says.
-        photos_per_second: decoding included; None without photos.
+        out_of_fold: predictions from cross-validation.
+        test: the file's predictions for the test split.
+        test_dataset: the file's predictions for the test dataset.
+        agreement: fraction of photos for which the file and the float head predict the same class.
+        photos_per_second: speed on raw photos, including decoding; None without photos.
+        streamed_bytes: bytes of parameters that the file sends to the Edge TPU for every image,
+            which is slow; None for a CPU file.
     """
 
     model: str
     device: str
     training: Mapping[str, Any]
     out_of_fold: Predictions
-    tested: Predictions
+    test: Predictions
     test_dataset: Predictions
     agreement: float
     photos_per_second: float | None
+    streamed_bytes: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns what evaluation.json holds."""
+        """Returns the content of evaluation.json."""
         temperature = self.training.get("temperature", 1.0)
         return {
             "model": self.model,
             "device": self.device,
             "recipe": self.training["recipe"],
-            "classes": list(self.tested.classes),
-            "test": _result(self.tested),
+            "classes": list(self.test.classes),
+            "test": _result(self.test),
             "cross_validation": _result(self.out_of_fold),
             "test_dataset": _result(self.test_dataset),
             "learning_curve": self.training.get("learning_curve", []),
@@ -76,47 +81,45 @@ class Evaluation:
             "class_weights": self.training.get("class_weights"),
             "softmax_regression": self.training.get("softmax_regression"),
             "temperature": temperature,
-            "calibration": _calibration(self.tested, self.out_of_fold, temperature),
+            "calibration": _calibration(self.test, self.out_of_fold, temperature),
             "thresholds": figures.thresholds(
-                self.out_of_fold.labels, _as_written(self.out_of_fold.scores)
+                self.out_of_fold.labels, _quantize(self.out_of_fold.scores)
             ),
             "agreement_with_float_head": self.agreement,
             "photos_per_second": self.photos_per_second,
+            "streamed_bytes": self.streamed_bytes,
         }
 
 
-def _as_written(scores: np.ndarray) -> np.ndarray:
-    """Rounds scores as a file does."""
-    found = scores * _STEPS
-    np.round(found, out=found).clip(0, _STEPS - 1, out=found)
-    found /= _STEPS
-    return found
+def _quantize(scores: np.ndarray) -> np.ndarray:
+    """Rounds scores to the 256 values that a uint8 output can represent."""
+    rounded = scores * _STEPS
+    np.round(rounded, out=rounded).clip(0, _STEPS - 1, out=rounded)
+    rounded /= _STEPS
+    return rounded
 
 
-def _result(judged: Predictions) -> dict[str, Any] | None:
-    return figures.result(judged.labels, judged.predicted, judged.classes)
+def _result(predictions: Predictions) -> dict[str, Any] | None:
+    return figures.result(predictions.labels, predictions.predicted, predictions.classes)
 
 
-def _calibration(
-    tested: Predictions, out_of_fold: Predictions, temperature: float
-) -> dict[str, Any]:
-    """Returns the calibration error of 8-bit scores before and after the temperature.
+def _calibration(test: Predictions, out_of_fold: Predictions, temperature: float) -> dict[str, Any]:
+    """Returns the calibration error of 8-bit scores before and after temperature scaling.
 
-    It is that of the file on test photos, or, where there are none, that of the scores out of fold
-    in steps of 1/256, as the file would write them.
+    It is measured on the file's scores for the test photos. Without test photos, it is measured on
+    the out-of-fold scores, rounded as the file would round them.
     """
-    of, scores = "test", tested.scores
-    if not len(tested.labels):
-        of, tested = "cross_validation", out_of_fold
-        scores = _as_written(out_of_fold.scores)
-    # softmax(logits / t) ** t is softmax(logits), but for the sum.
+    of, scores, labels = "test", test.scores, test.labels
+    if not len(labels):
+        of, scores, labels = "cross_validation", _quantize(out_of_fold.scores), out_of_fold.labels
+    # softmax(logits / t) ** t is softmax(logits), up to normalization.
     before = scores.astype(np.float64)
     before **= temperature
     before /= before.sum(axis=1, keepdims=True)
-    after, bins = figures.calibration(tested.labels, scores)
+    after, bins = figures.calibration(labels, scores)
     return {
         "of": of,
-        "before": figures.calibration(tested.labels, before)[0],
+        "before": figures.calibration(labels, before)[0],
         "after": after,
         "bins": bins,
     }
@@ -127,92 +130,99 @@ def evaluate(
     head: Head,
     labelled: LabelledEmbeddings,
     out_of_fold: OutOfFold,
-    predicted: str | Path,
+    table: str | Path,
     test_dataset: str | Path | None = None,
     device: str = "auto",
     resize: str = "bilinear",
 ) -> Evaluation:
-    """Runs a classifier file on the split test: on embeddings, and on a few of the raw photos.
+    """Evaluates a classifier file on the test split and, if there is one, on the test dataset.
 
-    The file is compared with the float head on the embeddings of all photos.
+    The file's last layer runs on the embeddings of all photos, and the whole file on a few raw
+    photos as a check.
 
     Args:
         model: path of the .tflite file.
-        head: the float head that the file was made with.
+        head: the float head that the file was made from.
         labelled: the embeddings of all photos.
-        out_of_fold: what the cross-validation says of the photos that are not for testing.
-        predicted: where to write all predictions, as `predictions.writing` does.
-        test_dataset: a folder of one folder of photos per class.
-        device: as `devices.resolve_device` takes it.
-        resize: as `preprocessing.to_pixels` takes it.
+        out_of_fold: scores from cross-validation of all photos outside the test split.
+        table: path of predictions.tsv, which is written as by `predictions.writing`.
+        test_dataset: a folder with one folder of photos per class.
+        device: as for `devices.resolve_device`.
+        resize: as for `preprocessing.to_pixels`.
 
     Raises:
-        UserError: the file gives other scores for a photo than its last layer for the embedding,
-            a photo was not cross-validated, or the test dataset has other classes.
+        UserError: the whole file and its last layer give different scores, a photo was not
+            cross-validated, or a folder of the test dataset is not one of the classes.
     """
-    judged = cross_validated(out_of_fold, labelled)
-    # The last layer takes so little that the file is compared with the float head on all photos.
+    cross_validated = cross_validation_predictions(out_of_fold, labelled)
+    # The last layer is fast enough to run on all photos, for the agreement with the float head.
     scores = scoring.score(model, labelled.vectors)
-    tested = labelled.take(labelled.splits == TEST)
-    compared = tested if len(tested) else labelled
-    # By identity, so that the sample of raw photos is of all classes.
-    sample = heapq.nsmallest(scoring.SAMPLE, compared.listed(), key=lambda found: found[1].sha256)
-    rows = compared.rows[[i for i, _ in sample]]
+    test = labelled.select(labelled.splits == TEST)
+    checked = test if len(test) else labelled
+    # The lowest hashes are a reproducible random sample of all classes.
+    sample = heapq.nsmallest(
+        scoring.SAMPLE_SIZE, checked.in_manifest_order(), key=lambda item: item[1].sha256
+    )
+    rows = checked.rows[[i for i, _ in sample]]
     photos_per_second = scoring.check_on_photos(
         model, [photo for _, photo in sample], scores[rows], device, resize
     )
-    with predictions.writing(predicted, head.classes) as add:
-        answers = zip(judged.folds.tolist(), judged.scores, strict=True)
-        for i, photo in labelled.listed():
-            is_tested = labelled.splits[i] == TEST
-            fold, found = (-1, scores[labelled.rows[i]] * _STEP) if is_tested else next(answers)
-            add(photo, fold, found)
-        others = _judge_folder(model, test_dataset, head.classes, device, resize, add)
+    with predictions.writing(table, head.classes) as add:
+        out_of_fold_rows = zip(cross_validated.folds.tolist(), cross_validated.scores, strict=True)
+        for i, photo in labelled.in_manifest_order():
+            if labelled.splits[i] == TEST:
+                add(photo, -1, scores[labelled.rows[i]] * _STEP)
+            else:
+                add(photo, *next(out_of_fold_rows))
+        on_test_dataset = _predict_folder(model, test_dataset, head.classes, device, resize, add)
     return Evaluation(
         model=str(model),
         device=device,
         training=head.training,
-        out_of_fold=judged,
-        tested=_by_file(head.classes, tested.labels, TEST, scores[tested.rows] * _STEP),
-        test_dataset=others,
+        out_of_fold=cross_validated,
+        test=_file_predictions(head.classes, test.labels, TEST, scores[test.rows] * _STEP),
+        test_dataset=on_test_dataset,
         agreement=_agreement(head, labelled, scores),
         photos_per_second=photos_per_second and round(photos_per_second, 1),
+        streamed_bytes=streamed_bytes(Model.load(model)),
     )
 
 
-def cross_validated(out_of_fold: OutOfFold, labelled: LabelledEmbeddings) -> Predictions:
-    """Returns the predictions of the photos that are not for testing, in the manifest's order.
+def cross_validation_predictions(
+    out_of_fold: OutOfFold, labelled: LabelledEmbeddings
+) -> Predictions:
+    """Returns the predictions for all photos outside the test split, in the manifest's order.
 
     Raises:
         UserError: one of them was not cross-validated.
     """
-    place_of = {sha256: place for place, sha256 in enumerate(out_of_fold.identities)}
+    row_of = {sha256: row for row, sha256 in enumerate(out_of_fold.identities)}
     lines = np.argsort(labelled.lines)
     lines = lines[labelled.splits[lines] != TEST]
     identities = (labelled.identities[row] for row in labelled.rows[lines].tolist())
-    places = np.array([place_of.get(sha256, -1) for sha256 in identities], int)
-    if np.any(places < 0):
+    rows = np.array([row_of.get(sha256, -1) for sha256 in identities], int)
+    if np.any(rows < 0):
         raise UserError(
-            "The cross-validation is of other photos. Delete out_of_fold.npz, run again."
+            "out_of_fold.npz belongs to a different set of photos. Delete it and run again."
         )
     return Predictions(
         labelled.classes,
         labelled.labels[lines],
         labelled.splits[lines],
-        out_of_fold.folds[places],
-        out_of_fold.scores[places],
+        out_of_fold.folds[rows],
+        out_of_fold.scores[rows],
     )
 
 
-def _by_file(
+def _file_predictions(
     classes: tuple[str, ...], labels: np.ndarray, split: int, scores: np.ndarray
 ) -> Predictions:
-    splits, folds = (np.full(len(labels), number, np.int8) for number in (split, -1))
+    splits, folds = (np.full(len(labels), value, np.int8) for value in (split, -1))
     return Predictions(classes, labels, splits, folds, scores)
 
 
 def _agreement(head: Head, labelled: LabelledEmbeddings, scores: np.ndarray) -> float:
-    """Returns the fraction of photos whose highest score in the file is the float head's too."""
+    """Returns the fraction of photos for which the file and the float head agree on the class."""
     same = 0
     for block in blocks(len(scores), _BLOCK):
         logits = head.logits(labelled.quantization.dequantize(labelled.vectors[block]))
@@ -220,7 +230,7 @@ def _agreement(head: Head, labelled: LabelledEmbeddings, scores: np.ndarray) -> 
     return same / len(scores)
 
 
-def _judge_folder(
+def _predict_folder(
     model: str | Path,
     folder: str | Path | None,
     classes: tuple[str, ...],
@@ -228,23 +238,23 @@ def _judge_folder(
     resize: str,
     add: predictions.AddPrediction,
 ) -> Predictions:
-    """Runs the model on the photos of a folder that was not indexed; unreadable ones are left out.
+    """Runs the model on the photos of a folder; unreadable photos are skipped with a warning.
 
     Raises:
-        UserError: a folder in it is none of the classes.
+        UserError: one of its folders is not one of the classes.
     """
     labels, scores = array("i"), array("f")
     if folder is not None:
         interpreter = Interpreter(model, device)
         for photo, picture in _pictures(Path(folder), classes):
             pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
-            found = interpreter.run(pixels) * _STEP
-            add(photo, -1, found)
+            photo_scores = interpreter.run(pixels) * _STEP
+            add(photo, -1, photo_scores)
             labels.append(classes.index(photo.label))
-            scores.extend(found)
+            scores.extend(photo_scores)
     values = np.asarray(scores).reshape(len(labels), len(classes))
-    number = predictions.SPLITS.index(predictions.TEST_DATASET)
-    return _by_file(classes, np.asarray(labels), number, values)
+    split = predictions.SPLITS.index(predictions.TEST_DATASET)
+    return _file_predictions(classes, np.asarray(labels), split, values)
 
 
 def _pictures(folder: Path, classes: Sequence[str]) -> Iterator[tuple[Photo, Image.Image]]:
@@ -254,18 +264,18 @@ def _pictures(folder: Path, classes: Sequence[str]) -> Iterator[tuple[Photo, Ima
                 f"config: test_dataset has a folder {class_folder.name!r}, which is not one of "
                 f"the classes: {', '.join(classes)}."
             )
-        found = walk.find_photos(class_folder)
-        for path, _ in tqdm(found, desc=f"Classifying {class_folder.name}", unit="photo"):
+        paths = walk.find_photos(class_folder)
+        for path, _ in tqdm(paths, desc=f"Classifying {class_folder.name}", unit="photo"):
             try:
                 picture = decode.read_file(path)
             except decode.PhotoError as error:
-                log.warning("%s is left out: %s", path, error)
+                log.warning("Skipping %s: %s", path, error)
                 continue
             name, sha256 = class_folder.name, files.sha256(path)
             yield Photo(str(path), name, predictions.TEST_DATASET, sha256), picture
 
 
 def save(evaluation: Evaluation, path: str | Path) -> None:
-    """Writes evaluation.json."""
+    """Writes evaluation.json; `docs/reference/files.md` describes its keys."""
     with files.replacing(path) as temporary:
         temporary.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")

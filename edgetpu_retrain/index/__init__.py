@@ -1,4 +1,4 @@
-"""A folder of photos goes in, one sub-folder per class, and the corrections of its labels.
+"""Index a folder of photos, one subfolder per class, and apply the user's label corrections.
 
-Out comes the manifest: one line per photo with its path, class, split and identity.
+The result is the manifest: one line per photo with its path, class, split and identity.
 """

@@ -1,4 +1,4 @@
-"""Check that there are enough photos that can be used, and warn of those that are odd."""
+"""Check that there are enough usable photos, and warn about misplaced and contradictory ones."""
 
 import logging
 from collections import Counter
@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 _MIN_PHOTOS_PER_CLASS = 3
 _MIN_CLASSES = 2
 _SHOWN = 5
+# The reason in skipped.tsv for photos outside the class folders.
 IN_NO_CLASS = "lies in no class folder"
 
 
@@ -22,9 +23,16 @@ def check_skipped(
     max_skipped: float,
     listed_in: str | Path | None = None,
 ) -> None:
-    """Raises a UserError where too many of `total` photos were left out.
+    """Checks that not too many photos were skipped.
 
-    Those that lie in no class folder do not count. `listed_in` is the file that lists all of them.
+    Args:
+        skipped: the skipped photos; those that are not in a class folder do not count.
+        total: the number of photos, skipped or not.
+        max_skipped: the fraction of `total` that may be skipped, in [0, 1].
+        listed_in: path of the file that lists all skipped photos, for the message.
+
+    Raises:
+        UserError: more photos were skipped.
     """
     unusable = [photo for photo in skipped if photo.reason != IN_NO_CLASS]
     if len(unusable) > max_skipped * total:
@@ -34,18 +42,28 @@ def check_skipped(
         raise UserError(
             f"{len(unusable)} of {total} photos cannot be used, more than the "
             f"{max_skipped:.0%} that max_skipped allows:\n{shown}\n"
-            "Repair or remove them, or raise max_skipped in config.yaml."
+            "Repair or remove them, or increase max_skipped in config.yaml."
         )
 
 
 def check_classes(
     names: Iterable[str],
-    kept: Iterable[Photo],
+    usable: Iterable[Photo],
     skipped: int,
     listed_in: str | Path | None = None,
 ) -> None:
-    """Does what `check_counts` does with the numbers of the photos that can be used, `kept`."""
-    counts = Counter((photo.label, photo.split) for photo in kept)
+    """Checks the usable photos as `check_counts` does.
+
+    Args:
+        names: names of the classes.
+        usable: the photos that can be used.
+        skipped: number of photos that cannot.
+        listed_in: path of the file that lists the skipped photos, for the message.
+
+    Raises:
+        UserError: a class has too few photos, or none in the training split.
+    """
+    counts = Counter((photo.label, photo.split) for photo in usable)
     check_counts(names, counts, skipped, listed_in)
 
 
@@ -55,69 +73,77 @@ def check_counts(
     skipped: int,
     listed_in: str | Path | None = None,
 ) -> None:
-    """Raises a UserError where a class has too few photos, or none for training.
+    """Checks that every class has enough photos.
 
     Args:
-        names: of the classes that there should be.
-        counts: how many photos that can be used there are of every class and split.
-        skipped: how many others cannot.
-        listed_in: the file that lists these.
+        names: names of the classes.
+        counts: number of usable photos by class and split.
+        skipped: number of photos that cannot be used.
+        listed_in: path of the file that lists the skipped photos, for the message.
+
+    Raises:
+        UserError: a class has too few photos, or none in the training split.
     """
     names = list(names)
     if len(names) < _MIN_CLASSES:
+        have = "1 class" if len(names) == 1 else f"{len(names)} classes"
         raise UserError(
-            f"Photos of at least {_MIN_CLASSES} classes are needed; there are {len(names)}. Label "
-            "some photos with: python scripts/label.py"
+            f"At least {_MIN_CLASSES} classes are needed, but the photos have {have}. Label "
+            "photos with: python scripts/label.py"
         )
-    of_class: Counter[str] = Counter()
+    per_class: Counter[str] = Counter()
     for (label, _), count in counts.items():
-        of_class[label] += count
-    small = [name for name in names if of_class[name] < _MIN_PHOTOS_PER_CLASS]
+        per_class[label] += count
+    small = [name for name in names if per_class[name] < _MIN_PHOTOS_PER_CLASS]
     if small:
-        what = ", ".join(f"{name!r} has {of_class[name]}" for name in small)
+        sizes = ", ".join(f"{name!r} has {per_class[name]}" for name in small)
         where = f": see {listed_in}" if listed_in else ""
-        hint = f" ({skipped} photos could not be read{where})" if skipped else ""
+        unreadable = "1 photo" if skipped == 1 else f"{skipped} photos"
+        hint = f" ({unreadable} could not be read{where})" if skipped else ""
         raise UserError(
-            f"Every class needs at least {_MIN_PHOTOS_PER_CLASS} photos that can be read; "
-            f"{what}{hint}. Add or label photos, or remove the class."
+            f"Every class needs at least {_MIN_PHOTOS_PER_CLASS} readable photos, but "
+            f"{sizes}{hint}. Add or label photos, or remove the class."
         )
     untrained = [name for name in names if not counts.get((name, "train"))]
     if untrained:
         raise UserError(
-            f"No photo of {', '.join(map(repr, untrained))} falls into the training split. Add "
-            "photos, or lower split.validation and split.test in config.yaml."
+            f"No photo of {', '.join(map(repr, untrained))} is in the training split. Add photos, "
+            "or decrease split.validation and split.test in config.yaml."
         )
 
 
-def warn_of_strays(strays: Sequence[Skipped]) -> None:
-    """Names the first few photos that lie in no class folder."""
+def warn_about_strays(strays: Sequence[Skipped]) -> None:
+    """Logs a warning with the first few photos that are not in a class folder."""
     if strays:
         paths = [Path(stray.path) for stray in strays]
         shown = ", ".join(path.name for path in paths[:_SHOWN])
         shown += " ..." if len(paths) > _SHOWN else ""
+        count = "1 photo" if len(paths) == 1 else f"{len(paths)} photos"
         log.warning(
-            "%d photos in %s lie in no class folder and are not used: %s",
-            len(paths),
-            paths[0].parent,
-            shown,
+            "Ignoring %s outside the class folders in %s: %s", count, paths[0].parent, shown
         )
 
 
-def warn_of_unreadable(unreadable: Sequence[Skipped]) -> None:
-    """Names the first few files in unlabelled folders that cannot be photos; the log has all."""
+def warn_about_unreadable(unreadable: Sequence[Skipped]) -> None:
+    """Logs a warning with the first few unusable files in unlabelled folders; the log has all."""
     for photo in unreadable:
-        log.debug("not a photo: %s: %s", photo.path, photo.reason)
+        log.debug("Unusable: %s: %s", photo.path, photo.reason)
     if unreadable:
         shown = ", ".join(Path(photo.path).name for photo in unreadable[:_SHOWN])
         shown += " ..." if len(unreadable) > _SHOWN else ""
-        log.warning("%d files in the unlabelled folders cannot be used: %s", len(unreadable), shown)
+        count = "1 file" if len(unreadable) == 1 else f"{len(unreadable)} files"
+        log.warning("Ignoring %s in the unlabelled folders: %s", count, shown)
 
 
-def warn_of_contradictions(groups: Sequence[Sequence[str]]) -> None:
-    """Names the first few photos that lie in several classes; the log has all of them."""
-    for same in groups:
-        log.debug("the same photo in several classes: %s", ", ".join(same))
-    for same in groups[:_SHOWN]:
-        log.warning("The same photo is in several classes: %s", ", ".join(same))
+def warn_about_contradictions(groups: Sequence[Sequence[str]]) -> None:
+    """Logs warnings about photos with copies in several classes; only the log file has them all.
+
+    Args:
+        groups: for each such photo, the paths of its copies.
+    """
+    for paths in groups:
+        log.debug("The same photo in several classes: %s", ", ".join(paths))
+    for paths in groups[:_SHOWN]:
+        log.warning("The same photo is in several classes: %s", ", ".join(paths))
     if len(groups) > _SHOWN:
-        log.warning("and %d more such photos, in the log", len(groups) - _SHOWN)
+        log.warning("and %d more, listed in the log", len(groups) - _SHOWN)

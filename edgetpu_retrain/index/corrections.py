@@ -1,4 +1,4 @@
-"""What a person decided about photos' labels, applied by identity wherever the files lie."""
+"""Label corrections by the user, applied by photo identity wherever the files are."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,14 +22,14 @@ _DIGITS = set("0123456789abcdef")
 
 @dataclass(frozen=True)
 class Correction:
-    """What was decided about one photo.
+    """The user's decision about one photo.
 
     Attributes:
         sha256: the photo's identity.
-        label: its class; empty where it is to be left out.
-        path: where it was then, for people.
-        note: anything, for people.
-        line: where it stands in its file.
+        label: its correct class; empty if the photo is to be left out.
+        path: where the photo was at that time; informational only.
+        note: any text; informational only.
+        line: line number in the corrections file.
     """
 
     sha256: str
@@ -40,16 +40,16 @@ class Correction:
 
 
 @dataclass(frozen=True)
-class Applied:
-    """What became of a correction.
+class AppliedCorrection:
+    """The outcome of a correction.
 
     Attributes:
         sha256: the photo's identity.
-        path: where the photo is; where it was if it is missing.
-        folder: the class of the folder it lies in; empty if it is missing or in none.
-        label: the class that was decided; empty where the photo is to be left out.
-        outcome: labelled, relabelled, confirmed, left out or missing.
-        note: of the correction.
+        path: path of the photo; its former path if it is missing.
+        folder: the class whose folder the photo is in; empty if it is missing or unlabelled.
+        label: the class in the correction; empty if the photo is to be left out.
+        outcome: ``labelled``, ``relabelled``, ``confirmed``, ``left out`` or ``missing``.
+        note: the note in the correction.
     """
 
     sha256: str
@@ -61,17 +61,18 @@ class Applied:
 
 
 def read(path: str | Path) -> dict[str, Correction]:
-    """Reads corrections.tsv, as the report's page saves it or a spreadsheet leaves it.
+    """Reads a corrections.tsv that was saved from report.html or edited in a spreadsheet.
 
     Returns:
-        The correction of every identity.
+        The corrections by photo identity.
 
     Raises:
-        UserError: the file is not such a table, a line is malformed, or two lines contradict.
+        UserError: the file cannot be read, its columns are wrong, a line is malformed, or two
+            lines give the same photo different classes.
     """
-    found: dict[str, Correction] = {}
+    corrections: dict[str, Correction] = {}
     try:
-        # Spreadsheets begin a text with a byte order mark.
+        # Some spreadsheets write a byte order mark.
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, dialect="excel-tab", strict=True)
             header = tuple(next(rows, ()))
@@ -80,122 +81,135 @@ def read(path: str | Path) -> dict[str, Correction]:
             for row in rows:
                 if any(row):
                     correction = _parse(path, rows.line_num, row)
-                    _check_once(path, correction, found.get(correction.sha256))
-                    found[correction.sha256] = correction
+                    _check_unique(path, correction, corrections.get(correction.sha256))
+                    corrections[correction.sha256] = correction
     except OSError as error:
         raise UserError(f"config: corrections is {str(path)!r}: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not text in UTF-8: save it as tab-separated UTF-8.") from None
+        raise UserError(f"{path} is not UTF-8 text. Save it as tab-separated UTF-8.") from None
     except csv.Error as error:
         raise _malformed(path, rows.line_num, str(error)) from None
-    return found
+    return corrections
 
 
 def _parse(path: str | Path, line: int, row: Sequence[str]) -> Correction:
     if len(row) != len(COLUMNS):
-        raise _malformed(path, line, f"{len(row)} fields between tabs instead of {len(COLUMNS)}")
+        raise _malformed(path, line, f"{len(row)} fields instead of {len(COLUMNS)}")
     sha256 = row[0].strip().lower()
     if len(sha256) != 64 or set(sha256) - _DIGITS:
-        raise _malformed(path, line, f"{row[0]!r} is not a SHA-256 of 64 hexadecimal digits")
+        raise _malformed(path, line, f"{row[0]!r} is not a SHA-256 (64 hexadecimal digits)")
     return Correction(sha256, row[1], row[2], row[3], line)
 
 
-def _check_once(path: str | Path, new: Correction, old: Correction | None) -> None:
+def _check_unique(path: str | Path, new: Correction, old: Correction | None) -> None:
     if old is not None and old.label != new.label:
-        raise _malformed(path, new.line, f"the photo has another class on line {old.line}")
+        raise _malformed(path, new.line, f"line {old.line} gives the same photo a different class")
 
 
-def why_no_class(name: str) -> str:
-    """Returns why text cannot be the name of a class, which may become a folder; else nothing.
+def invalid_class_reason(name: str) -> str:
+    """Returns why a class cannot have this name, which may become a folder; "" if it can.
 
-    >>> why_no_class("robin"), why_no_class("a/b")
-    ('', "the class 'a/b' has a slash in it")
+    >>> invalid_class_reason("robin"), invalid_class_reason("a/b")
+    ('', "the class name 'a/b' contains a slash")
     """
     if not name or name != name.strip():
-        return f"the class {name!r} is empty, or begins or ends with a space"
+        return f"the class name {name!r} is empty, or starts or ends with a space"
     if not name.isprintable():
-        return f"the class {name!r} has characters that cannot be printed"
+        return f"the class name {name!r} has non-printable characters"
     if "/" in name or "\\" in name:
-        return f"the class {name!r} has a slash in it"
+        return f"the class name {name!r} contains a slash"
     if name.startswith(".") or name == "__MACOSX":
-        return f"the class {name!r} would be a hidden folder"
+        return f"a folder with the class name {name!r} would be hidden"
     if len(name.encode()) > _MAX_CLASS_BYTES:
-        return f"the class {name[:20]!r}... has a name of more than {_MAX_CLASS_BYTES} bytes"
+        return f"the class name '{name[:20]}...' is longer than {_MAX_CLASS_BYTES} bytes"
     return ""
 
 
-def _malformed(path: str | Path, line: int, what: str) -> UserError:
-    return UserError(f"{path}, line {line}: {what}. Correct the line, or remove it.")
+def _malformed(path: str | Path, line: int, problem: str) -> UserError:
+    return UserError(f"{path}, line {line}: {problem}. Correct or remove the line.")
 
 
 class Corrector:
-    """Gives photos the classes that were decided, one after the other."""
+    """Applies corrections to photos one by one, and records the outcomes."""
 
     def __init__(self, corrections: Mapping[str, Correction], source: str | Path) -> None:
-        """Takes the corrections by identity, and the file they come from, for messages."""
+        """Prepares to apply corrections.
+
+        Args:
+            corrections: the corrections by photo identity, from `read`.
+            source: path of the corrections file, for messages.
+        """
         self._corrections = corrections
         self._source = source
         self._classes: set[str] = set()
-        self._applied: list[Applied] = []
+        self._applied: list[AppliedCorrection] = []
 
     def correct(self, path: str, folder: str, sha256: str) -> str:
-        """Returns the class of a photo.
+        """Applies the correction of a photo, if there is one.
 
         Args:
-            path: of the photo.
-            folder: the class whose folder it lies in; empty for an unlabelled photo.
+            path: path of the photo.
+            folder: the class whose folder it is in; "" for an unlabelled photo.
             sha256: its identity.
 
         Returns:
-            Its class; empty if it is left out or has none yet.
+            The correct class of the photo; "" if it is to be left out or has no class yet.
 
         Raises:
-            UserError: an unlabelled photo was given a class that cannot be one.
+            UserError: an unlabelled photo is to get a class with an invalid name.
         """
         self._classes.add(folder)
-        decided = self._corrections.get(sha256)
-        if decided is None:
+        correction = self._corrections.get(sha256)
+        if correction is None:
             return folder
-        label = decided.label
+        label, note = correction.label, correction.note
         if label and not folder:
-            if why := why_no_class(label):
-                raise _malformed(self._source, decided.line, why)
+            if reason := invalid_class_reason(label):
+                raise _malformed(self._source, correction.line, reason)
             self._classes.add(label)
             outcome = LABELLED
         else:
             outcome = (CONFIRMED if label == folder else RELABELLED) if label else LEFT_OUT
-        self._applied.append(Applied(sha256, path, folder, label, outcome, decided.note))
+        self._applied.append(AppliedCorrection(sha256, path, folder, label, outcome, note))
         return label
 
-    def applied(self) -> list[Applied]:
-        """Says what became of every correction, by path, once all photos were seen.
+    def applied(self) -> list[AppliedCorrection]:
+        """Returns the outcome of every correction, sorted by path, after all photos were passed.
 
-        A photo that is there several times is listed each time.
+        If there are several copies of a photo, there is one outcome for each.
 
         Raises:
-            UserError: the class that a photo is to have is not among the photos' classes.
+            UserError: a photo is to get a class that has no folder.
         """
         classes = sorted(self._classes - {""})
-        there = {one.sha256 for one in self._applied}
+        present = {applied.sha256 for applied in self._applied}
         for correction in self._corrections.values():
-            known = not correction.label or correction.label in classes
-            if correction.sha256 in there and not known:
+            is_known = not correction.label or correction.label in classes
+            if correction.sha256 in present and not is_known:
                 hint = did_you_mean(correction.label, classes)
-                what = f"there is no class {correction.label!r}.{hint} The classes are the folders"
-                raise _malformed(self._source, correction.line, what)
+                problem = (
+                    f"there is no class {correction.label!r}.{hint} Classes are named after folders"
+                )
+                raise _malformed(self._source, correction.line, problem)
         missing = [
-            Applied(one.sha256, one.path, "", one.label, MISSING, one.note)
-            for one in self._corrections.values()
-            if one.sha256 not in there
+            AppliedCorrection(c.sha256, c.path, "", c.label, MISSING, c.note)
+            for c in self._corrections.values()
+            if c.sha256 not in present
         ]
-        return sorted([*self._applied, *missing], key=lambda one: (one.path, one.sha256))
+        return sorted(
+            [*self._applied, *missing], key=lambda applied: (applied.path, applied.sha256)
+        )
 
 
-def write_applied(applied: Iterable[Applied], path: str | Path) -> None:
-    """Writes what became of the corrections."""
+def write_applied(applied: Iterable[AppliedCorrection], path: str | Path) -> None:
+    """Writes the outcomes of corrections as a table."""
     tables.write(path, _APPLIED_COLUMNS, map(astuple, applied))
 
 
-def read_applied(path: str | Path) -> list[Applied]:
-    """Reads what `write_applied` wrote."""
-    return [Applied(*row) for row in tables.read(path, _APPLIED_COLUMNS)]
+def read_applied(path: str | Path) -> list[AppliedCorrection]:
+    """Reads a table written by `write_applied`.
+
+    Raises:
+        UserError: the table is damaged.
+    """
+    return [AppliedCorrection(*row) for row in tables.read(path, _APPLIED_COLUMNS)]

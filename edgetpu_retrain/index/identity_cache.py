@@ -1,4 +1,4 @@
-"""The SHA-256 of files, remembered by path, size, times and inode as git's index does."""
+"""A cache of SHA-256 digests by path, size, times and inode, like git's index."""
 
 import contextlib
 import os
@@ -10,27 +10,28 @@ import numpy as np
 
 from edgetpu_retrain.io import files
 
-# A file that changes within this time of being read may keep its times and size.
+# A file that changes within this time of being read may keep its size and timestamps.
 _RACY_NS = 2_000_000_000
-# Where in a key the change time stands.
+# Index of the change time in a key.
 _CTIME = 2
 
 
 class IdentityCache:
-    """What is known of files from the last time they were read.
+    """Remembers the SHA-256 of files, or why they are no photos, from the last time they were read.
 
-    An entry is good as long as the file's size, modification time, change time and inode are
-    the same and the file was last changed well before it was read
-    (https://git-scm.com/docs/racy-git). The cache is a plain file that any process may replace at
-    any time; without it, or if it is damaged, every file is read again.
+    An entry is valid if the file's size, modification time, change time and inode are unchanged
+    and the file was last changed well before it was read (https://git-scm.com/docs/racy-git). Any
+    process may replace the cache file at any time; if it is missing or damaged, all files are read
+    again.
     """
 
     def __init__(self, path: str | Path, keep: bool = False) -> None:
-        """Loads the cache at `path`, where there is one.
+        """Loads the cache from `path` if it exists.
 
         Args:
-            path: of the cache.
-            keep: save what was not asked for, too. Otherwise files that are gone are forgotten.
+            path: path of the cache file (.npz).
+            keep: whether `save` keeps entries that were not looked up. Otherwise it drops them,
+                and with them deleted files.
         """
         self._path = Path(path)
         self._began = time.time_ns()
@@ -38,11 +39,11 @@ class IdentityCache:
         self._current: dict[str, tuple[tuple[int, ...], str]] = {}
         self._read_at = 0
         self._changed = False
-        # Whatever is wrong with it: the files themselves are still there.
+        # Whatever is wrong with the cache, the files themselves can be read again.
         with contextlib.suppress(Exception):
             self._load()
         if keep:
-            # Saved with a later time of reading, what was read too early would count as settled.
+            # The cache is saved with a new `read_at`, which would make racy entries look valid.
             settled = self._read_at - _RACY_NS
             earlier = self._earlier.items()
             self._current = {path: entry for path, entry in earlier if entry[0][_CTIME] <= settled}
@@ -57,7 +58,7 @@ class IdentityCache:
             self._read_at = int(arrays["read_at"])
 
     def look_up(self, path: str, status: os.stat_result) -> str | None:
-        """Returns what was remembered of a file that has not changed since; else None."""
+        """Returns the verdict on a file (see `remember`); None if it is unknown or has changed."""
         known = self._earlier.get(path)
         if known is None or known[0] != _key(status) or self._is_racy(status):
             return None
@@ -68,12 +69,12 @@ class IdentityCache:
         return status.st_ctime_ns > self._read_at - _RACY_NS
 
     def remember(self, path: str, status: os.stat_result, verdict: str) -> None:
-        """Keeps what was found out about a file.
+        """Stores the verdict on a file.
 
         Args:
-            path: of the file.
-            status: of the file, taken before it was read.
-            verdict: its SHA-256, or why it is of no use; without NUL.
+            path: path of the file.
+            status: its status before it was read.
+            verdict: its SHA-256 in hexadecimal, or why it cannot be used; without NUL characters.
         """
         entry = (_key(status), verdict)
         is_settled = status.st_ctime_ns <= self._began - _RACY_NS
@@ -81,15 +82,15 @@ class IdentityCache:
         self._current[path] = entry
 
     def sha256(self, path: str | Path) -> str:
-        """Returns the SHA-256 of a file; of a folder, that of all files below it and their names.
+        """Returns the SHA-256 of a file, or of the relative paths and digests of a folder's files.
 
         Raises:
             OSError: a file cannot be read.
         """
         path = os.fspath(path)
         if os.path.isdir(path):
-            below = sorted(p for p in Path(path).rglob("*") if p.is_file())
-            parts = [f"{p.relative_to(path)}\0{self.sha256(p)}\n" for p in below]
+            paths = sorted(p for p in Path(path).rglob("*") if p.is_file())
+            parts = [f"{p.relative_to(path)}\0{self.sha256(p)}\n" for p in paths]
             return files.sha256_of("".join(parts).encode("utf-8", "surrogateescape"))
         status = os.stat(path)
         known = self.look_up(path, status)
@@ -99,21 +100,21 @@ class IdentityCache:
         return known
 
     def save(self) -> None:
-        """Writes the cache, unless it would hold what it held before."""
+        """Writes the cache if its content has changed."""
         if not self._changed and len(self._current) == len(self._earlier):
             return
         columns = zip(*((key, verdict) for key, verdict in self._current.values()), strict=True)
         statuses, verdicts = list(columns) or ((), ())
         with (
-            # A cache that cannot be written, as on a read-only disk, is no reason to stop.
+            # Not being able to write the cache, for example on a read-only disk, is not fatal.
             contextlib.suppress(OSError),
             files.replacing(self._path) as temporary,
             temporary.open("wb") as file,
         ):
             np.savez(
                 file,
-                paths=_joined(map(os.fsencode, self._current)),
-                verdicts=_joined(verdict.encode() for verdict in verdicts),
+                paths=_join(map(os.fsencode, self._current)),
+                verdicts=_join(verdict.encode() for verdict in verdicts),
                 statuses=np.array(statuses, np.uint64).reshape(-1, 4),
                 read_at=np.array(self._began),
             )
@@ -128,5 +129,5 @@ def _key(status: os.stat_result) -> tuple[int, ...]:
     )
 
 
-def _joined(texts: Iterable[bytes]) -> np.ndarray:
+def _join(texts: Iterable[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(text + b"\0" for text in texts), np.uint8)

@@ -1,4 +1,4 @@
-"""The photos of a data set: what is listed, what identifies them, and the tables they go to."""
+"""The index of a dataset: its photos, the digests that identify them, and the index tables."""
 
 import hashlib
 import itertools
@@ -13,11 +13,11 @@ from edgetpu_retrain.index import corrections, manifest
 from edgetpu_retrain.index.checks import (
     check_counts,
     check_skipped,
-    warn_of_contradictions,
-    warn_of_strays,
-    warn_of_unreadable,
+    warn_about_contradictions,
+    warn_about_strays,
+    warn_about_unreadable,
 )
-from edgetpu_retrain.index.corrections import Applied
+from edgetpu_retrain.index.corrections import AppliedCorrection
 from edgetpu_retrain.index.manifest import SPLITS, Photo, Skipped, shard_of
 from edgetpu_retrain.io import files
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the index goes: the paths of its tables, and the folder of the shards."""
+    """The paths of the index tables, and the folder of the shards."""
 
     manifest: str | Path
     unlabelled: str | Path
@@ -37,19 +37,19 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Index:
-    """The photos of a folder.
+    """The photos of a dataset.
 
     Attributes:
-        classes: the names of the class folders, sorted.
-        photos: those with a class, sorted by path.
-        left_out: identity and path of photos that a correction leaves out. They are embedded all
-            the same, so that one can come back at once.
-        unusable: files that cannot be photos, each with its reason.
-        strays: photos that lie in no class folder.
-        corrected: what became of each correction.
-        unlabelled: photos of the unlabelled folders, without a class; those that a correction has
-            given one are among `photos`, too. All are embedded.
-        unreadable: files in these folders that cannot be photos, each with its reason.
+        classes: names of the class folders, sorted.
+        photos: photos with a class, sorted by path.
+        left_out: identity and path of photos that corrections leave out. They are embedded anyway,
+            so that removing such a correction does not require embedding anything.
+        unusable: files that cannot be photos, with reasons.
+        strays: photos that are not in a class folder.
+        applied_corrections: outcome of every correction.
+        unlabelled: photos in the unlabelled folders, without a class. Those that a correction gives
+            a class are in `photos`, too. All are embedded.
+        unreadable: files in the unlabelled folders that cannot be photos, with reasons.
     """
 
     classes: list[str]
@@ -57,14 +57,14 @@ class Index:
     left_out: list[tuple[str, str]]
     unusable: list[Skipped]
     strays: list[Skipped]
-    corrected: list[Applied]
+    applied_corrections: list[AppliedCorrection]
     unlabelled: list[Photo] = field(default_factory=list)
     unreadable: list[Skipped] = field(default_factory=list)
 
     def shards(self, count: int) -> list[dict[str, str]]:
-        """Divides the photos into `count` shards: the path of each photo by identity.
+        """Divides the photos into `count` shards: paths by photo identity.
 
-        Of copies it is the path of the first.
+        For copies of the same photo, the path is that of the first.
         """
         shards: list[dict[str, str]] = [{} for _ in range(count)]
         for photo in itertools.chain(self.photos, self.unlabelled):
@@ -74,11 +74,11 @@ class Index:
         return shards
 
     def digests(self, count: int) -> "Digests":
-        """Returns what identifies the photos, divided into `count` shards."""
+        """Returns the digests of the photos, divided into `count` shards."""
         listed = [(photo.sha256, photo.label, photo.split) for photo in self.photos]
         others = [
             *map(astuple, [*self.unusable, *self.strays]),
-            *map(astuple, self.corrected),
+            *map(astuple, self.applied_corrections),
             *map(_fields, self.unlabelled),
             *map(astuple, self.unreadable),
         ]
@@ -91,12 +91,14 @@ class Index:
 
 @dataclass(frozen=True)
 class Digests:
-    """What identifies the photos of a data set, as far as a stage depends on them.
+    """Digests of a dataset's photos, one for each part of the index that a rule may depend on.
+
+    All are hexadecimal.
 
     Attributes:
-        everything: of paths, classes, splits, identities and what was left out.
-        labels: of the class and split of each identity; the paths do not matter.
-        shards: of the identities in each shard.
+        everything: digest of paths, classes, splits, identities, skipped files and corrections.
+        labels: digest of the class and split of every photo, regardless of paths.
+        shards: digests of the identities in each shard.
     """
 
     everything: str
@@ -110,7 +112,11 @@ class Digests:
 
     @classmethod
     def load(cls, path: str | Path) -> "Digests":
-        """Reads what `save` wrote."""
+        """Reads digests written by `save`.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         content = files.read_json(path)
         return cls(**content | {"shards": tuple(content["shards"])})
 
@@ -133,58 +139,58 @@ def write(
     max_skipped: float,
     listed_in: str | Path | None = None,
 ) -> None:
-    """Checks that there are enough photos, and writes the tables.
+    """Checks that there are enough photos, and writes the index tables.
 
     Args:
-        index: of the photos.
-        outputs: where to write.
-        shards: into how many parts the photos are divided.
-        max_skipped: the fraction of photos that may be unusable before this is an error.
-        listed_in: where all files that cannot be used are listed, also when this fails.
+        index: the index to write.
+        outputs: the paths to write to.
+        shards: number of shards.
+        max_skipped: the fraction of photos that may be unusable, in [0, 1].
+        listed_in: path of a list of all unused files, which is written even if the checks fail.
 
     Raises:
-        UserError: there are too few photos in a class, none of them in the training split, or too
-            many files that cannot be photos.
+        UserError: a class has too few photos or none in the training split, or too many files are
+            unusable.
     """
     unused = sorted([*index.unusable, *index.strays])
     if listed_in is not None:
         manifest.write_skipped(unused, listed_in)
     total = len(index.photos) + len(index.left_out) + len(index.unusable)
     check_skipped(index.unusable, total, max_skipped, listed_in)
-    # Where labels are still being given, training checks this; embedding need not wait.
+    # With unlabelled photos, training checks this, because embedding need not wait for labels.
     if not index.unlabelled:
         check_counts(index.classes, _counts(index.photos), len(index.unusable), listed_in)
-    warn_of_strays(index.strays)
-    warn_of_unreadable(index.unreadable)
-    warn_of_contradictions(_in_several_classes(index.photos))
+    warn_about_strays(index.strays)
+    warn_about_unreadable(index.unreadable)
+    warn_about_contradictions(_in_several_classes(index.photos))
     manifest.write(index.photos, outputs.manifest)
     manifest.write(index.unlabelled, outputs.unlabelled)
     manifest.write_skipped(unused, outputs.not_photos)
-    corrections.write_applied(index.corrected, outputs.corrections)
+    corrections.write_applied(index.applied_corrections, outputs.corrections)
     tables = [Path(outputs.shards, f"{name}.tsv") for name in manifest.shard_names(shards)]
     for table, shard in zip(tables, index.shards(shards), strict=True):
         manifest.write_shard(shard, table)
     manifest.remove_other_shards(tables)
 
 
-def _counts(listed: Iterable[Photo]) -> Counter[tuple[str, str]]:
-    return Counter((photo.label, photo.split) for photo in listed)
+def _counts(photos: Iterable[Photo]) -> Counter[tuple[str, str]]:
+    return Counter((photo.label, photo.split) for photo in photos)
 
 
-def _in_several_classes(listed: Iterable[Photo]) -> list[list[str]]:
-    """Returns the paths of each photo that has copies in another class."""
+def _in_several_classes(photos: Iterable[Photo]) -> list[list[str]]:
+    """Returns, for every photo with copies in several classes, the paths of all copies."""
     copies = defaultdict(list)
-    for photo in listed:
+    for photo in photos:
         copies[photo.sha256].append(photo)
     return [
-        [photo.path for photo in same]
-        for same in copies.values()
-        if len({photo.label for photo in same}) > 1
+        [photo.path for photo in group]
+        for group in copies.values()
+        if len({photo.label for photo in group}) > 1
     ]
 
 
 def summary(index: Index) -> str:
-    """Returns a table of photos by class and split, as text, with the totals below it."""
+    """Returns a table of the number of photos by class and split as text, followed by `totals`."""
     counts = _counts(index.photos)
     labels = sorted({label for label, _ in counts})
     width = max(len(label) for label in [*labels, "class"])
@@ -196,13 +202,13 @@ def summary(index: Index) -> str:
 
 
 def totals(index: Index) -> str:
-    """Says how many photos there are, and what became of corrections."""
+    """Returns the number of photos and classes, and the outcomes of corrections, as text."""
     labels = {photo.label for photo in index.photos}
     lines = [f"{len(index.photos)} photos in {len(labels)} classes"]
     if index.unlabelled:
         lines.append(f"{len(index.unlabelled)} photos in the unlabelled folders")
-    if index.corrected:
-        outcomes = Counter(one.outcome for one in index.corrected)
-        said = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
-        lines.append(f"corrections: {said}")
+    if index.applied_corrections:
+        outcomes = Counter(applied.outcome for applied in index.applied_corrections)
+        numbers = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
+        lines.append(f"Corrections: {numbers}")
     return "\n".join(lines)

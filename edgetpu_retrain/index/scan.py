@@ -1,4 +1,4 @@
-"""Find the photos of a folder, their identities, classes and splits; no photo is decoded."""
+"""Find the photos in a folder, with identity, class and split; no photo is decoded."""
 
 import itertools
 import os
@@ -19,41 +19,45 @@ from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import decode, walk
 
 _MIN_CLASSES = 2
-_DIGITS = 64
-# What is remembered of a file that does not even claim to be a photo.
-_NO_PHOTO = ""
+_SHA256_DIGITS = 64
+# The cached verdict on a file that is not a photo, neither by its content nor by its extension.
+_NOT_A_PHOTO = ""
 
 
 def class_folders(root: str | Path, descend: bool) -> list[Path]:
-    """Returns the folders, one per class, that photos are sorted into, by name.
+    """Returns the class folders in `root`, sorted by name.
 
     Args:
-        root: the folder they are in.
-        descend: where there is one folder only and it holds folders, as in most archives, look
-            for the classes in there.
+        root: the folder of the dataset.
+        descend: whether to descend while a folder contains only one folder that itself contains
+            folders, as in most archives.
 
     Raises:
-        UserError: there are fewer than two.
+        UserError: there are fewer than two class folders, or a name contains non-printable
+            characters.
     """
     root = Path(root)
     if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder.")
+        raise UserError(f"The folder {root} does not exist.")
     folders = _visible_folders(root)
-    while descend and len(folders) == 1 and len(below := _visible_folders(folders[0])) > 0:
-        folders = below
+    while descend and len(folders) == 1 and (subfolders := _visible_folders(folders[0])):
+        folders = subfolders
     if len(folders) < _MIN_CLASSES:
-        found = f"only the folder {folders[0].name!r}" if folders else "no folder"
+        content = f"only the folder {folders[0].name!r}" if folders else "no folders"
         hint = ""
         if folders and _visible_folders(folders[0]):
-            hint = f" If the classes are inside of it, name that one: {folders[0]}."
+            hint = f" If the class folders are in there, use that folder: {folders[0]}."
         raise UserError(
-            f"{root} holds {found}. A dataset is a folder with one sub-folder for each class, "
-            f"named after the class, and at least two of them.{hint}"
+            f"{root} contains {content}. A dataset needs at least two subfolders, one per class, "
+            f"named after the class.{hint}"
         )
     for folder in folders:
         if not folder.name.isprintable():
-            # Such names cannot be written into a label map.
-            raise UserError(f"The folder {folder.name!r} cannot be a class: rename it.")
+            # The label map cannot represent such names.
+            raise UserError(
+                f"The folder {folder.name!r} in {root} has non-printable characters in its name. "
+                "Rename it."
+            )
     return folders
 
 
@@ -69,34 +73,35 @@ def scan(
     validation: float,
     test: float,
     descend: bool = False,
-    corrected_by: str | Path | None = None,
+    corrections_path: str | Path | None = None,
     unlabelled: Sequence[str | Path] = (),
 ) -> Index:
-    """Lists every photo below the class folders of `root`, with its identity, class and split.
+    """Lists every photo in the class folders of `root`, with identity, class and split.
 
     Args:
-        root: a folder with one sub-folder per class; photos may lie in folders inside of these.
-            None where all photos are unlabelled.
-        cache: what is known of the files. It is brought up to date and saved.
+        root: a folder with one subfolder per class. Photos may be in nested folders. None if all
+            photos are unlabelled.
+        cache: the identity cache, which is updated and saved.
         validation: the fraction of photos for validation, in [0, 1).
         test: the fraction of photos for testing, in [0, 1).
-        descend: as `class_folders` takes it.
-        corrected_by: a table of corrections to apply (`corrections.read`).
-        unlabelled: folders of photos whose classes the corrections tell, if anything does.
+        descend: as for `class_folders`.
+        corrections_path: path of the corrections to apply (`corrections.read`), if any.
+        unlabelled: folders of photos that only corrections can give a class.
 
     Raises:
-        UserError: there are fewer than two classes, or an error in a correction.
+        UserError: the class folders are not as required (`class_folders`), or the corrections are
+            invalid.
     """
-    decided = corrections.read(corrected_by) if corrected_by else {}
-    corrector = corrections.Corrector(decided, corrected_by or "")
+    decisions = corrections.read(corrections_path) if corrections_path else {}
+    corrector = corrections.Corrector(decisions, corrections_path or "")
     folders = class_folders(root, descend) if root else []
     unusable: list[Skipped] = []
     paths, labels, identities, left_out = [], [], [], []
-    # A folder's photos are listed where its name with a slash would be.
+    # With the slash, so that the photos as a whole are sorted by path.
     for folder in sorted(folders, key=lambda folder: f"{folder}/"):
         for path, verdict in _verdicts(folder, cache):
-            if len(verdict) != _DIGITS:
-                unusable.append(Skipped(path, decode.advice(path, verdict)))
+            if len(verdict) != _SHA256_DIGITS:
+                unusable.append(Skipped(path, decode.with_advice(path, verdict)))
             elif label := corrector.correct(path, folder.name, verdict):
                 paths.append(path)
                 labels.append(label)
@@ -106,9 +111,11 @@ def scan(
     in_folders = {*identities, *left_out} if unlabelled else set()
     without_class: list[tuple[str, str]] = []
     unreadable: list[Skipped] = []
-    for path, verdict in itertools.chain(*(_verdicts(Path(one), cache) for one in unlabelled)):
-        if len(verdict) != _DIGITS:
-            unreadable.append(Skipped(path, decode.advice(path, verdict)))
+    for path, verdict in itertools.chain(
+        *(_verdicts(Path(folder), cache) for folder in unlabelled)
+    ):
+        if len(verdict) != _SHA256_DIGITS:
+            unreadable.append(Skipped(path, decode.with_advice(path, verdict)))
         elif verdict not in in_folders:
             without_class.append((path, verdict))
             if label := corrector.correct(path, "", verdict):
@@ -116,14 +123,14 @@ def scan(
                 labels.append(label)
                 identities.append(verdict)
     cache.save()
-    corrected = corrector.applied()
+    applied = corrector.applied()
     return Index(
         [folder.name for folder in folders],
         _with_splits(paths, labels, identities, validation, test),
-        [(one.sha256, one.path) for one in corrected if one.outcome == corrections.LEFT_OUT],
+        [(a.sha256, a.path) for a in applied if a.outcome == corrections.LEFT_OUT],
         unusable,
         _strays(folders[0].parent) if folders else [],
-        corrected,
+        applied,
         _with_splits(
             [path for path, _ in without_class],
             [""] * len(without_class),
@@ -136,28 +143,30 @@ def scan(
 
 
 def _verdicts(folder: Path, cache: IdentityCache) -> Iterator[tuple[str, str]]:
-    """Yields the path of each file that claims to be a photo, and its SHA-256 or why it is none."""
-    reading = tqdm(desc=f"Reading new photos of {folder.name}", unit="photo", delay=1, disable=None)
-    with reading:
+    """Yields the path of every photo, with its SHA-256 or the reason why it cannot be used."""
+    progress = tqdm(
+        desc=f"Reading new photos of {folder.name}", unit="photo", delay=1, disable=None
+    )
+    with progress:
         for path, status in walk.files_below(folder):
             verdict = cache.look_up(path, status)
             if verdict is None:
-                reading.update()
+                progress.update()
                 verdict = _read(path, status, cache)
-            if verdict != _NO_PHOTO:
+            if verdict != _NOT_A_PHOTO:
                 yield path, verdict
 
 
 def _read(path: str, status: os.stat_result, cache: IdentityCache) -> str:
-    verdict = _NO_PHOTO
+    verdict = _NOT_A_PHOTO
     if walk.may_be_photo(path, status):
-        verdict = decode.reason_against(path, status)
+        verdict = decode.rejection_reason(path, status)
         if not verdict:
             try:
                 verdict = files.sha256(path)
             except OSError as error:
                 verdict = decode.cannot_be_opened(error)
-    # Permissions of a folder change without a trace in the file.
+    # Unreadable files are not cached: a change of the folder's permissions leaves no trace in them.
     if os.access(path, os.R_OK) and not verdict.startswith(decode.CANNOT_BE_OPENED):
         cache.remember(path, status, verdict)
     return verdict
@@ -184,5 +193,5 @@ def _with_splits(
 
 def _strays(folder: Path) -> list[Skipped]:
     with os.scandir(folder) as entries:
-        files_there = sorted(entry.path for entry in entries if entry.is_file())
-    return [Skipped(path, IN_NO_CLASS) for path in files_there if walk.is_photo(path)]
+        paths = sorted(entry.path for entry in entries if entry.is_file())
+    return [Skipped(path, IN_NO_CLASS) for path in paths if walk.is_photo(path)]

@@ -1,5 +1,4 @@
-"""Paths and addresses go in.
+"""Files: atomic writes, checksums, tables, archives and downloads; also a program's log and exit.
 
-Out come whole files or none: atomic writes, checksums, tables, archives, downloads, and a program's
-log and exit.
+Nothing here leaves a partial file under its final name.
 """

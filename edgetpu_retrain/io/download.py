@@ -1,4 +1,4 @@
-"""Download a file from the first source that answers, verify it, and only then name it."""
+"""Download a file from the first source that works, and verify it before it gets its name."""
 
 import logging
 from collections.abc import Sequence
@@ -24,22 +24,22 @@ def fetch(
     md5: str | None = None,
     member: str | None = None,
 ) -> None:
-    """Downloads `output` from the first of `urls` that gives a complete, verified file.
+    """Downloads `output` from the first of `urls` that serves a complete, verified file.
 
-    A download that was cut starts afresh; nothing stands at `output` before it is whole and its
-    checksum is right.
+    An interrupted download is restarted from the beginning. `output` only comes into existence once
+    the file is complete and its checksums match.
 
     Args:
-        urls: http or https addresses of the same file, tried in this order.
-        output: where the file goes.
-        sha256: its SHA-256 in hexadecimal, or None where it is not known.
-        git_blob: its git blob id, for files known by that alone.
-        md5: its MD5, likewise.
-        member: the name of a file in a .tar archive; the archive is downloaded and verified, and
-            this file of it becomes `output`.
+        urls: http or https URLs of the same file, tried in this order.
+        output: path of the file to write.
+        sha256: SHA-256 in hexadecimal, or None if unknown.
+        git_blob: git blob id in hexadecimal, or None if unknown.
+        md5: MD5 in hexadecimal, or None if unknown.
+        member: name of a file in a .tar archive. The checksums are those of the archive; only this
+            file is extracted to `output`.
 
     Raises:
-        DownloadError: no source gave the file; the text has each source's reason.
+        DownloadError: every source failed; the message gives the reason for each.
     """
     reasons = []
     for url in urls:
@@ -49,7 +49,7 @@ def fetch(
                     if attempt == 1:
                         log.info("Downloading %s", url)
                     _download(url, temporary)
-                    _compare(temporary, sha256, git_blob, md5)
+                    _verify(temporary, sha256, git_blob, md5)
                     if member is not None:
                         archive.extract_member(temporary, member)
                 return
@@ -66,10 +66,10 @@ def fetch(
 
 
 class DownloadError(UserError):
-    """No source gave a file.
+    """A file could not be downloaded from any source.
 
     Attributes:
-        reasons: what became of each source.
+        reasons: why each source failed.
     """
 
     def __init__(self, output: str | Path, reasons: Sequence[str]):
@@ -77,13 +77,13 @@ class DownloadError(UserError):
         super().__init__(
             f"Could not download {Path(output).name}.\n  "
             + "\n  ".join(reasons)
-            + "\nCheck the network and run again, or fetch the file by hand and put it at "
-            f"{output}."
+            + "\nCheck your network connection and run again, or download the file yourself and "
+            f"save it as {output}."
         )
 
 
 class ChecksumError(UserError):
-    """A file is whole but not the one that was asked for."""
+    """A file's checksum does not match the expected one."""
 
 
 def verify(
@@ -92,27 +92,33 @@ def verify(
     git_blob: str | None = None,
     md5: str | None = None,
 ) -> None:
-    """Compares a file, downloaded or put in place by hand, with the checksums known of it.
+    """Verifies the checksums of a file that was downloaded or put in place by hand.
+
+    Args:
+        path: path of the file.
+        sha256: SHA-256 in hexadecimal, or None if unknown.
+        git_blob: git blob id in hexadecimal, or None if unknown.
+        md5: MD5 in hexadecimal, or None if unknown.
 
     Raises:
-        ChecksumError: the file has another checksum.
+        ChecksumError: a checksum does not match.
     """
     try:
-        _compare(path, sha256, git_blob, md5)
+        _verify(path, sha256, git_blob, md5)
     except ChecksumError as error:
         raise ChecksumError(
-            f"{path} is not the file that was asked for: {error}. Delete it and run again."
+            f"{path} is not the expected file: {error}. Delete it and run again."
         ) from None
 
 
-def _compare(path: str | Path, sha256: str | None, git_blob: str | None, md5: str | None) -> None:
+def _verify(path: str | Path, sha256: str | None, git_blob: str | None, md5: str | None) -> None:
     for name, expected, digest in (
         ("SHA-256", sha256, files.sha256),
         ("git blob id", git_blob, files.git_blob_id),
         ("MD5", md5, files.md5),
     ):
-        if expected is not None and (found := digest(path)) != expected.lower():
-            raise ChecksumError(f"its {name} is {found}, expected {expected}")
+        if expected is not None and (actual := digest(path)) != expected.lower():
+            raise ChecksumError(f"its {name} is {actual}, expected {expected}")
 
 
 def _download(url: str, path: Path) -> None:
@@ -121,7 +127,7 @@ def _download(url: str, path: Path) -> None:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether trying the same address again is pointless: the server answered with a refusal."""
+    """Returns whether retrying is pointless because the server rejected the request (4xx)."""
     response = getattr(error, "response", None)
     return response is not None and 400 <= response.status_code < 500
 
@@ -129,11 +135,11 @@ def _is_final(error: Exception) -> bool:
 def _describe(error: Exception) -> str:
     response = getattr(error, "response", None)
     if response is not None:
-        return f"the server answered {response.status_code} {response.reason}"
+        return f"the server responded with {response.status_code} {response.reason}"
     if isinstance(error, requests.Timeout):
-        return f"no answer within {_TIMEOUT_SECONDS} seconds"
+        return f"no response within {_TIMEOUT_SECONDS} seconds"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection was cut before the file was complete"
+        return "the connection was lost before the file was complete"
     if isinstance(error, requests.ConnectionError):
-        return "no connection to the server"
+        return "cannot connect to the server"
     return str(error)

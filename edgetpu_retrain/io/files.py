@@ -1,4 +1,4 @@
-"""Whole files or none: write under a temporary name, rename when complete; say which are not."""
+"""Atomic writes (write to a temporary name, rename when complete), damaged files, checksums."""
 
 import contextlib
 import glob
@@ -19,25 +19,25 @@ _BLOCK_BYTES = 1 << 16
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path beside `path` that is renamed to `path` if the block succeeds.
+    """Yields a temporary path next to `path` that is renamed to `path` if the block succeeds.
 
-    The temporary path does not exist yet; the block makes it a file or a folder. If the block
-    raises, it is removed and what stood at `path` stays. What a process that was killed has left
-    beside `path` is removed too.
+    The temporary path does not exist yet; the block creates a file or folder there. If the block
+    raises, that is removed and any existing `path` is left as it was. Temporary files of `path`
+    that a killed process left are removed first.
 
     Args:
-        path: a file or a folder.
+        path: the file or folder to create or replace.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     for leftover in final.parent.glob(f".{glob.escape(final.name)}.*.part"):
         remove(leftover)
-    # A process that outlives a killed run must not write into the file of the next one.
+    # The PID keeps a job that outlives a killed run from writing to the next run's file.
     temporary = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
         yield temporary
         if temporary.is_dir():
-            # The files in it are too many to wait for one by one.
+            # One sync is faster than an fsync for each of many files.
             if hasattr(os, "sync"):
                 os.sync()
             remove(final)
@@ -50,37 +50,37 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Waits until a file is on the disk, so that a power cut after its renaming leaves it whole."""
+    """Flushes a file to disk, so that it is complete even if the power fails after the rename."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Says which file is damaged, where the block cannot make sense of what this project wrote.
+    """Reports `path` as damaged if the block, which reads a file of this project, cannot parse it.
 
     Raises:
-        UserError: in place of what the block raises then.
+        UserError: the block raised one of the exceptions that damaged content leads to.
     """
     try:
         yield
-    # A RuntimeError is of a ZIP archive that seems to be encrypted, or of a kind not known here.
+    # zipfile raises RuntimeError where damage looks like encryption or an unknown format version.
     except (ValueError, KeyError, EOFError, BadZipFile, RuntimeError) as error:
         raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Returns the content of a JSON file that this project wrote.
+    """Returns the content of a JSON file written by this project.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     with reading(path):
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a whole folder; does nothing where there is none."""
+    """Removes a file or a folder with its contents; does nothing if there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -90,7 +90,7 @@ def remove(path: Path) -> None:
 def sha256(path: str | os.PathLike[str]) -> str:
     """Returns the SHA-256 of a file as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    # The buffer of hashlib.file_digest takes longer to get than a small photo to read.
+    # hashlib.file_digest allocates a buffer, which takes longer than reading a small photo.
     with open(path, "rb", buffering=0) as file:
         while chunk := file.read(_BLOCK_BYTES):
             digest.update(chunk)
@@ -98,7 +98,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def sha256_of(content: bytes) -> str:
-    """Returns the SHA-256 of some bytes as 64 hexadecimal digits."""
+    """Returns the SHA-256 of `content` as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -110,9 +110,9 @@ def md5(path: str | os.PathLike[str]) -> str:
 
 
 def git_blob_id(path: str | os.PathLike[str]) -> str:
-    """Returns the id git gives a file of this content, as 40 hexadecimal digits.
+    """Returns the git blob id of a file as 40 hexadecimal digits.
 
-    It is the SHA-1 of ``blob SIZE NUL`` and the content
+    This is the SHA-1 of ``blob SIZE``, a NUL byte and the content
     (https://git-scm.com/book/en/v2/Git-Internals-Git-Objects).
     """
     digest = hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size, usedforsecurity=False)

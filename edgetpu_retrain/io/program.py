@@ -1,4 +1,4 @@
-"""Run a program so that it logs, and ends in a sentence instead of a traceback."""
+"""Run a program with logging, and report errors as messages rather than tracebacks."""
 
 import contextlib
 import logging
@@ -9,16 +9,19 @@ from pathlib import Path
 
 from edgetpu_retrain.errors import UserError
 
-_INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+_INTERRUPTED = 130  # 128 + SIGINT, the shell convention
 
 
 @contextlib.contextmanager
 def run(log_path: str | Path | None = None) -> Iterator[None]:
-    """Logs to standard error and, if given, to a file; ends the program on an error.
+    """Sets up logging to standard error and exits the program if the block raises.
 
-    A `UserError`, or an error of the system such as a full disk, is shown as a sentence; the
-    traceback of the latter goes to the file. The traceback of anything else, which is a defect, is
-    shown too. Ctrl-C ends the program without a word.
+    A `UserError` or an `OSError`, such as a full disk, is shown as a message; the traceback of an
+    `OSError` goes to the log file only. Any other exception is a bug and is shown with its
+    traceback. Ctrl-C exits silently. The exit status is 1, or 130 after Ctrl-C.
+
+    Args:
+        log_path: a file to log to as well. It is overwritten, and also gets debug messages.
     """
     console = logging.StreamHandler()
     console.setLevel(logging.INFO)
@@ -28,9 +31,9 @@ def run(log_path: str | Path | None = None) -> Iterator[None]:
             logging.FileHandler(log_path, mode="w", encoding="utf-8", errors="backslashreplace")
         )
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
-    # Details of this package go to the file.
+    # Only the file gets debug messages: the console handler drops them.
     logging.getLogger("edgetpu_retrain").setLevel(logging.DEBUG)
-    # On a full disk the log cannot be written either.
+    # On a full disk, logging fails too; its own tracebacks would hide the error.
     logging.raiseExceptions = False
     log = logging.getLogger(__name__)
     try:
@@ -39,7 +42,7 @@ def run(log_path: str | Path | None = None) -> Iterator[None]:
         log.error("Error: %s", error)
         sys.exit(1)
     except OSError as error:
-        log.error("Error: %s", sentence(error))
+        log.error("Error: %s", describe_os_error(error))
         log.debug(traceback.format_exc())
         sys.exit(1)
     except KeyboardInterrupt:
@@ -49,14 +52,14 @@ def run(log_path: str | Path | None = None) -> Iterator[None]:
         sys.exit(1)
 
 
-def sentence(error: OSError) -> str:
-    """Says what the system refused, and for which file.
+def describe_os_error(error: OSError) -> str:
+    """Returns a message with the system's reason and the file it is about.
 
-    >>> sentence(PermissionError(13, "Permission denied", "model.tflite"))
+    >>> describe_os_error(PermissionError(13, "Permission denied", "model.tflite"))
     'model.tflite: permission denied.'
     """
     if error.strerror is None:
         return str(error) or type(error).__name__
     text = error.strerror[0].lower() + error.strerror[1:]
     paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
-    return f"{' -> '.join(paths)}: {text}." if paths else f"the system says: {text}."
+    return f"{' -> '.join(paths)}: {text}." if paths else f"system error: {text}."

@@ -1,4 +1,4 @@
-"""Tables as tab-separated text: a line of column names, then one line per row."""
+"""Tab-separated tables: a line of column names, then one line per row."""
 
 import contextlib
 import csv
@@ -11,14 +11,14 @@ from typing import TextIO
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files
 
-# File names need not be valid UTF-8.
+# File names may contain bytes that are not valid UTF-8.
 _ENCODING, _ERRORS = "utf-8", "surrogateescape"
 
 AddRow = Callable[[Sequence[str]], None]
 
 
 def to_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    r"""Returns a table as UTF-8; a field with a tab, quote or end of line is quoted.
+    r"""Returns a table as UTF-8; fields that contain a tab, quote or line break are quoted.
 
     >>> to_tsv(["path", "class"], [["a.jpg", "daisy"]])
     b'path\tclass\na.jpg\tdaisy\n'
@@ -34,7 +34,7 @@ def to_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
 def writing(path: str | Path, columns: Sequence[str]) -> Iterator[AddRow]:
     """Yields a function that adds a row to a table, which replaces `path` if the block succeeds.
 
-    The rows are those of `to_tsv`; they go to the file as they come.
+    The format is that of `to_tsv`. Rows are written immediately, not collected in memory.
     """
     with (
         files.replacing(path) as temporary,
@@ -44,7 +44,7 @@ def writing(path: str | Path, columns: Sequence[str]) -> Iterator[AddRow]:
 
 
 def write(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Writes a table as `writing` does."""
+    """Writes a table, row by row, in the format of `to_tsv`."""
     with writing(path, columns) as add:
         for row in rows:
             add(row)
@@ -52,7 +52,7 @@ def write(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 def _adding(file: TextIO, columns: Sequence[str]) -> AddRow:
     writer = csv.writer(file, dialect="excel-tab", lineterminator="\n")
-    # The module csv quotes a carriage return only where lines end in one.
+    # csv quotes a carriage return only if it is part of the line terminator.
     quoting = csv.writer(file, dialect="excel-tab", lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(columns)
 
@@ -62,27 +62,28 @@ def _adding(file: TextIO, columns: Sequence[str]) -> AddRow:
     return add
 
 
-def _ends_with_a_line(path: str | Path) -> bool:
+def _has_complete_last_line(path: str | Path) -> bool:
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
         return file.read(1) in (b"\n", b"")
 
 
-def opened(path: str | Path) -> TextIO:
-    """Opens a table for the module csv to read."""
+def open_table(path: str | Path) -> TextIO:
+    """Opens a table for reading with the csv module."""
     return open(path, encoding=_ENCODING, errors=_ERRORS, newline="")
 
 
 def read(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
-    """Yields the rows of a table that `to_tsv` made.
+    """Yields the rows of a table in the format of `to_tsv`, without the header.
 
     Raises:
-        UserError: it has other columns, a row of another length, or no end of its last line.
+        UserError: the columns or the length of a row are not as expected, or the last line is
+            incomplete.
     """
-    if not _ends_with_a_line(path):
-        raise UserError(f"{path} is damaged: its last line has no end. Delete it and run again.")
-    with opened(path) as file:
+    if not _has_complete_last_line(path):
+        raise UserError(f"{path} is damaged: the last line is incomplete. Delete it and run again.")
+    with open_table(path) as file:
         rows = csv.reader(file, dialect="excel-tab")
         header = next(rows, [])
         for row in rows if header == list(columns) else [header]:

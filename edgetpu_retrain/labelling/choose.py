@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgetpu_retrain.embeddings.blocks import blocks, threads
-from edgetpu_retrain.head import unit
+from edgetpu_retrain.head import l2_normalize
 
 SURE, UNSURE, UNLIKE, ALIKE = "sure", "unsure", "unlike", "alike"
 # Cards in a group: what fits on a screen, so that a wrong one is seen.
@@ -63,7 +63,7 @@ def directions(vectors: np.ndarray) -> np.ndarray:
     first = max(width - min(_COMPONENTS, len(vectors)), 0)
     axes = scipy.linalg.eigh(products, subset_by_index=(first, width - 1))[1]
     return np.concatenate(
-        [unit((vectors[block] - mean) @ axes) for block in blocks(len(vectors), _BLOCK)]
+        [l2_normalize((vectors[block] - mean) @ axes) for block in blocks(len(vectors), _BLOCK)]
     ).astype(np.float32)
 
 
@@ -87,7 +87,8 @@ def look_alikes(places: np.ndarray, count: int) -> np.ndarray:
     start = "k-means++" if count <= _MOST_SPREAD else "random"
     # The order of a sum, and so its last bits, depends on the number of threads.
     with threads(1):
-        return KMeans(count, init=start, n_init=1, max_iter=10, random_state=0).fit_predict(places)
+        kmeans = KMeans(count, init=start, n_init=1, max_iter=10, random_state=0)
+        return np.asarray(kmeans.fit_predict(places))
 
 
 def begin(places: np.ndarray) -> list[Group]:

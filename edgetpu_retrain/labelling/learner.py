@@ -8,7 +8,7 @@ from edgetpu_retrain.embeddings.blocks import blocks, threads
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings, TrainingData
 from edgetpu_retrain.training import folds
 from edgetpu_retrain.training.cross_validation import fit_temperature
-from edgetpu_retrain.training.optimum import Plan, descend, softmax
+from edgetpu_retrain.training.optimum import Plan, softmax, train_sgd
 
 # One strength of regularization, as there is no time to try several at every click. Training
 # afterwards chooses its own. Compared in `benchmarks/labelling.py`.
@@ -52,7 +52,7 @@ def learn(
     """
     chosen = labels >= 0
     names = tuple(map(str, range(num_classes)))
-    labelled = replace(photos.take(chosen), labels=labels[chosen], classes=names)
+    labelled = replace(photos.select(chosen), labels=labels[chosen], classes=names)
     of_labelled = np.unique(groups[chosen], return_inverse=True)[1]
     divided = folds.assign_folds(labelled.labels, of_labelled, _FOLDS)
     data = TrainingData.of(labelled, divided)
@@ -60,7 +60,7 @@ def learn(
     layers = [(fold, 1.0, _STRENGTH, False) for fold in (_NONE, *held_out)]
     layers += [(fold, _HALF, _STRENGTH, False) for fold in held_out]
     with threads(1) as run:
-        found = descend(data, Plan.of(layers), run)
+        found = train_sgd(data, Plan.of(layers), run)
     scores = np.empty((len(photos), num_classes), np.float32)
     everything = replace(data, rows=photos.rows, labels=labels)
     out_of_fold = np.empty((len(divided), num_classes), np.float32)

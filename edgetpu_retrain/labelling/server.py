@@ -78,7 +78,7 @@ def make_app(session: Session, token: str) -> Flask:
 
     @app.errorhandler(OSError)
     def explain_system(error: OSError) -> tuple[Response, int]:
-        return jsonify(error=f"Nothing was saved: {program.sentence(error)}"), 500
+        return jsonify(error=f"Nothing was saved: {program.describe_os_error(error)}"), 500
 
     @app.get("/<token>/")
     def page() -> Response:

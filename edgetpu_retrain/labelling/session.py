@@ -153,8 +153,8 @@ class Session:
         return len(changes)
 
     def _check_class(self, identities: Iterable[str], name: str) -> None:
-        if why := corrections.why_no_class(name):
-            raise UserError(f"{why[0].upper()}{why[1:]}.")
+        if reason := corrections.invalid_class_reason(name):
+            raise UserError(f"{reason[0].upper()}{reason[1:]}.")
         # The index takes a class that is no folder only from a photo that is in no folder.
         known = {folder for folder in self._folders if folder}
         known |= {

@@ -1,4 +1,1 @@
-"""Image files of any format go in.
-
-Out come upright RGB pixels at the size a network takes, and perceptual hashes to compare photos by.
-"""
+"""Find and decode photos, resize them to a network's input size, and compute perceptual hashes."""

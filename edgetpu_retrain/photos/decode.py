@@ -1,4 +1,4 @@
-"""Read a photo of any supported format as upright 8-bit RGB, or say why not."""
+"""Decode photos of any supported format to upright 8-bit RGB, or explain why not."""
 
 import hashlib
 import io
@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgetpu_retrain.errors import UserError
 
 FORMATS = ("JPEG", "HEIF", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 120_000_000
 CANNOT_BE_OPENED = "cannot be opened"
-# What Pillow gives its decoders to decide by.
+# As many bytes as Pillow passes to a format's accept function.
 _START_BYTES = 16
 
-# Pillow registers some of these formats only now, and HEIF (iPhones' HEIC) not by itself.
+# Pillow loads some of these formats on demand, and does not include HEIF (HEIC on iPhones).
 Image.init()
 pillow_heif.register_heif_opener()
 
@@ -28,26 +28,26 @@ HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 
 
 class PhotoError(Exception):
-    """A photo cannot be used; the text is the reason."""
+    """A photo cannot be used; the message is the reason."""
 
 
-def read_photo(content: bytes, at_least: int | None = None) -> Image.Image:
+def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
     """Decodes a photo.
 
-    EXIF orientation is applied, transparency is laid on white, grey, palette, CMYK and 16-bit
-    pictures are converted, and of an animation the first frame is taken.
+    EXIF orientation is applied; transparent pixels are blended with white; greyscale, palette, CMYK
+    and 16-bit images are converted; the first frame of an animation is used.
 
     Args:
-        content: the bytes of the file.
-        at_least: where given, a JPEG may be decoded at a half, a quarter or an eighth of its
-            size (averaging over squares of pixels; up to ten times as fast), but with both sides
-            of at least this many pixels.
+        content: the content of the file.
+        min_side: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (averaging over
+            blocks of pixels; up to ten times as fast), as long as both sides have at least this
+            many pixels.
 
     Returns:
-        The picture in mode RGB, as it should be looked at.
+        The image in mode RGB, upright.
 
     Raises:
-        PhotoError: the photo cannot be decoded whole, is of no supported format, or has more
+        PhotoError: the photo is damaged or incomplete, its format is not supported, or it has more
             than `MAX_PIXELS` pixels.
 
     >>> file = io.BytesIO()
@@ -63,41 +63,42 @@ def read_photo(content: bytes, at_least: int | None = None) -> Image.Image:
         raise PhotoError("the file is empty")
     try:
         with warnings.catch_warnings():
-            # Size is judged below, by one limit for all formats.
+            # Pillow warns of large images in its own way; MAX_PIXELS is the limit here.
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise PhotoError(f"absurdly large ({width} x {height} pixels)")
-            # A HEIF's draft would be its thumbnail.
-            if at_least is not None and image.format == "JPEG":
-                image.draft("RGB", (at_least, at_least))
+            # For HEIF, draft would select the embedded thumbnail.
+            if min_side is not None and image.format == "JPEG":
+                image.draft("RGB", (min_side, min_side))
             image.load()
-            # In place, since otherwise upright pictures are copied.
+            # In place, because otherwise even upright images are copied.
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
     except PhotoError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise PhotoError("not an image of a supported format") from None
     except Image.DecompressionBombError:
         raise PhotoError("absurdly large") from None
-    # Pillow's decoders raise whatever a damaged file leads them to: OSError, SyntaxError,
-    # ValueError, struct.error, zlib.error and more.
+    # On damaged files, Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error,
+    # zlib.error and more.
     except Exception as error:
         raise PhotoError(f"cannot be decoded: {error}") from error
 
 
-def read_file(path: str | Path, at_least: int | None = None) -> Image.Image:
+def read_file(path: str | Path, min_side: int | None = None) -> Image.Image:
     """Decodes a photo file, as `read_photo` does.
 
     Raises:
-        PhotoError: it cannot be decoded; or it is a pipe, say, which would be waited for.
-        OSError: there is no such file.
+        PhotoError: the file cannot be decoded, or is not a regular file: reading a pipe, for
+            example, could block forever.
+        OSError: there is no such file, or it cannot be read.
     """
-    if reason := reason_against(str(path), os.stat(path)):
+    if reason := rejection_reason(str(path), os.stat(path)):
         raise PhotoError(reason)
-    return read_photo(Path(path).read_bytes(), at_least)
+    return read_photo(Path(path).read_bytes(), min_side)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -123,8 +124,8 @@ def _grey(values: np.ndarray) -> Image.Image:
     return Image.fromarray(values.astype(np.uint8)).convert("RGB")
 
 
-def reason_against(path: str, status: os.stat_result) -> str:
-    """Says why a file cannot be a photo, as far as its first bytes tell; "" where it can be one."""
+def rejection_reason(path: str, status: os.stat_result) -> str:
+    """Returns why a file cannot be a photo, judging by its first bytes; "" if it may be one."""
     if not stat.S_ISREG(status.st_mode):
         return "not a regular file"
     if not status.st_size:
@@ -141,12 +142,12 @@ def reason_against(path: str, status: os.stat_result) -> str:
 
 
 def cannot_be_opened(error: OSError) -> str:
-    """Returns the reason against a file that the system does not let us read."""
+    """Returns the reason for skipping a file that raised `error` when it was opened."""
     return f"{CANNOT_BE_OPENED}: {error.strerror}"
 
 
-def advice(path: str | Path, reason: str) -> str:
-    """Adds to the reason for leaving out a photo what can be done about it, where that is known."""
+def with_advice(path: str | Path, reason: str) -> str:
+    """Returns the reason for skipping a photo, with advice added for HEIC and camera raw files."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix in HEIF_SUFFIXES:
         return f"{reason} (HEIC: export it as JPEG)"
@@ -155,17 +156,22 @@ def advice(path: str | Path, reason: str) -> str:
     return reason
 
 
-def open_photo(path: str, sha256: str, at_least: int | None = None) -> Image.Image:
-    """Reads a photo that is listed with its identity, as `read_photo` does.
+def open_photo(path: str, sha256: str, min_side: int | None = None) -> Image.Image:
+    """Decodes a photo of the index, as `read_photo` does.
+
+    Args:
+        path: path of the photo.
+        sha256: its SHA-256 in hexadecimal when it was indexed.
+        min_side: as for `read_photo`.
 
     Raises:
-        UserError: it is not what it was when it was listed.
-        PhotoError: it cannot be decoded.
+        UserError: the file is gone or has changed since it was indexed.
+        PhotoError: the photo cannot be decoded.
     """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"{path} was there a moment ago: {error.strerror}. Run again.") from None
+        raise UserError(f"{path} can no longer be read: {error.strerror}. Run again.") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(f"{path} has changed since the photos were indexed. Run again.")
-    return read_photo(content, at_least)
+    return read_photo(content, min_side)

@@ -1,4 +1,4 @@
-"""Hash a picture so that copies of it, re-encoded or resized, differ in few bits."""
+"""Perceptual hashes: re-encoded or resized copies of a photo differ in only a few bits."""
 
 import numpy as np
 from PIL import Image
@@ -8,15 +8,15 @@ _HASH_SIDE = 16
 
 
 def perceptual_hash(image: Image.Image) -> np.ndarray:
-    """Returns the 256-bit DCT hash of a picture, as uint8 [32].
+    """Returns the 256-bit DCT hash (pHash) of an image as uint8 [32].
 
     >>> perceptual_hash(Image.new("RGB", (8, 8))).shape
     (32,)
     """
-    # Importing the library should not need what only the workflow does.
+    # Imported here, because imagehash is only installed with the workflow.
     import imagehash
 
-    # imagehash would resize with Lanczos, which takes twice as long and finds the same copies.
+    # imagehash itself resizes with Lanczos, which takes twice as long and finds the same copies.
     side = 4 * _HASH_SIDE
     small = image.convert("L").resize((side, side), Image.Resampling.BILINEAR)
     return np.packbits(imagehash.phash(small, _HASH_SIDE, highfreq_factor=4).hash.reshape(-1))

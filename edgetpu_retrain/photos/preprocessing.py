@@ -1,4 +1,4 @@
-"""From an RGB picture to the bytes that a network takes."""
+"""Convert an RGB image to the input values of a network."""
 
 import math
 
@@ -6,15 +6,15 @@ import numpy as np
 from PIL import Image
 
 RESIZES = {"bilinear": Image.Resampling.BILINEAR, "nearest": Image.Resampling.NEAREST}
-# Raised whenever the same photo would give other bytes than before.
+# Increased whenever the same photo yields different bytes than before.
 _VERSION = 2
-# How many pixels per pixel of the network are left for the antialiased resize. From 4000 x 3000 to
-# 224 x 224 a JPEG is decoded at 1/8, and no picture is ever magnified.
+# Minimum size of a decoded photo relative to the network's input, so that the antialiased resize
+# still averages: for 224 x 224, a JPEG of 4000 x 3000 is decoded at 1/8. Nothing is magnified.
 _DECODED_PIXELS_PER_SIDE = 1.5
 
 
 def version(resize: str) -> str:
-    """Returns what identifies the way from photo to bytes; other versions do not mix.
+    """Returns the version of the preprocessing; embeddings of different versions must not be mixed.
 
     >>> version("bilinear")
     'bilinear 2'
@@ -22,14 +22,14 @@ def version(resize: str) -> str:
     return f"{resize} {_VERSION}"
 
 
-def decoded_at_least(size: tuple[int, int], resize: str = "bilinear") -> int | None:
-    """Returns how small a photo may be decoded (`decode.read_photo`); None: only as it is.
+def min_decoded_side(size: tuple[int, int], resize: str = "bilinear") -> int | None:
+    """Returns `min_side` for `decode.read_photo`; None if photos must be decoded at full size.
 
     Args:
-        size: (width, height) in pixels that the network takes.
-        resize: as `to_pixels` takes it. What ``nearest`` takes are pixels of the whole photo.
+        size: (width, height) of the network's input in pixels.
+        resize: as for `to_pixels`. ``nearest`` picks pixels of the full-size photo.
 
-    >>> decoded_at_least((224, 224))
+    >>> min_decoded_side((224, 224))
     336
     """
     if resize != "bilinear":
@@ -38,22 +38,22 @@ def decoded_at_least(size: tuple[int, int], resize: str = "bilinear") -> int | N
 
 
 def stretch(photo: Image.Image, size: tuple[int, int], resize: str = "bilinear") -> Image.Image:
-    """Returns the picture that `to_pixels` gives the bytes of."""
+    """Returns the resized image whose pixels `to_pixels` returns."""
     return photo.resize(size, RESIZES[resize])
 
 
 def to_pixels(photo: Image.Image, size: tuple[int, int], resize: str = "bilinear") -> np.ndarray:
-    """Stretches a photo to the size that a network takes.
+    """Resizes a photo to a network's input size, without keeping the aspect ratio.
 
     Args:
-        photo: in mode RGB, of any size.
-        size: (width, height) in pixels.
-        resize: ``bilinear``, which averages over all pixels that fall into one (antialiasing), or
-            ``nearest``, which takes one of them, as Coral's guide does.
+        photo: an image in mode RGB, of any size.
+        size: (width, height) of the network's input in pixels.
+        resize: ``bilinear``, which averages over all pixels that fall into an output pixel
+            (antialiasing), or ``nearest``, which picks one of them, as Coral's guide does.
 
     Returns:
-        [height, width, 3] uint8, raw RGB bytes. Mean and standard deviation of the network are
-        the business of its file: an extractor takes raw bytes (`tflite.raw_input`).
+        [height, width, 3] uint8, raw RGB bytes. They are not normalized: the extractor takes raw
+        bytes and handles mean and standard deviation itself (`tflite.raw_input`).
 
     >>> photo = Image.new("RGB", (640, 480), (250, 128, 0))
     >>> pixels = to_pixels(photo, (224, 224))
@@ -64,12 +64,12 @@ def to_pixels(photo: Image.Image, size: tuple[int, int], resize: str = "bilinear
 
 
 def as_dtype(pixels: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Turns raw bytes into what a network takes that is not one of this project's.
+    """Converts raw bytes to the input dtype of a network that was not made by this project.
 
     Args:
-        pixels: uint8.
-        dtype: of the network's input; int8 values are taken for pixel - 128, float ones for
-            pixels in -1..1.
+        pixels: uint8, of any shape.
+        dtype: the network's input dtype. int8 inputs are assumed to be pixel - 128, float32
+            inputs to be scaled to -1..1. For any other dtype, `pixels` is returned unchanged.
     """
     if dtype == np.int8:
         return (pixels ^ 0x80).view(np.int8)

@@ -1,4 +1,4 @@
-"""Find the photos below a folder."""
+"""Find the photos in a folder and its subfolders."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from edgetpu_retrain.photos.decode import FORMATS, HEIF_SUFFIXES, RAW_SUFFIXES, reason_against
+from edgetpu_retrain.photos.decode import FORMATS, HEIF_SUFFIXES, RAW_SUFFIXES, rejection_reason
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +19,10 @@ _NOT_PHOTOS = {"thumbs.db", "desktop.ini"}
 
 
 def find_photos(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yields the files below `folder` that are photos or claim to be, as `files_below` does.
+    """Yields the photos below `folder`, in the order and form of `files_below`.
 
-    What file managers leave behind and files that neither look like a photo nor are named like
-    one (notes, spreadsheets) are passed over.
+    A photo is a file whose content or extension is that of an image. Other files, such as notes,
+    and files created by file managers, such as Thumbs.db, are ignored.
     """
     for path, status in files_below(folder):
         if may_be_photo(path, status):
@@ -30,25 +30,25 @@ def find_photos(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def is_photo(path: str | Path) -> bool:
-    """Whether a file is a photo or claims to be one."""
+    """Returns whether a file is visible and a photo, by its content or its extension."""
     return is_visible(os.path.basename(path)) and may_be_photo(str(path), os.stat(path))
 
 
 def may_be_photo(path: str, status: os.stat_result) -> bool:
-    """Whether a visible file is a photo or claims to be one by its name."""
+    """Returns whether a visible file is a photo, by its content or its extension."""
     name = os.path.basename(path).lower()
     if name in _NOT_PHOTOS:
         return False
     if _is_image_suffix(os.path.splitext(name)[1]):
         return True
-    return not reason_against(path, status) and _opens(path)
+    return not rejection_reason(path, status) and _opens(path)
 
 
 def files_below(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yields the path and status of visible files below `folder`, sorted by path, behind links too.
+    """Yields the path and status of every visible file below `folder`, sorted by path.
 
-    Each folder is visited once, however many links lead to it; links that lead nowhere are passed
-    over. In memory are the names in one folder on each level.
+    Links are followed, but each folder is visited only once; broken links are ignored. Only the
+    names in one folder per level are in memory.
     """
     parent = os.fspath(folder)
     visited = {os.path.realpath(parent)}
@@ -67,14 +67,14 @@ def files_below(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
         path = path[:-1]
         real = os.path.realpath(path)
         if real in visited:
-            log.warning("%s is a link to a folder that was read already; left out", path)
+            log.warning("Skipping %s: it links to a folder that was already read.", path)
             continue
         visited.add(real)
         levels.append((path, _visible_names(path)))
 
 
 def _visible_names(folder: str) -> list[str]:
-    """Returns what is in a folder, last first; folders end in a slash, as in what is below them."""
+    """Returns the visible names in a folder, last first; folders end in a slash to sort by path."""
     with os.scandir(folder) as entries:
         names = [f"{e.name}/" if e.is_dir() else e.name for e in entries if is_visible(e.name)]
     names.sort(reverse=True)
@@ -82,14 +82,14 @@ def _visible_names(folder: str) -> list[str]:
 
 
 def is_visible(name: str) -> bool:
-    """Whether a file or folder of this name is the user's, not the system's."""
+    """Returns whether a file or folder of this name is not hidden or a system folder."""
     return not name.startswith(".") and name != "__MACOSX"
 
 
 @functools.cache
 def _is_image_suffix(suffix: str) -> bool:
-    kind, _ = mimetypes.guess_type(f"photo{suffix}")
-    is_image = kind is not None and kind.startswith("image/") and suffix != ".svg"
+    mime_type, _ = mimetypes.guess_type(f"photo{suffix}")
+    is_image = mime_type is not None and mime_type.startswith("image/") and suffix != ".svg"
     return is_image or suffix in RAW_SUFFIXES | HEIF_SUFFIXES
 
 

@@ -1,7 +1,4 @@
-"""Predictions, figures and photos go in.
-
-Out come pages for a person: the report, the comparison, and the summary a run ends with.
-"""
+"""Makes the pages that people read: the report, the comparison and the summary of a run."""
 
 from edgetpu_retrain.report.make import Sources, make_report
 

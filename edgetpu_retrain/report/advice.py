@@ -1,4 +1,4 @@
-"""The verdict on a model and what to do next, in words that hold for any number of photos."""
+"""Writes the verdict on a model and the next steps, in sentences that suit any number of photos."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -9,30 +9,32 @@ import numpy as np
 
 from edgetpu_retrain.report.duplicates import tally
 from edgetpu_retrain.report.findings import Findings, Pair, Run
-from edgetpu_retrain.report.words import count, fraction, listed, name, percent, points
+from edgetpu_retrain.report.words import count, fraction, isolate, join, percent, points
 from edgetpu_retrain.training.intervals import wilson_interval
 
-_MOST_STEPS = 5
-# Below these a class or a test is too small to say much.
-_FEW_PHOTOS_PER_CLASS = 20
+_MAX_STEPS = 5
+# Below this, a class has too few photos.
+_MIN_PHOTOS_PER_CLASS = 20
+# Above this, the accuracy is only roughly known.
 _WIDE_INTERVAL = 0.2
-# A doubling of the photos that brought this much is worth another one.
+# If the last doubling of the photos gained less accuracy, another doubling is not worthwhile.
 _WORTHWHILE_GAIN = 0.01
+# A gain of fewer photos may be chance.
 _CLEAR_GAIN_IN_PHOTOS = 5
 _MIN_CONFUSIONS = 3
 _MIN_CONFUSED_SHARE = 0.03
-_GOOD_ENOUGH = 0.97
-_WEAK = 0.6
+_GOOD_ACCURACY = 0.97
+_WEAK_ACCURACY = 0.6
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do.
+    """A recommended next step.
 
     Attributes:
-        what: an imperative.
-        why: the evidence.
-        section: the part of the page that shows it; empty if none does.
+        what: the instruction, an imperative sentence.
+        why: the evidence for it.
+        section: id of the section of the page that shows the evidence; empty if none does.
     """
 
     what: str
@@ -41,70 +43,73 @@ class Step:
 
 
 def verdict(findings: Findings) -> list[str]:
-    """Returns the sentences below the accuracy, each true by itself."""
+    """Returns the sentences below the accuracy; each one stands on its own."""
     result = findings.result
     if result is None:
-        return ["No photo was held out of training, so nobody knows how accurate the model is."]
+        return ["No photo was held out of training, so the accuracy of the model is unknown."]
     photos, correct = result["photos"], result["correct"]
     low, high = result["interval"]
-    judged = (
-        "each judged by a layer trained without it (cross-validation)"
+    method = (
+        "each classified by a layer that was trained without it (cross-validation)"
         if findings.source == "cross_validation"
-        else "kept from training and judged by the finished file"
+        else "held out of training and classified by the finished model"
     )
     sentences = [
-        f"That is {correct:,} of {count(photos, 'photo')}, {judged}. For photos like these the "
-        f"true figure is probably between {fraction(low)} and {fraction(high)} (95% interval)."
+        f"That is {correct:,} of {count(photos, 'photo')}, {method}. For photos like these, the "
+        f"true accuracy is probably between {fraction(low)} and {fraction(high)} (95% confidence "
+        "interval)."
     ]
     if high - low > _WIDE_INTERVAL:
-        sentences.append("So few photos do not allow a closer answer; more photos do.")
-    commonest_name, commonest = findings.guess
-    share = percent(commonest, photos)
-    guess = f"Always answering {name(commonest_name)} would be right on {share} of them."
-    if low <= commonest / photos:
-        guess = f"This is not clearly better than guessing. {guess}"
-    sentences.append(guess)
+        sentences.append("The interval is wide because there are few photos; more would narrow it.")
+    name, majority = findings.majority_class
+    if low <= majority / photos:
+        sentences.append("The model is not clearly better than guessing.")
+    sentences.append(
+        f"Always predicting the most common class, {isolate(name)}, would be correct for "
+        f"{percent(majority, photos)} of the photos."
+    )
     sentences += _best_and_weakest(result)
     test = findings.run.evaluation.get("test")
     if test and test["photos"] and findings.source != "test":
         low, high = test["interval"]
         sentences.append(
-            f"The finished file was right on {test['correct']:,} of "
-            f"{count(test['photos'], 'test photo')} that took no part in training "
-            f"({percent(test['correct'], test['photos'])}, 95% interval {fraction(low)} to "
-            f"{fraction(high)})."
+            f"The finished model classified {test['correct']:,} of "
+            f"{count(test['photos'], 'test photo')} correctly "
+            f"({percent(test['correct'], test['photos'])}, 95% confidence interval {fraction(low)} "
+            f"to {fraction(high)}). Test photos take no part in training."
         )
-    other = findings.run.evaluation.get("test_dataset")
-    if other and other["photos"]:
+    test_dataset = findings.run.evaluation.get("test_dataset")
+    if test_dataset and test_dataset["photos"]:
         sentences.append(
-            f"On the separate test photos (test_dataset) it was right on {other['correct']:,} of "
-            f"{other['photos']:,} ({percent(other['correct'], other['photos'])})."
+            "On the separate test dataset (test_dataset), the finished model classified "
+            f"{test_dataset['correct']:,} of {count(test_dataset['photos'], 'photo')} correctly "
+            f"({percent(test_dataset['correct'], test_dataset['photos'])})."
         )
     return sentences
 
 
 def _best_and_weakest(result: Mapping[str, Any]) -> list[str]:
-    classes = {n: c for n, c in result["classes"].items() if c["photos"]}
-    shares = {name: c["correct"] / c["photos"] for name, c in classes.items()}
-    best, weakest = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
-    if shares[best] == shares[weakest]:
+    classes = {name: entry for name, entry in result["classes"].items() if entry["photos"]}
+    recalls = {name: entry["correct"] / entry["photos"] for name, entry in classes.items()}
+    best, weakest = max(recalls, key=recalls.__getitem__), min(recalls, key=recalls.__getitem__)
+    if recalls[best] == recalls[weakest]:
         return []
 
-    def how(one: str) -> str:
-        entry = classes[one]
-        return f"{name(one)} ({entry['correct']:,} of {entry['photos']:,} right)"
+    def with_recall(name: str) -> str:
+        entry = classes[name]
+        return f"{isolate(name)} ({entry['correct']:,} of {entry['photos']:,} correct)"
 
-    return [f"The best class is {how(best)}, the weakest {how(weakest)}."]
+    return [f"The best class is {with_recall(best)}, the weakest {with_recall(weakest)}."]
 
 
 def next_steps(findings: Findings) -> list[Step]:
-    """Returns what to do next, what matters most first."""
-    # A weak model knows little about labels.
-    first = [_suspects(findings), _too_few_photos(findings)]
-    suspects_and_photos = reversed(first) if _is_weak(findings) else first
+    """Returns up to five recommended steps, most important first."""
+    suspects, photos = _suspects(findings), _too_few_photos(findings)
+    # The suspects of a weak model are unreliable, so more photos come first.
+    first = [photos, suspects] if _is_weak(findings) else [suspects, photos]
     steps = [
-        *_contradictions(findings),
-        *itertools.chain(*suspects_and_photos),
+        *_conflicting_labels(findings),
+        *itertools.chain(*first),
         *_unlabelled(findings.run),
         *_confused(findings.pairs),
         *_copies(findings),
@@ -115,22 +120,22 @@ def next_steps(findings: Findings) -> list[Step]:
         steps = [
             Step(
                 "Use the model.",
-                "Nothing on this page asks for work: no label is suspected, no photo was skipped, "
-                "and no two classes are often confused.",
+                "Nothing here needs your attention: no label looks wrong, no file was skipped, and "
+                "no two classes are often confused.",
             )
         ]
-    return steps[:_MOST_STEPS]
+    return steps[:_MAX_STEPS]
 
 
-def _contradictions(findings: Findings) -> list[Step]:
-    groups, photos = tally(findings.groups, different=True)
+def _conflicting_labels(findings: Findings) -> list[Step]:
+    groups, photos = tally(findings.groups, conflicting=True)
     if not groups:
         return []
     return [
         Step(
-            "Look at look-alikes with different labels.",
-            f"{count(photos, 'photo')} in {count(groups, 'group')} look alike but have "
-            "different labels. Where two show the same thing, one label is wrong.",
+            "Check look-alike photos with different labels.",
+            f"{count(photos, 'photo')} in {count(groups, 'group')} look alike but have different "
+            "labels. If two of them show the same thing, one label is wrong.",
             "copies",
         )
     ]
@@ -141,13 +146,13 @@ def _suspects(findings: Findings) -> list[Step]:
     if not number:
         return []
     why = (
-        f"For {'it' if number == 1 else 'them'} another class scored high and the given one low. "
-        "A wrong label costs twice: it teaches the model something false and counts a right "
-        "answer as a mistake."
+        "Another class scored high and the given one low. A wrong label does harm twice: the model "
+        "learns something false, and a correct prediction counts as a mistake."
     )
     if _is_weak(findings):
-        why += " This model is often wrong itself, so expect many of these labels to be right."
-    return [Step(f"Look at {count(number, 'photo')} whose label may be wrong.", why, "suspects")]
+        why += " This model is often wrong itself, so expect many of these labels to be correct."
+    labels = "label" if number == 1 else "labels"
+    return [Step(f"Check {count(number, 'photo')} whose {labels} may be wrong.", why, "suspects")]
 
 
 def _unlabelled(run: Run) -> list[Step]:
@@ -164,44 +169,51 @@ def _unlabelled(run: Run) -> list[Step]:
 
 
 def _is_weak(findings: Findings) -> bool:
-    return findings.result is not None and findings.result["accuracy"] < _WEAK
+    return findings.result is not None and findings.result["accuracy"] < _WEAK_ACCURACY
 
 
 def _too_few_photos(findings: Findings) -> list[Step]:
     photos = findings.run.photos
     median = float(np.median(list(photos.values())))
-    small = [one for one in photos if photos[one] < max(median / 2, _FEW_PHOTOS_PER_CLASS)]
-    small.sort(key=lambda one: (photos[one], one))
-    said, rising = curve(findings)
+    small = [name for name in photos if photos[name] < max(median / 2, _MIN_PHOTOS_PER_CLASS)]
+    small.sort(key=lambda name: (photos[name], name))
+    gain, worthwhile = learning_curve(findings)
     if small:
-        some = listed([f"{name(one)} ({photos[one]:,})" for one in small])
-        whose = f"these classes: {some}" if len(small) < len(photos) else f"every class: {some}"
+        examples = join([f"{isolate(name)} ({photos[name]:,})" for name in small])
+        if len(small) == len(photos):
+            which = f"every class: {examples}"
+        else:
+            which = f"{'this class' if len(small) == 1 else 'these classes'}: {examples}"
         return [
             Step(
-                f"Add photos of {whose}.",
-                f"At least half of the classes have {median:,.0f} photos or more; a few dozen are "
-                f"a good start. {said}".strip(),
-                "learning-curve" if said else "classes" if findings.result else "",
+                f"Add photos of {which}.",
+                f"At least half of the classes have {count(round(median), 'photo')} or more; a few "
+                f"dozen per class are a good start. {gain}".strip(),
+                "learning-curve" if gain else "classes" if findings.result else "",
             )
         ]
-    return [Step("Add photos.", said, "learning-curve")] if rising else []
+    return [Step("Add photos.", gain, "learning-curve")] if worthwhile else []
 
 
-def curve(findings: Findings) -> tuple[str, bool]:
-    """Says what the last photos brought, and whether more are worth it."""
+def learning_curve(findings: Findings) -> tuple[str, bool]:
+    """Says how much the last doubling of the training photos gained.
+
+    Returns:
+        The sentences, empty without a learning curve; and whether more photos probably help.
+    """
     steps = findings.run.evaluation.get("learning_curve") or []
     if findings.result is None or len(steps) < 2:
         return "", False
     before, after = steps[-2], steps[-1]
     gain = after["accuracy"] - before["accuracy"]
-    said = f"Going from {before['photos']:,} to {after['photos']:,} photos, accuracy "
+    text = f"From {before['photos']:,} to {count(after['photos'], 'training photo')}, the accuracy "
     if abs(gain) < _WORTHWHILE_GAIN:
-        said += f"changed by {points(gain)}: more of the same kind will hardly change it. "
-        return said + "Photos from other days, places and cameras may.", False
-    said += f"{'rose' if gain > 0 else 'fell'} by {points(gain)} to {fraction(after['accuracy'])}"
+        text += f"changed by only {points(gain)}: more photos of the same kind will hardly help. "
+        return text + "Photos from other days, places and cameras may.", False
+    text += f"{'rose' if gain > 0 else 'fell'} by {points(gain)} to {fraction(after['accuracy'])}"
     if abs(gain) * findings.result["photos"] < _CLEAR_GAIN_IN_PHOTOS or gain < 0:
-        return said + ", which may be chance.", False
-    return said + ": it has not levelled off, so more photos probably help.", True
+        return text + ", which may be chance.", False
+    return text + " and has not levelled off, so more photos will probably help.", True
 
 
 def _confused(pairs: Sequence[Pair]) -> list[Step]:
@@ -210,10 +222,10 @@ def _confused(pairs: Sequence[Pair]) -> list[Step]:
         if pair.mistakes >= _MIN_CONFUSIONS and pair.mistakes >= _MIN_CONFUSED_SHARE * pair.photos:
             steps.append(
                 Step(
-                    f"See why {name(pair.first)} and {name(pair.second)} are confused.",
-                    f"{pair.mistakes:,} of their {pair.photos:,} photos were taken for the other "
-                    "class. Photos that show the difference help most; if even you cannot tell "
-                    "them apart, make them one class.",
+                    f"Find out why {isolate(pair.first)} and {isolate(pair.second)} are confused.",
+                    f"{pair.mistakes:,} of their {pair.photos:,} photos were classified as the "
+                    "other class. Photos that show the difference help most. If you cannot tell "
+                    "the classes apart yourself, merge them.",
                     "mistakes",
                 )
             )
@@ -221,50 +233,53 @@ def _confused(pairs: Sequence[Pair]) -> list[Step]:
 
 
 def _copies(findings: Findings) -> list[Step]:
-    same, photos = tally(findings.groups, different=False)
-    extra = photos - same
+    groups, photos = tally(findings.groups, conflicting=False)
+    extra = photos - groups
     if not extra:
         return []
-    tests = findings.copied_tests
+    leakage = findings.leakage
     why = (
-        f"{count(extra, 'photo')} {'is' if extra == 1 else 'are'} much like another of the same "
-        "class. From a copy the model learns nothing new."
+        f"{count(extra, 'photo')} {'looks' if extra == 1 else 'look'} much like another photo of "
+        "the same class. The model learns nothing new from copies."
     )
-    if tests.photos and tests.other_photos:
+    if leakage.photos and leakage.other_photos:
         why += (
-            f" {count(tests.photos, 'test photo')} {'has' if tests.photos == 1 else 'have'} one in "
-            f"training; on the other {tests.other_photos:,} the file was right on "
-            f"{percent(tests.other_correct, tests.other_photos)}."
+            f" {count(leakage.photos, 'test photo')} {'has' if leakage.photos == 1 else 'have'} a "
+            "look-alike in training, which makes the test easier; on the other "
+            f"{leakage.other_photos:,}, the accuracy is "
+            f"{percent(leakage.other_correct, leakage.other_photos)}."
         )
-    return [Step(f"Look at {count(same, 'group')} of look-alikes for copies.", why, "copies")]
+    what = f"Check {count(groups, 'group')} of look-alike photos for copies."
+    return [Step(what, why, "copies")]
 
 
 def _another_backbone(findings: Findings) -> list[Step]:
     result, run = findings.result, findings.run
     if run.comparison:
         return _compared(run)
-    if result is None or result["accuracy"] >= _GOOD_ENOUGH:
+    if result is None or result["accuracy"] >= _GOOD_ACCURACY:
         return []
     return [
         Step(
-            "Try another backbone (snakemake --cores all compare).",
-            f"This model uses {run.backbone}. Which network does best on your photos is "
-            "known only by trying; the photos are split in the same way for each.",
+            "Try other backbones (snakemake --cores all compare).",
+            f"This model uses the backbone {run.backbone}. Only a comparison shows which one is "
+            "best for your photos.",
         )
     ]
 
 
 def _compared(run: Run) -> list[Step]:
-    """Says which backbone and recipe to take, where the compared ones have a better one."""
+    """Recommends the best backbone and recipe, if its lead is statistically significant."""
     best = run.comparison[0]
     own = (run.backbone, run.evaluation.get("recipe"))
     for row in run.comparison:
         if (row["backbone"], row["recipe"]) == own and row["differs"]:
             return [
                 Step(
-                    f"Take {best['backbone']} with the recipe {best['recipe']}.",
-                    f"Of those compared it is the most accurate on these photos, "
-                    f"{points(row['behind'])} ahead of this one, by more than chance.",
+                    f"Use {best['backbone']} with the recipe {best['recipe']}.",
+                    "It is the most accurate of those compared on these photos, "
+                    f"{points(row['behind'])} better than this model. The difference is "
+                    "statistically significant.",
                     "compared",
                 )
             ]
@@ -275,18 +290,18 @@ def _skipped(findings: Findings) -> list[Step]:
     skipped, number = findings.run.skipped, findings.run.num_skipped
     if not skipped:
         return []
-    are = "is" if number == 1 else "are"
+    verb, label = ("was", "The reason") if number == 1 else ("were", "The reason for the first one")
     return [
         Step(
-            f"See why {count(number, 'photo')} {are} not used.",
-            f"Of the first: {skipped[0].reason}.",
+            f"Check why {count(number, 'file')} {verb} skipped.",
+            f"{label}: {skipped[0].reason}.",
             "skipped",
         )
     ]
 
 
 def class_intervals(result: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Returns the 95 % interval of the recall of every class that has photos."""
+    """Returns the 95% interval of the recall of every class that has photos."""
     return {
         name: wilson_interval(entry["correct"], entry["photos"])
         for name, entry in result["classes"].items()

@@ -1,4 +1,4 @@
-"""The parts of the page that show photos, each as a small picture with its scores."""
+"""Prepares the sections of the report that show photos, as cards with a thumbnail and scores."""
 
 import os
 from collections.abc import Sequence
@@ -6,168 +6,186 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.report import findings, words
-from edgetpu_retrain.report.duplicates import Group, tally
-from edgetpu_retrain.report.findings import Findings
+from edgetpu_retrain.report import words
+from edgetpu_retrain.report.duplicates import Group, Leakage, tally
+from edgetpu_retrain.report.findings import Findings, most_ambiguous
 from edgetpu_retrain.report.thumbnails import thumbnails
 
-_SIDE = 144
-# These bound the page: about 700 pictures of some 6 kB each.
-_MOST_SUSPECTS = 200
-_MOST_GROUPS, _MOST_PER_GROUP = 40, 6
-_MOST_PAIRS, _MOST_PER_PAIR = 12, 4
-_MOST_CLASSES, _MOST_PER_CLASS = 20, 5
+_THUMBNAIL_SIDE = 144
+# These limit the size of the page: about 700 thumbnails of some 6 kB each.
+_MAX_SUSPECTS = 200
+_MAX_GROUPS, _MAX_PER_GROUP = 40, 6
+_MAX_PAIRS, _MAX_PER_PAIR = 12, 4
+_MAX_CLASSES, _MAX_PER_CLASS = 20, 5
 
 
-def parts(found: Findings) -> dict[str, Any]:
-    """Returns everything that is shown with pictures."""
-    predictions = found.run.predictions
-    rows = found.suspects[:_MOST_SUSPECTS].tolist()
-    groups = found.groups[:_MOST_GROUPS]
-    pairs = _pairs(found)
-    uncertain = _uncertain(found)
-    wanted = [
+def photo_sections(findings: Findings) -> dict[str, Any]:
+    """Returns the template's variables for the sections that show photos."""
+    predictions = findings.run.predictions
+    rows = findings.suspects[:_MAX_SUSPECTS].tolist()
+    groups = findings.groups[:_MAX_GROUPS]
+    pairs = _pairs(findings)
+    uncertain = _uncertain(findings)
+    shown = [
         *rows,
-        *(row for group in groups for row in group.rows[:_MOST_PER_GROUP]),
-        *(row for _, _, _, some in pairs[:_MOST_PAIRS] for row in some),
-        *(row for _, some in uncertain for row in some),
+        *(row for group in groups for row in group.rows[:_MAX_PER_GROUP]),
+        *(row for _, _, _, examples in pairs[:_MAX_PAIRS] for row in examples),
+        *(row for _, examples in uncertain for row in examples),
     ]
-    pictures = thumbnails((predictions.paths[row] for row in wanted), _SIDE)
-    best = predictions.predicted
-    parent = _parent(predictions.paths)
+    pictures = thumbnails((predictions.paths[row] for row in shown), _THUMBNAIL_SIDE)
+    predicted = predictions.predicted
+    parent = _common_folder(predictions.paths)
 
     def card(row: int, choices: Sequence[str] = ()) -> dict[str, Any]:
         path, label = predictions.paths[row], predictions.classes[predictions.labels[row]]
-        suggested = predictions.classes[best[row]]
-        offered = dict.fromkeys([suggested, *choices])
+        prediction = predictions.classes[predicted[row]]
+        offered = dict.fromkeys([prediction, *choices])
         offered.pop(label, None)
         return {
-            "path": words.shown(path),
-            "short": words.shown(os.path.relpath(path, parent)),
+            "path": words.printable(path),
+            "short": words.printable(os.path.relpath(path, parent)),
             "sha256": predictions.identities[row],
             "thumbnail": pictures.get(path, ""),
             "label": label,
-            "best": suggested,
+            "predicted": prediction,
             "score": f"{predictions.scores[row, predictions.labels[row]]:.2f}",
-            "best_score": f"{predictions.scores[row, best[row]]:.2f}",
+            "predicted_score": f"{predictions.scores[row, predicted[row]]:.2f}",
             "choices": list(offered),
         }
 
     return {
-        "judged": len(predictions.labels) > 0,
+        "has_predictions": len(predictions.labels) > 0,
         "suspects": [card(row) for row in rows],
-        "suspects_said": _suspects_said(found),
+        "suspects_text": _suspects_text(len(findings.suspects)),
         "groups": [
             {
                 "title": _group_title(group),
-                "different": len(group.classes) > 1,
-                "cards": [card(row, group.classes) for row in group.rows[:_MOST_PER_GROUP]],
-                "more": max(0, len(group.rows) - _MOST_PER_GROUP),
+                "conflicting": len(group.classes) > 1,
+                "cards": [card(row, group.classes) for row in group.rows[:_MAX_PER_GROUP]],
+                "more": max(0, len(group.rows) - _MAX_PER_GROUP),
             }
             for group in groups
         ],
-        "groups_said": _groups_said(found),
-        "copied_said": _copied_said(found),
+        "groups_text": _groups_text(findings),
+        "leakage_text": _leakage_text(findings.leakage),
         "mistakes": [
-            {"label": label, "best": answer, "count": number, "cards": [card(r) for r in some]}
-            for label, answer, number, some in pairs[:_MOST_PAIRS]
+            {
+                "label": label,
+                "predicted": prediction,
+                "count": number,
+                "cards": [card(row) for row in examples],
+            }
+            for label, prediction, number, examples in pairs[:_MAX_PAIRS]
         ],
-        "mistakes_more": f"{words.count(len(pairs) - _MOST_PAIRS, 'rarer combination')} of "
-        "classes can be found in predictions.tsv."
-        if len(pairs) > _MOST_PAIRS
+        "mistakes_more": f"{words.count(len(pairs) - _MAX_PAIRS, 'less frequent pair')} of classes "
+        "can be found in predictions.tsv."
+        if len(pairs) > _MAX_PAIRS
         else "",
-        "uncertain": [{"name": n, "cards": [card(row) for row in some]} for n, some in uncertain],
-        "uncertain_more": f"only the {_MOST_CLASSES} weakest classes are shown"
-        if len(predictions.classes) > _MOST_CLASSES
+        "uncertain": [
+            {"name": name, "cards": [card(row) for row in examples]} for name, examples in uncertain
+        ],
+        "uncertain_more": f"Only the {_MAX_CLASSES} classes with the lowest recall are shown."
+        if len(predictions.classes) > _MAX_CLASSES
         else "",
     }
 
 
-def _suspects_said(found: Findings) -> str:
-    number = len(found.suspects)
-    said = (
-        f"For {words.count(number, 'photo')} another class scored high and the given one low, by "
-        "a layer that had not learned from the photo. Some of these labels may be wrong; the "
-        "others are right and the photo is hard. The surest come first."
+def _suspects_text(number: int) -> str:
+    text = (
+        f"For {words.count(number, 'photo')}, a layer that was not trained on the photo gave "
+        "another class a high score and the given class a low one. "
     )
-    if number > _MOST_SUSPECTS:
-        said += (
-            f" The first {_MOST_SUSPECTS} are shown, all are in suspects.tsv; the next come up "
-            "once these are decided."
+    if number == 1:
+        return text + "The label may be wrong, or the photo may just be hard to classify."
+    text += (
+        "Some of these labels are probably wrong; the other photos are just hard to classify. The "
+        "most likely errors come first."
+    )
+    if number > _MAX_SUSPECTS:
+        text += (
+            f" The first {_MAX_SUSPECTS} are shown; suspects.tsv lists all of them. The next ones "
+            "appear after you have reviewed these and run again."
         )
-    return said
+    return text
 
 
 def _group_title(group: Group) -> str:
-    photos = words.count(len(group.rows), "photo")
-    what = f"{photos}, {group.kind}"
+    photos = words.count(len(group.rows), f"{group.kind} photo")
     if len(group.classes) > 1:
-        return f"{what}, in different classes: {words.listed(group.classes, most=6)}"
-    return f"{what}: {words.name(group.classes[0])}"
+        return f"{photos} in different classes: {words.join(group.classes, most=6)}"
+    return f"{photos}: {words.isolate(group.classes[0])}"
 
 
-def _groups_said(found: Findings) -> str:
-    different, photos = tally(found.groups, different=True)
-    groups, photos = len(found.groups), photos + tally(found.groups, different=False)[1]
-    said = f"{words.count(photos, 'photo')} in {words.count(groups, 'group')} look alike"
-    if different:
-        said += f"; {different:,} of the groups {'has' if different == 1 else 'have'} different "
-        said += "labels, and come first. Then come the most alike."
+def _groups_text(findings: Findings) -> str:
+    conflicting, photos = tally(findings.groups, conflicting=True)
+    groups, photos = len(findings.groups), photos + tally(findings.groups, conflicting=False)[1]
+    text = f"{words.count(photos, 'photo')} in {words.count(groups, 'group')} look alike. "
+    if conflicting:
+        verbs = (
+            "has different labels and comes"
+            if conflicting == 1
+            else "have different labels and come"
+        )
+        text += f"{words.count(conflicting, 'group')} {verbs} first; then come the closest matches."
     else:
-        said += ". The most alike come first."
-    if groups > _MOST_GROUPS:
-        said += f" {_MOST_GROUPS} groups are shown, all are in copies.tsv."
-    return said
+        text += "The closest matches come first."
+    if groups > _MAX_GROUPS:
+        text += f" {_MAX_GROUPS} groups are shown; copies.tsv lists all of them."
+    return text
 
 
-def _copied_said(found: Findings) -> str:
-    tests = found.copied_tests
-    said = "In cross-validation all of a group are held out together. "
-    if not (tests.photos + tests.other_photos):
-        return said.strip()
-    if not tests.photos:
-        return said + "No test photo looks like one of the others, so no figure rests on copies."
-    said += f"{words.count(tests.photos, 'test photo')} "
-    said += f"{'looks' if tests.photos == 1 else 'look'} like one of the other photos, which "
-    said += (
-        f"makes the test easier: {words.percent(tests.correct, tests.photos)} of these were right"
+def _leakage_text(leakage: Leakage) -> str:
+    text = "Cross-validation holds out all photos of a group together."
+    if not (leakage.photos + leakage.other_photos):
+        return text
+    if not leakage.photos:
+        return f"{text} No test photo has a look-alike outside the test split."
+    verb, those = ("has", "it") if leakage.photos == 1 else ("have", "these")
+    text += (
+        f" {words.count(leakage.photos, 'test photo')} {verb} a look-alike outside the test split, "
+        f"which makes the test easier: the accuracy on {those} is "
+        f"{words.percent(leakage.correct, leakage.photos)}"
     )
-    if tests.other_photos:
-        said += f", {words.percent(tests.other_correct, tests.other_photos)} of the others"
-    return said + "."
+    if leakage.other_photos:
+        others = words.percent(leakage.other_correct, leakage.other_photos)
+        text += f", compared with {others} on the other test photos"
+    return f"{text}."
 
 
-def _parent(paths: Sequence[str]) -> str:
-    """Returns the deepest folder that all paths lie in."""
-    # What the first and the last in order have in common, all have.
+def _common_folder(paths: Sequence[str]) -> str:
+    """Returns the deepest folder that contains all paths."""
+    # A prefix shared by the first and the last in sorted order is shared by all.
     ends = [os.path.dirname(path) for path in (min(paths), max(paths))] if paths else []
     return os.path.commonpath(ends) if ends else ""
 
 
-def _pairs(found: Findings) -> list[tuple[str, str, int, list[int]]]:
-    """Returns (label, answer, number, most confident rows) of the mistakes, commonest first."""
-    predictions, rows = found.run.predictions, found.mistakes
+def _pairs(findings: Findings) -> list[tuple[str, str, int, list[int]]]:
+    """Returns the mistakes by pair of classes, most frequent first.
+
+    Each pair is (label, predicted class, number of mistakes, rows with the highest scores).
+    """
+    predictions, rows = findings.run.predictions, findings.mistakes
     names, labels = predictions.classes, predictions.labels[rows]
-    answers = predictions.scores[rows].argmax(axis=1)
-    kinds, of_kind, numbers = np.unique(
-        labels * len(names) + answers, return_inverse=True, return_counts=True
+    predicted = predictions.scores[rows].argmax(axis=1)
+    codes, code_of, numbers = np.unique(
+        labels * len(names) + predicted, return_inverse=True, return_counts=True
     )
     pairs = []
     for i in np.argsort(-numbers, kind="stable"):
-        label, answer = divmod(int(kinds[i]), len(names))
-        some = rows[np.flatnonzero(of_kind == i)[:_MOST_PER_PAIR]]
-        pairs.append((names[label], names[answer], int(numbers[i]), some.tolist()))
+        label, prediction = divmod(int(codes[i]), len(names))
+        examples = rows[np.flatnonzero(code_of == i)[:_MAX_PER_PAIR]]
+        pairs.append((names[label], names[prediction], int(numbers[i]), examples.tolist()))
     return pairs
 
 
-def _uncertain(found: Findings) -> list[tuple[str, list[int]]]:
-    """Returns the least certain rows of the classes with the lowest recall."""
-    predictions = found.run.predictions
+def _uncertain(findings: Findings) -> list[tuple[str, list[int]]]:
+    """Returns the most ambiguous rows of the classes with the lowest recall, by class name."""
+    predictions = findings.run.predictions
     if not len(predictions.labels):
         return []
     correct = predictions.predicted == predictions.labels
     numbers = np.bincount(predictions.labels, minlength=len(predictions.classes))
     recalls = np.bincount(predictions.labels, correct, len(numbers)) / np.maximum(numbers, 1)
-    weakest = np.argsort(recalls, kind="stable")[:_MOST_CLASSES]
-    chosen = [(i, findings.least_certain(predictions, i, _MOST_PER_CLASS)) for i in sorted(weakest)]
-    return [(predictions.classes[i], rows) for i, rows in chosen if rows]
+    weakest = np.argsort(recalls, kind="stable")[:_MAX_CLASSES]
+    ambiguous = [(i, most_ambiguous(predictions, i, _MAX_PER_CLASS)) for i in sorted(weakest)]
+    return [(predictions.classes[i], rows) for i, rows in ambiguous if rows]

@@ -1,4 +1,4 @@
-"""Line figures as SVG, drawn with the page's colours so that they suit light and dark."""
+"""Draws charts as SVG, styled by the page so that they suit its light and dark colours."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,15 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 46
 
 
 class _Axes:
-    """A plot area that maps values to pixels and collects SVG elements."""
+    """A plot area that maps values to pixels and collects SVG elements.
+
+    Args:
+        x: lowest and highest value of the x axis.
+        y: lowest and highest value of the y axis.
+        labels: labels of the x and y axis.
+        x_ticks: tick labels of the x axis, by value.
+        y_ticks: tick labels of the y axis, by value.
+    """
 
     def __init__(
         self,
@@ -26,13 +34,13 @@ class _Axes:
         self._x, self._y = x, y
         self.elements: list[Markup] = []
         for value, text in y_ticks.items():
-            at = self.at(x[0], value)[1]
+            top = self.at(x[0], value)[1]
             self.add('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>', _LEFT,
-                     _WIDTH - _RIGHT, at, at)  # fmt: skip
-            self.add('<text x="{}" y="{}" text-anchor="end">{}</text>', _LEFT - 6, at + 4, text)
+                     _WIDTH - _RIGHT, top, top)  # fmt: skip
+            self.add('<text x="{}" y="{}" text-anchor="end">{}</text>', _LEFT - 6, top + 4, text)
         for value, text in x_ticks.items():
-            at = self.at(value, y[0])[0]
-            self.add('<text x="{}" y="{}" text-anchor="middle">{}</text>', at,
+            left = self.at(value, y[0])[0]
+            self.add('<text x="{}" y="{}" text-anchor="middle">{}</text>', left,
                      _HEIGHT - _BOTTOM + 18, text)  # fmt: skip
         middle = (_LEFT + _WIDTH - _RIGHT) / 2
         self.add('<text x="{}" y="{}" text-anchor="middle">{}</text>', middle, _HEIGHT - 8,
@@ -44,6 +52,7 @@ class _Axes:
         )
 
     def at(self, x: float, y: float) -> tuple[float, float]:
+        """Returns the position of a value in pixels, from the left and from the top."""
         across = (x - self._x[0]) / (self._x[1] - self._x[0])
         up = (y - self._y[0]) / (self._y[1] - self._y[0])
         left = _LEFT + across * (_WIDTH - _LEFT - _RIGHT)
@@ -51,11 +60,12 @@ class _Axes:
         return round(left, 1), round(top, 1)
 
     def add(self, element: str, *values: object) -> None:
+        """Adds an SVG element, formatted with escaped values."""
         self.elements.append(Markup(element).format(*values))
 
-    def line(self, points: Sequence[tuple[float, float]], kind: str) -> None:
+    def line(self, points: Sequence[tuple[float, float]], css_class: str) -> None:
         path = " ".join(f"{left},{top}" for left, top in (self.at(*point) for point in points))
-        self.add('<polyline class="{}" points="{}"/>', kind, path)
+        self.add('<polyline class="{}" points="{}"/>', css_class, path)
 
     def point(self, x: float, y: float, title: str, radius: float = 4) -> None:
         self.add('<circle cx="{}" cy="{}" r="{}"><title>{}</title></circle>', *self.at(x, y),
@@ -68,7 +78,7 @@ class _Axes:
 
 
 def _ticks(low: float, high: float, text: Callable[[float], str]) -> dict[float, str]:
-    """Returns about five round values in a range from 0 up, with their texts."""
+    """Returns about five round values in a non-negative range, with their labels."""
     raw = (high - low) / 5
     power = 10 ** np.floor(np.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
@@ -77,7 +87,7 @@ def _ticks(low: float, high: float, text: Callable[[float], str]) -> dict[float,
 
 
 def learning_curve(curve: Sequence[Mapping[str, Any]]) -> Markup:
-    """Draws accuracy and its 95 % interval by the number of photos learned from."""
+    """Draws accuracy and its 95% interval by the number of training photos."""
     most = max(step["photos"] for step in curve)
     low = min(step["interval"][0] for step in curve)
     high = max(step["interval"][1] for step in curve)
@@ -85,7 +95,7 @@ def learning_curve(curve: Sequence[Mapping[str, Any]]) -> Markup:
     axes = _Axes(
         (0, most * 1.05),
         y,
-        ("photos learned from", "accuracy"),
+        ("training photos", "accuracy"),
         _ticks(0, most, lambda value: f"{value:,.0f}"),
         _ticks(*y, lambda value: f"{100 * value:.3g}%"),
     )
@@ -95,29 +105,30 @@ def learning_curve(curve: Sequence[Mapping[str, Any]]) -> Markup:
         axes.add('<line class="bar" x1="{}" x2="{}" y1="{}" y2="{}"/>', left, left, top, bottom)
     axes.line([(step["photos"], step["accuracy"]) for step in curve], "curve")
     for step in curve:
-        title = f"{step['photos']:,} photos: {fraction(step['accuracy'])}"
+        title = f"{count(step['photos'], 'photo')}: {fraction(step['accuracy'])}"
         axes.point(step["photos"], step["accuracy"], title)
-    return axes.svg("Accuracy by number of photos")
+    return axes.svg("Accuracy by number of training photos")
 
 
 def calibration(bins: Sequence[Mapping[str, Any]]) -> Markup:
-    """Draws the share of correct answers by score; the area of a point is its photos' share."""
+    """Draws accuracy by score (a reliability diagram); a point's size shows its share of photos."""
     ticks = {value: f"{value:.0%}" for value in (0.0, 0.25, 0.5, 0.75, 1.0)}
     scores = {value: f"{value:g}" for value in ticks}
-    axes = _Axes((0, 1.02), (0, 1.02), ("score", "correct answers"), scores, ticks)
+    axes = _Axes((0, 1.02), (0, 1.02), ("score", "accuracy"), scores, ticks)
     axes.line([(0, 0), (1, 1)], "ideal")
-    filled = [one for one in bins if one["photos"]]
-    axes.line([(one["score"], one["accuracy"]) for one in filled], "curve")
-    most = max((one["photos"] for one in filled), default=1)
-    for one in filled:
-        title = f"{count(one['photos'], 'photo')} scored about {one['score']:.2f}: "
-        title += f"{fraction(one['accuracy'])} correct"
-        axes.point(one["score"], one["accuracy"], title, 3 + 7 * (one["photos"] / most) ** 0.5)
-    return axes.svg("Correct answers by score")
+    filled = [entry for entry in bins if entry["photos"]]
+    axes.line([(entry["score"], entry["accuracy"]) for entry in filled], "curve")
+    most = max((entry["photos"] for entry in filled), default=1)
+    for entry in filled:
+        title = f"{count(entry['photos'], 'photo')} scored about {entry['score']:.2f}: "
+        title += f"{fraction(entry['accuracy'])} correct"
+        radius = 3 + 7 * (entry["photos"] / most) ** 0.5
+        axes.point(entry["score"], entry["accuracy"], title, radius)
+    return axes.svg("Accuracy by score")
 
 
 def comparison(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """Draws accuracy and its 95 % interval by the time for one image on this machine."""
+    """Draws accuracy and its 95% interval by the time per image on this machine's CPU."""
     slowest = max(row["milliseconds"] for row in rows)
     low = min(row["interval"][0] for row in rows)
     high = max(row["interval"][1] for row in rows)
@@ -135,6 +146,6 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Markup:
         axes.add('<line class="bar" x1="{}" x2="{}" y1="{}" y2="{}"/>', left, left, top, bottom)
         title = f"{row['backbone']}, {row['recipe']}: {fraction(row['accuracy'])}"
         axes.point(row["milliseconds"], row["accuracy"], title)
-        at = axes.at(row["milliseconds"], row["accuracy"])
-        axes.add('<text x="{}" y="{}">{}</text>', at[0] + 7, at[1] + 4, number)
-    return axes.svg("Accuracy by time for one image")
+        left, top = axes.at(row["milliseconds"], row["accuracy"])
+        axes.add('<text x="{}" y="{}">{}</text>', left + 7, top + 4, number)
+    return axes.svg("Accuracy by time per image")

@@ -1,4 +1,4 @@
-"""Several backbones and recipes on the same photos: which does best, and what it costs."""
+"""Compares backbones and recipes on the same photos: accuracy, speed and size."""
 
 import functools
 import json
@@ -12,28 +12,30 @@ import numpy as np
 
 from edgetpu_retrain.io import files
 from edgetpu_retrain.report import charts, words
-from edgetpu_retrain.report.page import comparison_said, render
+from edgetpu_retrain.report.page import comparison_verdict, render
 from edgetpu_retrain.training import predictions
 from edgetpu_retrain.training.intervals import wilson_interval
 
 _RUNS, _WARM_UP_RUNS = 30, 3
+# The 97.5% quantile of the standard normal distribution.
 _QUANTILE_975 = 1.959964
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one backbone and recipe reached.
+    """The results of one backbone and recipe.
 
     Attributes:
-        name: of the backbone.
-        recipe: how the layer was trained.
-        photos: [N] S64, sorted, identities of the photos that were judged by a layer that was
-            trained without them.
+        name: name of the backbone.
+        recipe: name of the training recipe.
+        photos: [N] S64, sorted, identities (SHA-256) of the cross-validated photos.
         correct: [N] bool, which of these were classified correctly.
-        milliseconds: what the model takes for one image on this machine's CPU, one thread.
-        bytes: the size of the model's file for the CPU.
-        edgetpu_milliseconds: what is published of the network on an Edge TPU; None where nothing
-            is.
+        milliseconds: time per image on this machine's CPU, in one thread.
+        num_bytes: size of the CPU model's file.
+        edgetpu_milliseconds: published time per image of the network on an Edge TPU; None if none
+            is published.
+        streamed_bytes: bytes of parameters that the evaluated file sends to the Edge TPU for every
+            image; None for a CPU file.
     """
 
     name: str
@@ -41,37 +43,43 @@ class Candidate:
     photos: np.ndarray
     correct: np.ndarray
     milliseconds: float
-    bytes: int
+    num_bytes: int
     edgetpu_milliseconds: float | None
+    streamed_bytes: int | None = None
 
 
-def judge(folder: str | Path, name: str, edgetpu_milliseconds: float | None) -> Candidate:
-    """Reads what a run left in its folder below results/, and times its model.
+def load_candidate(folder: str | Path, name: str, edgetpu_milliseconds: float | None) -> Candidate:
+    """Loads the results of a run and times its model.
 
     Args:
-        folder: with predictions.tsv, evaluation.json and retrained_model.tflite.
-        name: of the backbone.
-        edgetpu_milliseconds: as `Candidate` has it.
+        folder: has predictions.tsv, evaluation.json and retrained_model.tflite.
+        name: name of the backbone.
+        edgetpu_milliseconds: as in `Candidate`.
+
+    Raises:
+        UserError: a file is damaged.
     """
     folder = Path(folder)
     model = folder / "retrained_model.tflite"
-    judged = predictions.read(folder / "predictions.tsv")
-    out_of_fold = judged.folds >= 0
-    identities = np.array(judged.identities, "S64")[out_of_fold]
+    scored = predictions.read(folder / "predictions.tsv")
+    evaluation = files.read_json(folder / "evaluation.json")
+    out_of_fold = scored.folds >= 0
+    identities = np.array(scored.identities, "S64")[out_of_fold]
     photos, rows = np.unique(identities, return_index=True)
     return Candidate(
         name,
-        files.read_json(folder / "evaluation.json")["recipe"],
+        evaluation["recipe"],
         photos,
-        (judged.predicted == judged.labels)[out_of_fold][rows],
+        (scored.predicted == scored.labels)[out_of_fold][rows],
         milliseconds_per_image(model),
         model.stat().st_size,
         edgetpu_milliseconds,
+        evaluation.get("streamed_bytes"),
     )
 
 
 def milliseconds_per_image(model: str | Path) -> float:
-    """Returns the median time that a model takes for one image on the CPU, in one thread."""
+    """Returns the median time per image of a model on the CPU, in one thread."""
     from edgetpu_retrain.runtime.interpreter import Interpreter
 
     interpreter = Interpreter(model, "cpu", num_threads=1)
@@ -86,14 +94,15 @@ def milliseconds_per_image(model: str | Path) -> float:
 
 
 def paired_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Returns the 95 % interval of a difference of accuracies on the same photos.
+    """Returns the 95% confidence interval of the difference of two accuracies on the same photos.
 
     It is the adjusted Wald interval of Bonett and Price (Journal of Educational and Behavioral
-    Statistics 37, 2012): a photo is added to each of the two kinds that only one got right.
+    Statistics 37, 2012), which adds one photo to each of the two discordant counts: photos that
+    only the first, or only the second, classified correctly.
 
     Args:
-        first: [N] bool, what one got right.
-        second: [N] bool, what the other got right.
+        first: [N] bool, whether the first model is correct.
+        second: [N] bool, whether the second model is correct.
 
     >>> low, high = paired_interval(np.array([True] * 10), np.array([True] * 9 + [False]))
     >>> low < 0 < high
@@ -109,27 +118,30 @@ def paired_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float
 
 
 def compare(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """Ranks candidates by their accuracy on the photos that all of them judged.
+    """Ranks candidates by accuracy on the photos that were cross-validated with all of them.
 
     Returns:
-        Per candidate, the best first: backbone, recipe, photos, correct, accuracy, interval,
-        `behind` (how far behind the best), `behind_interval` (paired) and `differs` (whether that
-        interval leaves out 0), milliseconds, edgetpu_milliseconds and bytes.
+        One row per candidate, best first: backbone, recipe, photos, correct, accuracy, interval,
+        `behind` (difference in accuracy to the best), `behind_interval` (its paired 95% confidence
+        interval), `differs` (whether that interval excludes 0), milliseconds, edgetpu_milliseconds,
+        bytes and streamed_bytes. Accuracy, interval and behind are None without shared photos.
     """
-    shared = functools.reduce(np.intersect1d, (one.photos for one in candidates))
-    right = [one.correct[np.searchsorted(one.photos, shared)] for one in candidates]
+    shared = functools.reduce(np.intersect1d, (candidate.photos for candidate in candidates))
+    correct = [
+        candidate.correct[np.searchsorted(candidate.photos, shared)] for candidate in candidates
+    ]
     order = sorted(
-        range(len(candidates)), key=lambda i: (-int(right[i].sum()), candidates[i].milliseconds)
+        range(len(candidates)), key=lambda i: (-int(correct[i].sum()), candidates[i].milliseconds)
     )
-    best = right[order[0]]
+    best = correct[order[0]]
     rows = []
     for i in order:
-        one, count = candidates[i], int(right[i].sum())
-        low, high = paired_interval(best, right[i]) if len(shared) else (0.0, 0.0)
+        candidate, count = candidates[i], int(correct[i].sum())
+        low, high = paired_interval(best, correct[i]) if len(shared) else (0.0, 0.0)
         rows.append(
             {
-                "backbone": one.name,
-                "recipe": one.recipe,
+                "backbone": candidate.name,
+                "recipe": candidate.recipe,
                 "photos": len(shared),
                 "correct": count,
                 "accuracy": count / len(shared) if len(shared) else None,
@@ -137,25 +149,26 @@ def compare(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
                 "behind": float((best.sum() - count) / len(shared)) if len(shared) else None,
                 "behind_interval": [low, high],
                 "differs": i != order[0] and low > 0,
-                "milliseconds": round(one.milliseconds, 2),
-                "edgetpu_milliseconds": one.edgetpu_milliseconds,
-                "bytes": one.bytes,
+                "milliseconds": round(candidate.milliseconds, 2),
+                "edgetpu_milliseconds": candidate.edgetpu_milliseconds,
+                "bytes": candidate.num_bytes,
+                "streamed_bytes": candidate.streamed_bytes,
             }
         )
     return rows
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Writes a comparison as JSON."""
+    """Writes the rows of `compare` as JSON."""
     with files.replacing(path) as temporary:
         temporary.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
 
 
 def write_page(rows: Sequence[Mapping[str, Any]], dataset: str, path: str | Path) -> None:
-    """Writes a comparison as a self-contained page."""
+    """Writes the rows of `compare` as a self-contained HTML page."""
     context = {
-        "dataset": words.shown(dataset),
-        "said": comparison_said(rows),
+        "dataset": words.printable(dataset),
+        "verdict": comparison_verdict(rows),
         "rows": [_texts(row) for row in rows],
         "chart": charts.comparison(rows) if rows[0]["photos"] else "",
     }
@@ -164,21 +177,22 @@ def write_page(rows: Sequence[Mapping[str, Any]], dataset: str, path: str | Path
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns a comparison as a table of text."""
+    """Returns the rows of `compare` as a plain-text table."""
     from tabulate import tabulate
 
     texts = [_texts(row) for row in rows]
     keys = ("backbone", "recipe", "accuracy", "interval", "behind", "ms", "edgetpu_ms", "size")
-    heads = ("backbone", "recipe", "accuracy", "95% interval", "behind the best", "ms here",
-             "ms Edge TPU", "file")  # fmt: skip
-    return tabulate([[text[key] for key in keys] for text in texts], heads, disable_numparse=True)
+    headers = ("backbone", "recipe", "accuracy", "95% interval", "behind the best", "ms CPU",
+               "ms Edge TPU", "size")  # fmt: skip
+    cells = [[text[key] for key in keys] for text in texts]
+    return str(tabulate(cells, headers, disable_numparse=True))
 
 
 def _texts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a row's figures as a person reads them."""
+    """Returns the formatted cells of a row, and the row itself as `values` for sorting."""
     published = row["edgetpu_milliseconds"]
     texts = {
-        "backbone": words.shown(row["backbone"]),
+        "backbone": words.printable(row["backbone"]),
         "recipe": row["recipe"],
         "accuracy": "",
         "interval": "",
@@ -190,10 +204,10 @@ def _texts(row: Mapping[str, Any]) -> dict[str, Any]:
     }
     if row["photos"]:
         low, high = row["interval"]
-        behind = f"{100 * row['behind']:.1f}"
+        behind = words.points(row["behind"])
         texts["accuracy"] = words.percent(row["correct"], row["photos"])
         texts["interval"] = f"{100 * low:.1f} to {100 * high:.1f}%"
-        texts["behind"] = f"{behind} points" if row["differs"] else f"{behind}, may be chance"
+        texts["behind"] = behind if row["differs"] else f"{behind}, may be chance"
         if row["behind"] == 0:
             texts["behind"] = ""
     return texts

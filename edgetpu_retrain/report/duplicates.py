@@ -1,4 +1,4 @@
-"""Groups of photos that look alike, and how much of the accuracy rests on them."""
+"""Groups look-alike photos, and measures how much the test accuracy benefits from them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,29 +9,30 @@ import numpy as np
 from edgetpu_retrain.io import tables
 from edgetpu_retrain.training.predictions import SPLITS, ListedPredictions, Predictions
 
-# Bits of 256 in which hashes differ. Measured on flower photos: re-encoded and resized copies at
-# most 4, brightened ones at most 34, different photos seldom less than 50.
-_MOST_BITS = 40
-_MOST_COMPARED = 500
+# Hamming distances of 256-bit hashes, measured on flower photos: re-encoded and resized copies at
+# most 4, brightened copies at most 34, different photos rarely less than 50.
+_MAX_COPY_DISTANCE = 40
+_MAX_COMPARED = 500
 
-IDENTICAL, COPIES, ALIKE = "the same file", "copies", "alike"
+IDENTICAL, COPIES, SIMILAR = "identical", "near-identical", "similar"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Photos that are copies of each other or look alike.
+    """Photos that look alike.
 
     Attributes:
-        rows: [N] int, their rows in the predictions, in order.
-        classes: the different classes they were given, sorted.
-        kind: IDENTICAL; COPIES, where each has nearly the same hash as another; or ALIKE.
-        bits: in how many bits the two nearest hashes differ.
+        rows: [N] int, their rows in the predictions, ascending.
+        classes: the different classes of the photos, sorted.
+        kind: IDENTICAL, the same file; COPIES, the hash of each photo is close to that of another;
+            or SIMILAR.
+        distance: the smallest Hamming distance of two of their hashes, in bits.
     """
 
     rows: np.ndarray
     classes: tuple[str, ...]
     kind: str
-    bits: int
+    distance: int
 
 
 def find_groups(
@@ -39,11 +40,11 @@ def find_groups(
 ) -> list[Group]:
     """Returns the groups of two or more photos.
 
-    Those of different classes come first, then copies of the same file, then the most alike.
+    Groups with different classes come first, then identical files, then the closest matches.
 
     Args:
-        predictions: of N photos.
-        numbers: [N] int; photos that look alike share a number (`copies.groups`).
+        predictions: predictions for N photos.
+        numbers: [N] int, group numbers; look-alike photos share one (`near_copies.groups`).
         hashes: [N, 32] uint8, perceptual hashes (`photos.perceptual_hash`).
     """
     by_number = np.argsort(numbers, kind="stable")
@@ -52,31 +53,31 @@ def find_groups(
     groups = []
     for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
         rows = by_number[start : start + size]
-        nearest = _bits_to_nearest(hashes[rows[:_MOST_COMPARED]])
-        kind = COPIES if nearest.max() <= _MOST_BITS else ALIKE
+        nearest = _distance_to_nearest(hashes[rows[:_MAX_COMPARED]])
+        kind = COPIES if nearest.max() <= _MAX_COPY_DISTANCE else SIMILAR
         if len({predictions.identities[row] for row in rows.tolist()}) == 1:
             kind = IDENTICAL
         names = {predictions.classes[label] for label in predictions.labels[rows]}
         groups.append(Group(rows, tuple(sorted(names)), kind, int(nearest.min())))
     return sorted(
-        groups, key=lambda g: (len(g.classes) == 1, g.kind != IDENTICAL, g.bits, g.rows[0])
+        groups, key=lambda g: (len(g.classes) == 1, g.kind != IDENTICAL, g.distance, g.rows[0])
     )
 
 
-def tally(groups: Iterable[Group], different: bool) -> tuple[int, int]:
-    """Returns how many groups there are of different classes, or of one, and their photos."""
-    sizes = [len(group.rows) for group in groups if (len(group.classes) > 1) == different]
+def tally(groups: Iterable[Group], conflicting: bool) -> tuple[int, int]:
+    """Returns the number of groups with conflicting labels, or without, and their photos."""
+    sizes = [len(group.rows) for group in groups if (len(group.classes) > 1) == conflicting]
     return len(sizes), sum(sizes)
 
 
 @dataclass(frozen=True)
-class CopiedTests:
-    """How the model did on test photos that have a copy among the photos it learned from.
+class Leakage:
+    """Results on test photos with and without a look-alike outside the test split.
 
     Attributes:
-        photos: how many test photos have one.
+        photos: test photos with a look-alike.
         correct: how many of these were classified correctly.
-        other_photos: how many test photos have none.
+        other_photos: test photos without one.
         other_correct: how many of these were classified correctly.
     """
 
@@ -86,35 +87,39 @@ class CopiedTests:
     other_correct: int
 
 
-def _bits_to_nearest(hashes: np.ndarray) -> np.ndarray:
-    """Returns [N] int, in how many bits each hash differs from the one nearest to it."""
+def _distance_to_nearest(hashes: np.ndarray) -> np.ndarray:
+    """Returns [N] int, the Hamming distance in bits of each hash to the nearest other hash."""
     bits = np.unpackbits(hashes, axis=1).astype(np.float32)
     ones = bits.sum(axis=1)
-    distances = ones[:, np.newaxis] + ones - 2 * bits @ bits.T
+    distances: np.ndarray = ones[:, np.newaxis] + ones - 2 * bits @ bits.T
     np.fill_diagonal(distances, np.inf)
-    return distances.min(axis=1).astype(int)
+    nearest: np.ndarray = distances.min(axis=1)
+    return nearest.astype(int)
 
 
-def copied_tests(predictions: Predictions, numbers: np.ndarray) -> CopiedTests:
-    """Compares the test photos that have a copy outside the test split with those that have none.
+def measure_leakage(predictions: Predictions, numbers: np.ndarray) -> Leakage:
+    """Compares test photos that have a look-alike outside the test split with the others.
 
-    In cross-validation the copies of a photo are all held out together, so that figure does not
-    rest on copies.
+    Cross-validation needs no such comparison, because it holds out all photos of a group together.
+
+    Args:
+        predictions: predictions for N photos.
+        numbers: [N] int, group numbers, as for `find_groups`.
     """
-    tested = predictions.splits == SPLITS.index("test")
-    copied = tested & np.isin(numbers, numbers[~tested])
+    is_test = predictions.splits == SPLITS.index("test")
+    leaked = is_test & np.isin(numbers, numbers[~is_test])
     correct = predictions.predicted == predictions.labels
-    others = tested & ~copied
-    return CopiedTests(
-        int(copied.sum()),
-        int((copied & correct).sum()),
+    others = is_test & ~leaked
+    return Leakage(
+        int(leaked.sum()),
+        int((leaked & correct).sum()),
         int(others.sum()),
         int((others & correct).sum()),
     )
 
 
 def write_copies(groups: Sequence[Group], predictions: ListedPredictions, path: str | Path) -> None:
-    """Writes copies.tsv: number of the group, path and class of each photo in it."""
+    """Writes copies.tsv: the group number, path and class of each photo."""
     with tables.writing(path, ("group", "path", "class")) as add:
         for number, group in enumerate(groups, start=1):
             for row in group.rows:

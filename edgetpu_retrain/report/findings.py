@@ -1,4 +1,4 @@
-"""What the predictions say, in figures; nothing here knows of the page."""
+"""Computes what the report shows, independently of how the page looks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,38 +7,38 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.index.corrections import IN_A_GROUP, Applied
+from edgetpu_retrain.index.corrections import IN_A_GROUP, AppliedCorrection
 from edgetpu_retrain.index.manifest import Skipped
-from edgetpu_retrain.report.duplicates import CopiedTests, Group, copied_tests, find_groups
+from edgetpu_retrain.report.duplicates import Group, Leakage, find_groups, measure_leakage
 from edgetpu_retrain.report.suspects import find_suspects
 from edgetpu_retrain.training.predictions import ListedPredictions, Predictions
 
-# Scores of two classes that differ by less are near to each other.
-_NEAR = 0.5
+# A photo is ambiguous if its two highest scores differ by less than this.
+_AMBIGUOUS_MARGIN = 0.5
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that a report is made of.
+    """The input of a report.
 
     Attributes:
-        dataset: name of the photos.
-        backbone: name of the network.
-        photos: how many photos each class has.
-        predictions: of the N photos that were judged.
-        evaluation: what evaluation.json holds.
-        groups: [N] int; photos that look alike share a number.
-        hashes: [N, 32] uint8, their perceptual hashes.
-        skipped: the first photos that were left out, with reasons.
-        num_skipped: how many were left out.
-        corrections: what became of each correction.
-        waiting: how many photos in the unlabelled folders have no label yet.
-        models: the model's files.
-        settings: what the configuration says, by key.
-        comparison: rows of a comparison of backbones that was made before, the best first.
-        command: what makes the same again.
-        versions: of the programs that took part, by name.
-        checksums: SHA-256 by the name of a file.
+        dataset: name of the dataset.
+        backbone: name of the backbone.
+        photos: number of photos by class.
+        predictions: predictions for the N photos that were held out or cross-validated.
+        evaluation: the content of evaluation.json.
+        groups: [N] int, group numbers; look-alike photos share one.
+        hashes: [N, 32] uint8, perceptual hashes of the photos.
+        skipped: the first skipped files, with reasons.
+        num_skipped: number of skipped files.
+        corrections: the outcome of each correction.
+        waiting: number of photos in the unlabelled folders that have no label yet.
+        models: paths of the model's files.
+        settings: the configuration, by key.
+        comparison: rows of an earlier comparison of backbones, best first; empty without one.
+        command: the shell command that reproduces the model.
+        versions: versions of Python and the packages, by name.
+        checksums: SHA-256 by file name.
     """
 
     dataset: str
@@ -50,7 +50,7 @@ class Run:
     hashes: np.ndarray
     skipped: Sequence[Skipped] = ()
     num_skipped: int = 0
-    corrections: Sequence[Applied] = ()
+    corrections: Sequence[AppliedCorrection] = ()
     waiting: int = 0
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -62,13 +62,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two classes that are taken for each other.
+    """Two classes that are confused with each other.
 
     Attributes:
-        first: the one that comes first among the classes.
-        second: the other.
-        mistakes: photos of either taken for the other.
-        photos: of both.
+        first: the class that comes first in the order of the classes.
+        second: the other class.
+        mistakes: photos of either class that were classified as the other.
+        photos: photos of both classes.
     """
 
     first: str
@@ -79,17 +79,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a run's predictions say.
+    """The content of a report, computed from a run.
 
     Attributes:
         run: the run.
-        source: test or cross_validation, whichever judged more photos; None if neither did.
-        result: that part of the evaluation; None if there is none.
-        suspects: rows of photos whose label is probably wrong, surest first.
-        groups: photos that look alike, those of different classes first.
-        copied_tests: how the test photos did that look like one of another split.
-        pairs: of confused classes, the worst first.
-        mistakes: rows of wrong predictions that are not suspects, the most confident first.
+        source: "test" or "cross_validation", whichever covers more photos; None without either.
+        result: that part of the evaluation; None without either.
+        suspects: [M] int, rows of photos whose label is probably wrong, most likely errors first.
+        groups: look-alike photos, groups with different classes first.
+        leakage: results on test photos with and without a look-alike outside the test split.
+        pairs: confused classes, most frequent first.
+        mistakes: [M] int, rows of wrong predictions that are not suspects, highest scores first.
     """
 
     run: Run
@@ -97,13 +97,13 @@ class Findings:
     result: Mapping[str, Any] | None
     suspects: np.ndarray
     groups: list[Group]
-    copied_tests: CopiedTests
+    leakage: Leakage
     pairs: list[Pair]
     mistakes: np.ndarray
 
     @property
-    def guess(self) -> tuple[str, int]:
-        """The commonest class among the judged photos, and how many it has."""
+    def majority_class(self) -> tuple[str, int]:
+        """The most common class among the evaluated photos, and its number of photos."""
         assert self.result is not None
         counts = {name: entry["photos"] for name, entry in self.result["classes"].items()}
         name = max(counts, key=lambda name: counts[name])
@@ -111,11 +111,11 @@ class Findings:
 
 
 def find(run: Run) -> Findings:
-    """Computes what a report shows."""
+    """Computes the content of a report from a run."""
     predictions = run.predictions
     source, result = headline(run.evaluation)
-    # A label that was given to many photos at once is no decision about each of them.
-    decided = {one.sha256 for one in run.corrections if one.note != IN_A_GROUP}
+    # A label given to many photos at once is not a review of each of them.
+    decided = {correction.sha256 for correction in run.corrections if correction.note != IN_A_GROUP}
     suspects = find_suspects(predictions, decided)
     return Findings(
         run,
@@ -123,14 +123,14 @@ def find(run: Run) -> Findings:
         result,
         suspects,
         find_groups(predictions, run.groups, run.hashes),
-        copied_tests(predictions, run.groups),
+        measure_leakage(predictions, run.groups),
         confused_pairs(result) if result else [],
         confident_mistakes(predictions, suspects),
     )
 
 
 def headline(evaluation: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any] | None]:
-    """Returns the name and content of the result that judged the most photos."""
+    """Returns the name and content of the result with the most photos; None without results."""
     results = [
         (name, evaluation[name])
         for name in ("cross_validation", "test")
@@ -140,29 +140,29 @@ def headline(evaluation: Mapping[str, Any]) -> tuple[str | None, Mapping[str, An
 
 
 def confused_pairs(result: Mapping[str, Any]) -> list[Pair]:
-    """Returns the pairs of classes that were taken for each other, by number of mistakes."""
+    """Returns the pairs of classes that were confused, most frequent first."""
     matrix = np.array(result["confusion_matrix"])
     names = list(result["classes"])
     photos = matrix.sum(axis=1)
     mistakes = np.triu(matrix + matrix.T, k=1)
-    found = [
+    pairs = [
         Pair(names[i], names[j], int(mistakes[i, j]), int(photos[i] + photos[j]))
         for i, j in np.argwhere(mistakes)
     ]
-    return sorted(found, key=lambda pair: (-pair.mistakes, pair.photos, pair.first, pair.second))
+    return sorted(pairs, key=lambda pair: (-pair.mistakes, pair.photos, pair.first, pair.second))
 
 
-def confident_mistakes(predictions: Predictions, passed_over: np.ndarray) -> np.ndarray:
-    """Returns the rows of wrong predictions, the highest score first, without some."""
+def confident_mistakes(predictions: Predictions, exclude: np.ndarray) -> np.ndarray:
+    """Returns [M] int, rows of wrong predictions, highest scores first, except those excluded."""
     rows = np.flatnonzero(predictions.predicted != predictions.labels)
-    rows = rows[~np.isin(rows, passed_over)]
+    rows = rows[~np.isin(rows, exclude)]
     return rows[np.argsort(-predictions.scores[rows].max(axis=1), kind="stable")]
 
 
-def least_certain(predictions: Predictions, label: int, most: int) -> list[int]:
-    """Returns up to `most` rows of a class whose two highest scores are near to each other."""
+def most_ambiguous(predictions: Predictions, label: int, most: int) -> list[int]:
+    """Returns up to `most` rows of a class whose two highest scores are closest together."""
     rows = np.flatnonzero(predictions.labels == label)
-    two = np.sort(predictions.scores[rows], axis=1)[:, -2:]
-    margins = two[:, 1] - two[:, 0]
+    top_two = np.sort(predictions.scores[rows], axis=1)[:, -2:]
+    margins = top_two[:, 1] - top_two[:, 0]
     order = np.argsort(margins, kind="stable")[:most]
-    return rows[order[margins[order] < _NEAR]].tolist()
+    return [int(row) for row in rows[order[margins[order] < _AMBIGUOUS_MARGIN]]]

@@ -1,4 +1,4 @@
-"""What was reported before, so that a page can say what has changed since."""
+"""Keeps a history of runs (runs.json), so that a report can say what changed since the last one."""
 
 import datetime
 import json
@@ -8,14 +8,14 @@ from typing import Any
 
 from edgetpu_retrain.io import files
 from edgetpu_retrain.report.findings import Findings
-from edgetpu_retrain.report.words import count, listed, percent
+from edgetpu_retrain.report.words import count, join, percent, points
 
-_MOST_ENTRIES = 100
+_MAX_ENTRIES = 100
 _INPUTS = ("manifest.tsv", "the extractor")
 
 
 def entry(findings: Findings) -> dict[str, Any]:
-    """Returns what is kept of a run: its outcome and what could have changed it."""
+    """Returns the history entry of a run, without its time: its result and its input."""
     run, result = findings.run, findings.result
     return {
         "backbone": run.backbone,
@@ -31,72 +31,85 @@ def entry(findings: Findings) -> dict[str, Any]:
 
 
 def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Returns the entries of several files, the oldest first."""
-    entries = [one for path in paths for one in files.read_json(path)]
-    return sorted(entries, key=lambda one: one["time"])
+    """Returns the entries of several runs.json files, oldest first."""
+    entries = [entry for path in paths for entry in files.read_json(path)]
+    return sorted(entries, key=lambda entry: entry["time"])
 
 
 def append(
-    earlier: Sequence[Mapping[str, Any]], found: Findings, path: str | Path
+    earlier: Sequence[Mapping[str, Any]], findings: Findings, path: str | Path
 ) -> list[dict[str, Any]]:
-    """Writes a backbone's entries with one more, unless the last says the same.
+    """Adds a run to runs.json, unless the last entry is the same.
+
+    Args:
+        earlier: the entries in the file, oldest first.
+        findings: the new run.
+        path: the runs.json to write; it keeps the last 100 entries.
 
     Returns:
-        The entries that are older than this one.
+        The entries before this run, oldest first.
     """
-    # As it comes back from the file.
-    new = json.loads(json.dumps(entry(found)))
-    entries = [dict(one) for one in earlier]
+    # Through JSON, to compare it with entries that were read from a file.
+    new = json.loads(json.dumps(entry(findings)))
+    entries = [dict(row) for row in earlier]
     last = entries[-1] if entries else None
     if last and {**last, "time": ""} == {**new, "time": ""}:
         older = entries[:-1]
     else:
         older = entries
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        entries = [*entries, {"time": now, **new}][-_MOST_ENTRIES:]
+        entries = [*entries, {"time": now, **new}][-_MAX_ENTRIES:]
     with files.replacing(path) as temporary:
         temporary.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
     return older
 
 
 def comparison(last: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Says how a run compares to an earlier one and what was changed between them."""
+    """Says how the accuracy compares with the last run's, and what changed between the two.
+
+    Returns an empty string if either run has no accuracy.
+    """
     if not (last["judged"] and new["judged"]):
         return ""
-    before, after = (one["correct"] / one["judged"] for one in (last, new))
+    before, after = (run["correct"] / run["judged"] for run in (last, new))
     when = last["time"][:16].replace("T", " ")
-    texts = percent(last["correct"], last["judged"]), percent(new["correct"], new["judged"])
-    moved = "as now" if texts[0] == texts[1] else f"now {texts[1]}"
+    old, now = percent(last["correct"], last["judged"]), percent(new["correct"], new["judged"])
+    moved = f"also reached {old}" if old == now else f"reached {old}, this one {now}"
     changes = changed(last, new)
-    what = f"Changed since: {listed(changes, most=6)}." if changes else "Nothing was changed since."
-    said = f"The last run here ({when} UTC) had {texts[0]}, {moved}. {what}"
+    what = f"Changed since then: {join(changes, most=6)}." if changes else "Nothing changed."
+    text = f"The last run ({when} UTC) {moved}. {what}"
     if last["corrections"] < new["corrections"]:
         others = "" if len(changes) == 1 else " and the other changes"
-        moved = "brought" if after >= before else "cost"
-        said += (
-            f" The corrections{others} {moved} {100 * abs(after - before):.1f} points; a "
-            "corrected label counts both in what is learned and in what is called a mistake."
+        moved = "raised" if after >= before else "lowered"
+        text += (
+            f" The corrections{others} {moved} the accuracy by {points(after - before)}. A "
+            "corrected label affects both what the model learns and what counts as a mistake."
         )
     if last["source"] != new["source"]:
-        said += " The two were not measured in the same way."
-    return said
+        text += (
+            " The two figures are not comparable: one was measured in cross-validation, the other "
+            "on the test split."
+        )
+    return text
 
 
 def changed(last: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Lists what differs between two runs, in words."""
-    found = []
+    """Returns noun phrases that say what differs between two runs."""
+    changes = []
     if last["backbone"] != new["backbone"]:
-        found.append(f"the backbone ({last['backbone']})")
+        changes.append(f"the backbone (it was {last['backbone']})")
     if last["photos"] != new["photos"]:
-        found.append(f"{count(new['photos'], 'photo')} instead of {last['photos']:,}")
+        changes.append(f"{count(new['photos'], 'photo')} instead of {last['photos']:,}")
     if last["classes"].keys() != new["classes"].keys():
-        found.append(f"the classes ({len(new['classes'])} instead of {len(last['classes'])})")
+        before, after = len(last["classes"]), len(new["classes"])
+        number = f"{count(after, 'class', 'classes')} instead of {before:,}"
+        changes.append("the names of the classes" if before == after else number)
     if last["corrections"] != new["corrections"]:
-        found.append(
+        changes.append(
             f"{count(new['corrections'], 'correction')} instead of {last['corrections']:,}"
         )
     elif last["photos"] == new["photos"] and last["classes"] != new["classes"]:
-        found.append("the classes of photos")
+        changes.append("the number of photos per class")
     settings = sorted(
         key
         for key in last["settings"].keys() | new["settings"].keys()
@@ -104,7 +117,7 @@ def changed(last: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         and key not in ("backbone", "corrections")
     )
     if settings:
-        found.append(f"the settings {listed(settings)}")
-    if not found and last["inputs"] != new["inputs"]:
-        found.append("the photos, their labels or the network")
-    return found
+        changes.append(f"the setting{'' if len(settings) == 1 else 's'} {join(settings)}")
+    if not changes and last["inputs"] != new["inputs"]:
+        changes.append("the photos, their labels or the backbone")
+    return changes

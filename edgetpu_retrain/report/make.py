@@ -1,4 +1,4 @@
-"""From the files of a run to its page and the tables beside it."""
+"""Makes report.html and the tables next to it from the files of a run."""
 
 import importlib.metadata
 import itertools
@@ -17,32 +17,33 @@ from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import corrections, manifest
 from edgetpu_retrain.io import files
-from edgetpu_retrain.report import findings, history, page
+from edgetpu_retrain.report import history, page
 from edgetpu_retrain.report.duplicates import write_copies
+from edgetpu_retrain.report.findings import Run, find
 from edgetpu_retrain.report.suspects import write_suspects
 from edgetpu_retrain.training import near_copies, predictions
 
 log = logging.getLogger(__name__)
 
-_PROGRAMS = ("edgetpu-retrain", "ai-edge-litert", "numpy", "pillow", "scikit-learn", "snakemake")
+_PACKAGES = ("edgetpu-retrain", "ai-edge-litert", "numpy", "pillow", "scikit-learn", "snakemake")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where what a report is made of lies.
+    """Paths of the files that a report is made from.
 
     Attributes:
         predictions: predictions.tsv.
         evaluation: evaluation.json.
         groups: groups.tsv.
-        embeddings: the files of all shards.
+        embeddings: the embeddings of all shards (.npz).
         manifest: manifest.tsv.
         unlabelled: unlabelled.tsv.
         skipped: skipped.tsv.
-        corrections: what became of the corrections.
-        models: the model's files.
-        runs: what was reported before, of all backbones.
-        comparison: comparison.json; None where none was made.
+        corrections: applied_corrections.tsv.
+        models: the model's .tflite files.
+        runs: runs.json of all backbones and recipes on this dataset.
+        comparison: comparison.json; None without one.
     """
 
     predictions: Path
@@ -68,31 +69,36 @@ def make_report(
     """Writes report.html, suspects.tsv, copies.tsv and runs.json to a folder.
 
     Args:
-        sources: where what they are made of lies.
-        dataset: name of the photos.
-        backbone: name of the network.
-        settings: what the configuration says, by key.
-        folder: below results/, where the other files of this run are.
+        sources: paths of the files that they are made from.
+        dataset: name of the dataset.
+        backbone: name of the backbone.
+        settings: the configuration, by key.
+        folder: the run's folder in results/, which has the other files of the run.
+
+    Raises:
+        UserError: the predictions and the manifest list different photos, or a file is damaged.
     """
     folder = Path(folder)
     labelled = LabelledEmbeddings.load(sources.embeddings, manifest.read(sources.manifest))
-    # Labels of the test dataset are its owner's business: corrections do not reach it.
-    judged = predictions.read(sources.predictions, manifest.SPLITS)
-    # All photos that could be decoded were judged, and are listed in the order of the manifest.
+    # Without the test dataset, because corrections do not apply to it.
+    scored = predictions.read(sources.predictions, manifest.SPLITS)
+    # The predictions cover every photo that could be decoded, in the order of the manifest.
     rows = labelled.rows[np.argsort(labelled.lines)]
-    if len(rows) != len(judged):
-        raise UserError(f"{sources.predictions} is of other photos. Delete it and run again.")
+    if len(rows) != len(scored):
+        raise UserError(
+            f"{sources.predictions} belongs to a different set of photos. Delete it and run again."
+        )
     skipped = manifest.read_skipped(sources.skipped)
     applied = corrections.read_applied(sources.corrections)
     waiting = {photo.sha256 for photo in manifest.read(sources.unlabelled)}
-    waiting -= {one.sha256 for one in applied}
-    first_skipped = list(itertools.islice(skipped, page.MOST_LINES))
-    found = findings.find(
-        findings.Run(
+    waiting -= {correction.sha256 for correction in applied}
+    first_skipped = list(itertools.islice(skipped, page.MAX_LINES))
+    findings = find(
+        Run(
             dataset,
             backbone,
             dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True)),
-            judged,
+            scored,
             files.read_json(sources.evaluation),
             near_copies.read_groups(sources.groups, labelled.identities)[rows],
             labelled.hashes[rows],
@@ -114,11 +120,11 @@ def make_report(
     )
     own = folder / "runs.json"
     others = history.read([path for path in sources.runs if path != own])
-    older = history.append(history.read([own] if own.is_file() else []), found, own)
+    older = history.append(history.read([own] if own.is_file() else []), findings, own)
     earlier = sorted([*others, *older], key=lambda run: run["time"])
-    write_suspects(found.suspects, judged, folder / "suspects.tsv")
-    write_copies(found.groups, judged, folder / "copies.tsv")
-    html = page.report_page(found, earlier, str(folder))
+    write_suspects(findings.suspects, scored, folder / "suspects.tsv")
+    write_copies(findings.groups, scored, folder / "copies.tsv")
+    html = page.report_page(findings, earlier, str(folder))
     with (
         files.replacing(folder / "report.html") as temporary,
         temporary.open("w", encoding="utf-8") as file,
@@ -128,7 +134,7 @@ def make_report(
 
 
 def command(settings: Mapping[str, Any]) -> str:
-    """Returns the command that makes the same model again.
+    """Returns the shell command that reproduces the model with these settings.
 
     >>> command({"dataset": "photos/my birds", "seed": 0})
     "snakemake --cores all --config 'dataset=photos/my birds' seed=0 -- retrained_model.tflite"
@@ -142,11 +148,11 @@ def command(settings: Mapping[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that take part."""
-    found = {"Python": platform.python_version(), "system": platform.platform()}
-    for program in _PROGRAMS:
+    """Returns the versions of Python, the operating system and the main packages, by name."""
+    installed = {"Python": platform.python_version(), "system": platform.platform()}
+    for package in _PACKAGES:
         try:
-            found[program] = importlib.metadata.version(program)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -1,6 +1,7 @@
-"""One self-contained page of what a run found."""
+"""Renders the report as one self-contained HTML page."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,33 @@ from edgetpu_retrain.report import advice, cards, charts, history, words
 from edgetpu_retrain.report.findings import Findings
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MOST_MATRIX_CLASSES = 30
-MOST_LINES = 200
-_MEASURED_ON = {"test": "test photos", "cross_validation": "photos of the cross-validation"}
+# With more classes, the page lists the most frequent confusions instead of the whole matrix.
+_MAX_MATRIX_CLASSES = 30
+MAX_LINES = 200
+_TITLES = {
+    "next": "What to do next",
+    "suspects": "Labels to check",
+    "copies": "Look-alike photos",
+    "mistakes": "Misclassified photos",
+    "uncertain": "Ambiguous photos",
+    "confusion": "Confusion matrix",
+    "classes": "Results per class",
+    "learning-curve": "Learning curve",
+    "scores": "Score calibration and thresholds",
+    "compared": "Backbone comparison",
+    "skipped": "Skipped files",
+    "how": "Reproduce this model",
+}
+_MEASURED_ON = {"test": "test photos", "cross_validation": "cross-validated photos"}
 
 
 def render(template: str, context: Mapping[str, Any]) -> Iterator[str]:
-    """Yields a self-contained page as HTML; whatever the context holds is text in it."""
+    """Yields a self-contained HTML page in parts; strings in the context are escaped.
+
+    Args:
+        template: file name in templates/.
+        context: the template's variables.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -35,107 +56,108 @@ def render(template: str, context: Mapping[str, Any]) -> Iterator[str]:
 
 
 def report_page(
-    found: Findings, earlier: Sequence[Mapping[str, Any]], folder: str
+    findings: Findings, earlier: Sequence[Mapping[str, Any]], folder: str
 ) -> Iterator[str]:
-    """Yields the page of a run as HTML, a part after the other.
+    """Yields the report as HTML, in parts.
 
     Args:
-        found: what to show.
-        earlier: entries of `history`, the oldest first, without this run's.
-        folder: where the files beside the page are.
+        findings: the content.
+        earlier: history entries of earlier runs, oldest first.
+        folder: the run's folder in results/, which has the files that the page refers to.
     """
     context = {
         "folder": folder,
-        "compared_at": str(Path(folder).parent / "comparison.html"),
-        **_head(found, earlier),
-        **cards.parts(found),
-        **_figures(found),
-        **_end(found, earlier),
+        "comparison_page": str(Path(folder).parent / "comparison.html"),
+        **_head(findings, earlier),
+        **cards.photo_sections(findings),
+        **_metrics(findings),
+        **_end(findings, earlier),
     }
-    context["sections"] = [
-        (id, title)
-        for id, title, there in (
-            ("next", "What to do next", True),
-            ("suspects", "Labels to check", True),
-            ("copies", "Copies", True),
-            ("mistakes", "Mistakes", True),
-            ("uncertain", "Least certain", context["uncertain"]),
-            ("confusion", "What is taken for what", found.result),
-            ("classes", "Class by class", found.result),
-            ("learning-curve", "Would more photos help?", context["curve"]),
-            ("scores", "What a score is worth", context["thresholds"] or context["calibration"]),
-            ("compared", "Backbones compared", found.run.comparison),
-            ("skipped", "Not used", True),
-            ("how", "How this was made", True),
-        )
-        if there
-    ]
+    optional = {
+        "uncertain": context["uncertain"],
+        "confusion": findings.result,
+        "classes": findings.result,
+        "learning-curve": context["curve"],
+        "scores": context["thresholds"] or context["calibration"],
+        "compared": findings.run.comparison,
+    }
+    context["titles"] = _TITLES
+    context["sections"] = [id for id in _TITLES if optional.get(id, True)]
     return render("report.html.j2", context)
 
 
-def _head(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    run, result = found.run, found.result
-    kinds = words.count(len(run.photos), "class", "classes")
+def _head(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the header, the verdict and the next steps."""
+    run, result = findings.run, findings.result
+    classes = words.count(len(run.photos), "class", "classes")
     return {
-        "dataset": words.shown(run.dataset),
-        "backbone": words.shown(run.backbone),
-        "counted": f"{words.count(sum(run.photos.values()), 'photo')} in {kinds}",
-        "figure": words.percent(result["correct"], result["photos"]) if result else "unknown",
-        "lead": "of the photos it had not learned from were named correctly."
+        "dataset": words.printable(run.dataset),
+        "backbone": words.printable(run.backbone),
+        "size": f"{words.count(sum(run.photos.values()), 'photo')} in {classes}",
+        "accuracy": words.percent(result["correct"], result["photos"]) if result else "unknown",
+        "lead": "of the photos held out of training were classified correctly."
         if result
         else "The accuracy was not measured.",
-        "sentences": advice.verdict(found),
-        "comparison": history.comparison(earlier[-1], history.entry(found)) if earlier else "",
-        "corrected": _corrected(run.corrections),
+        "sentences": advice.verdict(findings),
+        "last_run_text": history.comparison(earlier[-1], history.entry(findings))
+        if earlier
+        else "",
+        "corrections": _corrections_text(run.corrections),
         "on_cpu": result is not None and run.evaluation.get("device") == "cpu",
         "models": [
             {
                 "name": path.name,
-                "what": "for the Edge TPU" if "_edgetpu" in path.name else "for the CPU",
+                "device": f"for the Edge TPU{_streamed(run.evaluation)}"
+                if "_edgetpu" in path.name
+                else "for the CPU",
                 "size": words.size(path.stat().st_size),
             }
             for path in run.models
         ],
-        "steps": advice.next_steps(found),
+        "steps": advice.next_steps(findings),
     }
 
 
-def _corrected(applied: Sequence[corrections.Applied]) -> list[str]:
-    """Says what became of the corrections."""
+def _streamed(evaluation: Mapping[str, Any]) -> str:
+    """Says how much a file sends to the Edge TPU for every image; empty for nothing."""
+    streamed = evaluation.get("streamed_bytes")
+    return f" ({words.size(streamed)} of it sent for every image: slow)" if streamed else ""
+
+
+def _corrections_text(applied: Sequence[corrections.AppliedCorrection]) -> str:
+    """Says how many corrections had which outcome; empty without corrections."""
     if not applied:
-        return []
-    photos: dict[str, list[Any]] = {outcome: [] for outcome in corrections.OUTCOMES}
-    for one in applied:
-        photos[one.outcome].append(one)
-    some = [f"{len(them):,} {outcome}" for outcome, them in photos.items() if them]
-    lines = [f"Your corrections were applied: {words.listed(some, most=4)}."]
-    if photos[corrections.MISSING]:
-        lines[0] += " The missing ones are of photos that are no longer there; they do no harm."
-    return lines
+        return ""
+    counts = Counter(correction.outcome for correction in applied)
+    outcomes = [f"{counts[name]:,} {name}" for name in corrections.OUTCOMES if counts[name]]
+    text = f"Your corrections were applied: {words.join(outcomes, most=4)}."
+    if counts[corrections.MISSING]:
+        text += " Missing corrections belong to photos that are no longer in the dataset."
+    return text
 
 
-def _figures(found: Findings) -> dict[str, Any]:
-    """Returns the confusion matrix, the classes, the curves and the thresholds."""
-    run, result, evaluation = found.run, found.result, found.run.evaluation
+def _metrics(findings: Findings) -> dict[str, Any]:
+    """Returns the confusion matrix, the results per class, the charts and the thresholds."""
+    run, result, evaluation = findings.run, findings.result, findings.run.evaluation
     names = list(result["classes"]) if result else []
     curve = evaluation.get("learning_curve") or []
-    calibrated = evaluation.get("calibration")
-    has_bins = calibrated is not None and any(one["photos"] for one in calibrated["bins"])
+    calibration = evaluation.get("calibration")
+    has_bins = calibration is not None and any(entry["photos"] for entry in calibration["bins"])
     return {
         "result": result,
         "classes": names,
-        "result_said": _result_said(found),
-        "matrix": _matrix(result) if result and len(names) <= _MOST_MATRIX_CLASSES else [],
-        "pairs": found.pairs[:_MOST_MATRIX_CLASSES],
+        "evaluated": _evaluated_text(findings),
+        "matrix": _matrix(result) if result and len(names) <= _MAX_MATRIX_CLASSES else [],
+        "pairs": findings.pairs[:_MAX_MATRIX_CLASSES],
         "class_rows": _class_rows(run.photos, result) if result else [],
         "curve": charts.learning_curve(curve) if len(curve) > 1 else "",
-        "curve_said": advice.curve(found)[0],
-        "calibration": charts.calibration(calibrated["bins"]) if calibrated and has_bins else "",
-        "calibration_said": _calibration_said(evaluation) if has_bins else "",
+        "curve_text": advice.learning_curve(findings)[0],
+        "calibration": charts.calibration(calibration["bins"]) if calibration and has_bins else "",
+        "calibration_text": _calibration_text(evaluation) if has_bins else "",
         "thresholds": [
             {
                 "precision": f"{row['precision']:.0%}",
-                "score": "no score reaches it" if row["score"] is None else f"{row['score']:.3f}",
+                "score": "not reached" if row["score"] is None else f"{row['score']:.3f}",
                 "coverage": "" if row["score"] is None else words.fraction(row["coverage"]),
             }
             for row in (evaluation.get("thresholds") or [] if result else [])
@@ -143,21 +165,24 @@ def _figures(found: Findings) -> dict[str, Any]:
     }
 
 
-def _result_said(found: Findings) -> str:
-    if found.result is None:
+def _evaluated_text(findings: Findings) -> str:
+    """Says which photos the result covers."""
+    if findings.result is None:
         return ""
-    where = "cross-validation" if found.source == "cross_validation" else "the test split"
-    return f"{words.count(found.result['photos'], 'photo')}, {where}"
+    where = "in cross-validation" if findings.source == "cross_validation" else "in the test split"
+    return f"{words.count(findings.result['photos'], 'photo')} {where}"
 
 
 def _matrix(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the rows of the confusion matrix, with the tint of each cell."""
     rows = []
     for i, (name, numbers) in enumerate(
         zip(result["classes"], result["confusion_matrix"], strict=True)
     ):
         total = max(sum(numbers), 1)
         cells = [
-            # Half strength at most, so that the numbers stay legible; a mistake is seen at once.
+            # At most about half opaque, so that numbers stay legible. The square root makes rare
+            # mistakes visible.
             {
                 "photos": number,
                 "correct": i == j,
@@ -173,90 +198,115 @@ def _class_rows(photos: Mapping[str, int], result: Mapping[str, Any]) -> list[di
     intervals = advice.class_intervals(result)
     rows = []
     for name, entry in result["classes"].items():
-        judged, correct, predicted = entry["photos"], entry["correct"], entry["predicted"]
+        evaluated, correct, predicted = entry["photos"], entry["correct"], entry["predicted"]
         low, high = intervals.get(name, (0.0, 1.0))
         rows.append(
             {
                 "name": name,
                 "photos": photos.get(name, 0),
-                "judged": judged,
+                "evaluated": evaluated,
                 "correct": correct,
-                "recall": f"{correct / judged:.0%}" if judged else "",
-                "recall_value": correct / judged if judged else -1,
-                "interval": f"{100 * low:.0f} to {100 * high:.0f}%" if judged else "",
-                "low": low if judged else -1,
+                "recall": f"{correct / evaluated:.0%}" if evaluated else "",
+                "recall_value": correct / evaluated if evaluated else -1,
+                "interval": f"{100 * low:.0f} to {100 * high:.0f}%" if evaluated else "",
+                "low": low if evaluated else -1,
                 "precision": f"{correct / predicted:.0%}" if predicted else "",
                 "precision_value": correct / predicted if predicted else -1,
-                "f1": f"{2 * correct / (judged + predicted):.2f}" if judged + predicted else "",
-                "f1_value": 2 * correct / (judged + predicted) if judged + predicted else -1,
+                "f1": f"{2 * correct / (evaluated + predicted):.2f}"
+                if evaluated + predicted
+                else "",
+                "f1_value": 2 * correct / (evaluated + predicted) if evaluated + predicted else -1,
             }
         )
     return rows
 
 
-def _calibration_said(evaluation: Mapping[str, Any]) -> str:
+def _calibration_text(evaluation: Mapping[str, Any]) -> str:
+    """Says how far scores are from the accuracy, and what temperature scaling changed."""
     errors, temperature = evaluation["calibration"], evaluation.get("temperature")
     photos = _MEASURED_ON[errors.get("of", "test")]
-    said = (
-        f"On the {photos} score and share of correct answers differ by "
-        f"{words.points(errors['after'])} on average"
+    text = (
+        f"On the {photos}, score and accuracy differ by {words.points(errors['after'])} on average "
+        "(expected calibration error)"
     )
     if temperature is None or temperature == 1:
-        return said + "; the scores are the layer's own."
+        return f"{text}. The scores are not temperature-scaled."
     return (
-        said + f"; by {words.points(errors['before'])} before one temperature "
-        f"({temperature:.2f}) was fitted."
+        f"{text}; before temperature scaling (T = {temperature:.2f}), they differed by "
+        f"{words.points(errors['before'])}."
     )
 
 
-def _end(found: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns skipped photos, settings and what the page's script needs."""
-    run = found.run
-    skipped = [{"path": words.shown(s.path), "reason": s.reason} for s in run.skipped[:MOST_LINES]]
-    said = f"{words.count(run.num_skipped, 'file')}, left out of everything."
-    if run.num_skipped > MOST_LINES:
-        said += f" The first {MOST_LINES} are shown, all are in skipped.tsv."
-    now = {"time": "this run", **history.entry(found)}
-    where = run.settings.get("corrections")
+def _end(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the skipped files, the history, the settings and the data of the page's script."""
+    run = findings.run
+    skipped = [
+        {"path": words.printable(file.path), "reason": file.reason}
+        for file in run.skipped[:MAX_LINES]
+    ]
+    skipped_text = f"{words.count(run.num_skipped, 'file was', 'files were')} skipped."
+    if run.num_skipped > MAX_LINES:
+        skipped_text += f" The first {MAX_LINES} are shown; skipped.tsv lists all of them."
+    this_run = {"time": "this run", **history.entry(findings)}
+    path = run.settings.get("corrections")
     return {
         "skipped": skipped,
-        "skipped_said": said,
+        "skipped_text": skipped_text,
         "command": run.command,
-        "compared_said": comparison_said(run.comparison) if run.comparison else "",
-        "history": [_history_row(one) for one in (*earlier, now)],
+        "comparison_text": comparison_verdict(run.comparison) if run.comparison else "",
+        "history": [_history_row(entry) for entry in (*earlier, this_run)],
         "settings": json.dumps(run.settings, indent=2, sort_keys=True, ensure_ascii=False),
         "versions": run.versions,
         "checksums": run.checksums,
-        "saved_said": f"Saved, with the earlier ones: replace {where} by it and run again."
-        if where
-        else "Saved. Put it beside config.yaml, set corrections: corrections.tsv in there, and "
-        "run again.",
+        "saved_text": f"Saved, including your earlier corrections. Replace {path} with this file "
+        "and run again."
+        if path
+        else "Saved. Move the file next to config.yaml, add the line corrections: corrections.tsv "
+        "to config.yaml, and run again.",
         "data": {
             "key": f"{run.dataset} {run.backbone}",
             "classes": list(run.predictions.classes),
             "corrections": {
-                one.sha256: {"label": one.label, "path": words.shown(one.path), "note": one.note}
-                for one in run.corrections
+                correction.sha256: {
+                    "label": correction.label,
+                    "path": words.printable(correction.path),
+                    "note": correction.note,
+                }
+                for correction in run.corrections
             },
         },
     }
 
 
-def comparison_said(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Says in a sentence or two which of the compared (`comparison.compare`) to take."""
+def comparison_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Says in a sentence or two which candidate is best.
+
+    Args:
+        rows: the result of `comparison.compare`, best first.
+    """
     best, photos = rows[0], rows[0]["photos"]
     if not photos:
-        return "No photo was judged by all of them, so nothing can be compared."
-    near = [row for row in rows if not row["differs"]]
+        return "No photo was cross-validated with every candidate, so they cannot be compared."
+    tied = [row for row in rows if not row["differs"]]
     text = f"On {words.count(photos, 'photo')}, "
-    if len(near) == 1:
-        return f"{text}{_name(best)} is the most accurate, by more than chance."
-    fastest = min(near, key=lambda row: row["milliseconds"])
-    names = words.listed([_name(row) for row in near], most=6)
-    return (
-        f"{text}{names} do not differ by more than chance. Of these {_name(fastest)} is the "
-        "fastest on this machine."
+    streaming = "".join(
+        f" {_name(row)} does not fit in the Edge TPU's memory: {words.size(row['streamed_bytes'])} "
+        "are sent to it for every image, which is slow."
+        for row in rows
+        if row.get("streamed_bytes")
     )
+    if len(tied) == 1:
+        return (
+            f"{text}{_name(best)} is the most accurate; its lead is statistically significant."
+            f"{streaming}"
+        )
+    fastest = min(tied, key=lambda row: row["milliseconds"])
+    names = words.join([_name(row) for row in tied], most=6)
+    if len(tied) == 2:
+        text += f"the difference between {names} may be chance. Of the two, "
+    else:
+        text += f"the differences between {names} may be chance. Of these, "
+    return f"{text}{_name(fastest)} is the fastest on this machine.{streaming}"
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -264,13 +314,13 @@ def _name(row: Mapping[str, Any]) -> str:
 
 
 def _history_row(entry: Mapping[str, Any]) -> dict[str, Any]:
-    judged, correct = entry["judged"], entry["correct"]
+    evaluated, correct = entry["judged"], entry["correct"]
     return {
         "time": entry["time"][:16].replace("T", " "),
         "backbone": entry["backbone"],
         "photos": entry["photos"],
         "classes": len(entry["classes"]),
         "corrections": entry["corrections"],
-        "accuracy": words.percent(correct, judged) if judged else "not measured",
-        "value": correct / judged if judged else -1,
+        "accuracy": words.percent(correct, evaluated) if evaluated else "not measured",
+        "value": correct / evaluated if evaluated else -1,
     }

@@ -1,4 +1,4 @@
-"""What a run ends with: where the model is, how good it is, and what to do next."""
+"""Writes the summary that ends a run: where the files are, the accuracy and the next step."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,17 @@ from typing import Any
 
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import files
+from edgetpu_retrain.report import words
 
-_SHOWN = 5
+_MAX_NAMES = 5
 _FEW_TEST_PHOTOS = 5
 _KINDS = {
     "retrained_model_edgetpu.tflite": "the classifier for the Edge TPU",
     "retrained_model.tflite": "the classifier for the CPU",
-    "label_map.txt": "its classes",
-    "bundle": "the folder for a device, with README.md",
-    "bundle.zip": "the same, packed",
-    "report.html": "how good it is and what to do next; open it in a browser",
+    "label_map.txt": "the names of the classes",
+    "bundle": "the folder to copy to a device, with README.md",
+    "bundle.zip": "the same folder, zipped",
+    "report.html": "how good the model is and what to do next; open it in a browser",
 }
 
 
@@ -28,40 +29,43 @@ def summary(
     report: str | Path | None = None,
     quantization: str | Path | None = None,
 ) -> str:
-    """Says in a few lines what came of a run.
+    """Returns the summary of a run, a few lines of text.
 
     Args:
-        delivered: paths of the files that the run was asked for, the model among them or not.
+        delivered: paths of the files that the run delivered, with or without a model.
         evaluation: path of evaluation.json.
         skipped: path of skipped.tsv.
-        confusion_matrix: path of the picture; None where the run did not make it.
-        report: path of the page; None where the run did not make it.
-        quantization: path of quantization.json; None where nothing was quantized.
+        confusion_matrix: path of confusion_matrix.png; None if it was not made.
+        report: path of report.html; None if it was not made.
+        quantization: path of quantization.json; None if no network was quantized.
+
+    Raises:
+        UserError: a file is damaged.
     """
     content = files.read_json(evaluation)
     models = [path for path in delivered if Path(path).suffix == ".tflite"] or [content["model"]]
-    lines = [_file(path) for path in [*models, *(p for p in delivered if p not in models)]]
+    lines = [_describe(path) for path in [*models, *(p for p in delivered if p not in models)]]
     test, cross_validation = content["test"], content["cross_validation"]
-    lines += accuracy(test, f"test photos, on {content['device']}")
-    lines += accuracy(content["test_dataset"], "photos of the test dataset")
-    lines += accuracy(cross_validation, "photos, cross-validated")
-    # There are more photos in the cross-validation, so its figures per class say more.
-    lines += weakest(cross_validation or test) + hardly_tested(test)
+    lines += accuracy(test, "test photo", f", run on {content['device']}")
+    lines += accuracy(content["test_dataset"], "photo", " of the test dataset")
+    lines += accuracy(cross_validation, "photo", " in cross-validation")
+    # Cross-validation covers more photos, so its results per class are more reliable.
+    lines += weakest(cross_validation or test) + undertested(test)
     if quantization is not None:
         lines += quantized(quantization)
     if confusion_matrix is not None:
-        lines.append(f"The confusion matrix as a picture: {confusion_matrix}")
+        lines.append(f"Confusion matrix: {confusion_matrix}")
     if report is not None and all(Path(path).name != Path(report).name for path in delivered):
-        lines.append(f"What to do next, as a page to open in a browser: {report}")
+        lines.append(f"Report, to open in a browser: {report}")
     if count := sum(1 for _ in manifest.read_skipped(skipped)):
-        photos = "photo was" if count == 1 else "photos were"
-        lines.append(f"{count} {photos} skipped; {skipped} lists them with the reasons.")
-    lines.append("Next, try it on other photos:")
+        were = words.count(count, "file was", "files were")
+        lines.append(f"{were} skipped; {skipped} lists the reason{'' if count == 1 else 's'}.")
+    lines.append("To try the model on other photos:")
     lines.append(f"  {_command(models)}")
     return "\n".join(lines)
 
 
-def _file(path: str | Path) -> str:
+def _describe(path: str | Path) -> str:
     path = Path(path)
     kind = "the folder for Frigate, with config.yml" if path.parent.name == "frigate" else None
     kind = _KINDS.get(path.name, kind)
@@ -71,65 +75,69 @@ def _file(path: str | Path) -> str:
 
 
 def _command(models: Sequence[str | Path]) -> str:
-    # Every machine can run the one for the CPU.
+    # The CPU model is preferred, because every machine can run it.
     model = min(map(str, models), key=lambda path: "_edgetpu" in path)
     return f"python scripts/classify_image.py --model {shlex.quote(model)} --input PHOTO_OR_FOLDER"
 
 
-def accuracy(result: Mapping[str, Any] | None, what: str) -> list[str]:
-    """Says in a line how many photos were classified correctly.
+def accuracy(result: Mapping[str, Any] | None, noun: str, where: str) -> list[str]:
+    """Returns a line with the accuracy and its 95% interval; none without a result.
 
     Args:
-        result: what evaluation.json holds of these photos; without it there is no line.
-        what: says in the plural what photos these are.
+        result: the part of evaluation.json for these photos.
+        noun: what one of these photos is called.
+        where: follows the number of photos, with its own punctuation.
     """
     if result is None:
         return []
     low, high = result["interval"]
     return [
-        f"Accuracy: {result['accuracy']:.1%} of {result['photos']} {what} "
-        f"(95 % interval {low:.1%} to {high:.1%})"
+        f"Accuracy: {result['accuracy']:.1%} on {words.count(result['photos'], noun)}{where} "
+        f"(95% interval {low:.1%} to {high:.1%})"
     ]
 
 
 def weakest(result: Mapping[str, Any] | None) -> list[str]:
-    """Names in a line the classes of which the smallest share was classified correctly."""
+    """Returns a line with the classes that have the lowest recall; none without mistakes."""
     classes = result["classes"] if result else {}
-    wrong = [(one["correct"] / one["photos"], name) for name, one in classes.items()
-             if one["correct"] < one["photos"]]  # fmt: skip
+    imperfect = [(entry["correct"] / entry["photos"], name) for name, entry in classes.items()
+                 if entry["correct"] < entry["photos"]]  # fmt: skip
     shown = [
         f"{name} ({classes[name]['correct']} of {classes[name]['photos']})"
-        for _, name in sorted(wrong)[:_SHOWN]
+        for _, name in sorted(imperfect)[:_MAX_NAMES]
     ]
-    return [f"Weakest classes: {', '.join(shown)}"] if wrong else []
+    return [f"Weakest classes: {', '.join(shown)}"] if shown else []
 
 
 def quantized(path: str | Path) -> list[str]:
-    """Says in a line what quantizing a float network cost, and what is wrong with it.
+    """Returns a line that says what quantizing a float network cost, and one per warning.
 
     Args:
-        path: of quantization.json.
+        path: path of quantization.json.
     """
     content = files.read_json(path)
     check, lines = content["check"], []
     if check is not None and check["accuracy"] is not None:
         lines = [
-            f"Quantized: a linear layer on its embeddings is correct on {check['accuracy']:.1%}, "
-            f"on {check['float_accuracy']:.1%} before ({check['photos']} photos); see {path}"
+            f"Quantization: a linear classifier on the embeddings reaches {check['accuracy']:.1%}, "
+            f"compared with {check['float_accuracy']:.1%} before quantization "
+            f"({words.count(check['photos'], 'photo')}); see {path}"
         ]
     return lines + [f"Warning: {text}" for text in content["warnings"]]
 
 
-def hardly_tested(result: Mapping[str, Any] | None) -> list[str]:
-    """Names in a line the classes with few test photos, of which the accuracy says little."""
+def undertested(result: Mapping[str, Any] | None) -> list[str]:
+    """Returns a line with the classes that have too few test photos; none without such classes."""
     classes = result["classes"] if result else {}
     few = sorted(
-        (one["photos"], name) for name, one in classes.items() if one["photos"] < _FEW_TEST_PHOTOS
+        (entry["photos"], name)
+        for name, entry in classes.items()
+        if entry["photos"] < _FEW_TEST_PHOTOS
     )
-    named = _some([f"{name} ({photos})" for photos, name in few])
-    return [f"Classes with fewer than {_FEW_TEST_PHOTOS} test photos: {named}"] if few else []
+    names = _shorten([f"{name} ({photos})" for photos, name in few])
+    return [f"Classes with fewer than {_FEW_TEST_PHOTOS} test photos: {names}"] if few else []
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _shorten(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more

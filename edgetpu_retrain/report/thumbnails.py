@@ -1,4 +1,4 @@
-"""Small pictures of photos, as text that a page can hold."""
+"""Makes thumbnails of photos, embedded in the page as data URIs."""
 
 import base64
 import io
@@ -15,22 +15,23 @@ _QUALITY = 70
 
 
 def thumbnails(paths: Iterable[str], side: int) -> dict[str, str]:
-    """Returns a data: URI of a JPEG for every photo that can still be read.
+    """Returns a data URI with a JPEG for every photo that can still be read, by path.
 
     Args:
-        paths: of the photos.
+        paths: the photos; duplicates are read once.
         side: the longer side in pixels.
     """
     paths = list(dict.fromkeys(paths))
-    # Pillow decodes outside of the interpreter's lock.
+    # Threads suffice, because Pillow releases the GIL while it decodes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda path: _thumbnail(path, side), paths)
-        return {path: uri for path, uri in zip(paths, found, strict=True) if uri}
+        uris = pool.map(lambda path: _thumbnail(path, side), paths)
+        return {path: uri for path, uri in zip(paths, uris, strict=True) if uri}
 
 
 def _thumbnail(path: str, side: int) -> str:
+    """Returns the data URI of one photo, or an empty string if it cannot be read."""
     try:
-        photo = decode.read_photo(Path(path).read_bytes(), at_least=side)
+        photo = decode.read_photo(Path(path).read_bytes(), min_side=side)
     except (OSError, decode.PhotoError):
         return ""
     return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(photo, side)).decode()

@@ -1,20 +1,24 @@
-"""Numbers and lists as a person reads them."""
+"""Formats numbers, lists and names as text for people."""
 
 import unicodedata
 from collections.abc import Sequence
 
-_NUMBERS_FOR_A_DECIMAL = 200
+# From this denominator on, percentages have a decimal.
+_MIN_FOR_A_DECIMAL = 200
+# Unicode FIRST STRONG ISOLATE and POP DIRECTIONAL ISOLATE.
 _ISOLATE, _POP = "\u2068", "\u2069"
 _UNITS = ("bytes", "kB", "MB", "GB")
 
 
 def percent(part: float, whole: float) -> str:
-    """Returns a share with as many digits as it has meaning; only all is 100%, only none is 0%.
+    """Returns a share in percent, with a decimal if the denominator is large enough for one.
+
+    Only a complete share is rounded to 100%, and only an empty one to 0%.
 
     >>> percent(9, 10), percent(829, 900), percent(1999, 2000), percent(1, 1000)
     ('90%', '92.1%', '99.9%', '0.1%')
     """
-    digits = 0 if whole < _NUMBERS_FOR_A_DECIMAL else 1
+    digits = 0 if whole < _MIN_FOR_A_DECIMAL else 1
     step = 10**-digits
     share = 100 * part / whole
     if 0 < part < whole:
@@ -23,7 +27,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def fraction(value: float) -> str:
-    """Returns a share of unknown precision, such as a bound of an interval.
+    """Returns a share in percent with one decimal, such as a bound of an interval.
 
     >>> fraction(0.9023)
     '90.2%'
@@ -32,7 +36,7 @@ def fraction(value: float) -> str:
 
 
 def points(difference: float) -> str:
-    """Returns a difference of two shares in percentage points.
+    """Returns the absolute difference of two shares in percentage points.
 
     >>> points(0.019), points(0.01)
     ('1.9 points', '1.0 points')
@@ -49,20 +53,20 @@ def count(number: int, singular: str, plural: str = "") -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """Returns names as a list in a sentence.
+def join(names: Sequence[str], most: int = 3) -> str:
+    """Returns names as a list for a sentence; names beyond `most` are only counted.
 
-    >>> listed(["a"]), listed(["a", "b", "c"]), listed(list("abcde"))
+    >>> join(["a"]), join(["a", "b", "c"]), join(list("abcde"))
     ('a', 'a, b and c', 'a, b, c and 2 more')
     """
-    names = [name(one) for one in names]
+    names = [isolate(name) for name in names]
     if len(names) > most:
         names = [*names[:most], f"{len(names) - most} more"]
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def size(number: int) -> str:
-    """Returns the size of a file.
+    """Returns the size of a file, given in bytes.
 
     >>> size(999), size(4_295_123)
     ('999 bytes', '4.3 MB')
@@ -73,16 +77,16 @@ def size(number: int) -> str:
     return f"{value:.1f} {_UNITS[unit]}" if unit else f"{number} {_UNITS[0]}"
 
 
-def name(text: str) -> str:
-    """Returns a class's name for a sentence; one from right to left does not turn what follows.
+def isolate(name: str) -> str:
+    """Returns a name for a sentence; a right-to-left name does not reorder the text around it.
 
-    >>> name("daisy")
+    >>> isolate("daisy")
     'daisy'
     """
-    turns = any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in text)
-    return f"{_ISOLATE}{text}{_POP}" if turns else text
+    has_rtl = any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in name)
+    return f"{_ISOLATE}{name}{_POP}" if has_rtl else name
 
 
-def shown(text: str) -> str:
-    """Returns a file's name as text that a page can hold, whatever bytes it has."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def printable(path: str) -> str:
+    """Returns a path with undecodable bytes escaped, so that it can be encoded as UTF-8."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,5 +1,4 @@
-"""A .tflite file and pixels go in.
+"""Run .tflite models on the CPU or an Edge TPU.
 
-Out comes what the network says, on the CPU or an Edge TPU; only this package knows which runtime is
-installed.
+The rest of the project does not depend on which TFLite runtime is installed.
 """

@@ -1,4 +1,4 @@
-"""Which Edge TPUs there are, and why one cannot be used."""
+"""List the attached Edge TPUs, and diagnose why one cannot be used."""
 
 import ctypes
 import importlib
@@ -13,15 +13,15 @@ _EDGETPU_LIBRARIES = {
     "Darwin": "libedgetpu.1.dylib",
     "Windows": "edgetpu.dll",
 }
-# (vendor, product) before and after the first use since it was plugged in.
+# (vendor, product) of the USB Accelerator before and after its first use since it was plugged in.
 _USB_IDS = {("1a6e", "089a"), ("18d1", "9302")}
 
 
 def list_edge_tpus() -> list[str]:
     """Returns the names of the Edge TPUs that the runtime finds, as in ``["usb:0", "pci:0"]``.
 
-    PyCoral's list is taken where the real PyCoral is installed, else that of the Edge TPU
-    library's C interface (``edgetpu_list_devices`` in edgetpu_c.h). Neither opens a device.
+    The list comes from PyCoral if it is installed, otherwise from the Edge TPU library's C API
+    (``edgetpu_list_devices`` in edgetpu_c.h). Neither opens a device.
     """
     try:
         edgetpu = importlib.import_module("pycoral.utils.edgetpu")
@@ -53,7 +53,7 @@ def _library_devices() -> list[str]:
 
 
 def library_name() -> str:
-    """Returns the file name of the Edge TPU library on this system."""
+    """Returns the file name of the Edge TPU library on this operating system."""
     return _EDGETPU_LIBRARIES[platform.system()]
 
 
@@ -62,48 +62,49 @@ def resolve_device(device: str) -> str:
 
     Args:
         device: ``auto`` (an Edge TPU if there is one, else the CPU), ``cpu``, ``usb``, ``pci``,
-            ``usb:N`` or ``pci:N``. Whether a named one is there is found out when it is used.
+            ``usb:N`` or ``pci:N``. A named device is not checked before it is used.
 
     Raises:
-        UserError: the device is none of these.
+        UserError: `device` is none of these.
     """
     if not re.fullmatch(r"auto|cpu|(usb|pci)(:\d+)?", device):
-        raise UserError(f"{device!r} is not a device: use auto, cpu, usb, pci, usb:N or pci:N.")
+        raise UserError(f"{device!r} is not a device. Use auto, cpu, usb, pci, usb:N or pci:N.")
     if device != "auto":
         return device
     return next(iter(list_edge_tpus()), "cpu")
 
 
 def diagnosis() -> str:
-    """Says what is known of the machine, then the likely causes, likeliest first."""
+    """Returns the likely reasons why an Edge TPU cannot be used, one per line, likeliest first."""
     causes = []
     library = library_name()
     try:
         ctypes.CDLL(library)
     except OSError:
         causes.append(
-            f"The Edge TPU runtime is not installed ({library} cannot be loaded): install "
-            "libedgetpu1-std, or a build for newer runtimes from "
+            f"The Edge TPU runtime is not installed ({library} cannot be loaded). Install "
+            "libedgetpu1-std, or a build for newer TFLite runtimes from "
             "https://github.com/feranick/libedgetpu/releases"
         )
-    found = list_edge_tpus()
-    if found:
-        causes.append(f"The runtime finds these devices, name one of them: {', '.join(found)}")
-    elif platform.system() == "Linux" and not _attached():
+    names = list_edge_tpus()
+    if names:
+        causes.append(f"The runtime finds these devices, so use one of them: {', '.join(names)}")
+    elif platform.system() == "Linux" and not _is_attached():
         causes.append(
-            "No device is plugged in: neither a USB Accelerator (1a6e:089a, or 18d1:9302 after "
-            "its first use) nor a PCIe one (/dev/apex_0) is there"
+            "No device is plugged in: there is neither a USB Accelerator (1a6e:089a, or 18d1:9302 "
+            "after its first use) nor a PCIe device (/dev/apex_0)"
         )
     causes += [
-        "Another process holds it (Frigate, often): one process at a time can",
-        "You may not use it: add yourself to the group plugdev (USB) or apex (PCIe), then log in "
-        "again",
-        "A USB 2 port or a weak power supply: use a USB 3 port, without a hub",
+        "Another process, often Frigate, is using it: only one process at a time can",
+        "You do not have permission: add yourself to the group plugdev (USB) or apex (PCIe), then "
+        "log in again",
+        "It is on a USB 2 port or the power supply is weak: use a USB 3 port, without a hub",
     ]
     return "Likely causes:\n" + "\n".join(f"  - {cause}" for cause in causes)
 
 
-def _attached() -> bool:
+def _is_attached() -> bool:
+    """Returns whether Linux sees an Edge TPU, with or without the runtime."""
     if any(Path("/dev").glob("apex_*")):
         return True
     for vendor in Path("/sys/bus/usb/devices").glob("*/idVendor"):

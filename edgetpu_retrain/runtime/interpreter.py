@@ -1,4 +1,4 @@
-"""Run a model, with whichever TFLite runtime is installed."""
+"""Run a model with whichever TFLite runtime is installed."""
 
 import ctypes
 import functools
@@ -21,58 +21,60 @@ _CUSTOM_OP = b"edgetpu-custom-op"
 
 @dataclass(frozen=True)
 class Quantization:
-    """How quantized values stand for real ones: real = scale * (quantized - zero_point)."""
+    """Affine quantization as in TFLite: real = scale * (quantized - zero_point)."""
 
     scale: float
     zero_point: int
 
     def dequantize(self, values: np.ndarray) -> np.ndarray:
-        """Returns the real values as float32."""
+        """Returns the real values of quantized `values` as float32, in the same shape."""
         return np.float32(self.scale) * (values.astype(np.float32) - np.float32(self.zero_point))
 
 
 def is_compiled(model: bytes) -> bool:
-    """Whether a .tflite file was compiled for the Edge TPU."""
+    """Returns whether the content of a .tflite file was compiled for the Edge TPU."""
     return _CUSTOM_OP in model
 
 
 class Interpreter:
-    """A model with one image as input and one vector as output, ready to run.
+    """A loaded model that takes one image and returns one vector.
 
     Attributes:
         input_size: (width, height) of the image in pixels.
-        output_size: the number of values the model gives.
-        output_dtype: their dtype.
-        quantization: what these values stand for; None where the model gives floats.
-        on_edge_tpu: whether it runs there; of such, one process holds one at a time.
+        output_size: number of values in the output vector.
+        output_dtype: dtype of the output.
+        quantization: quantization of the output; None if the model returns floats.
+        on_edge_tpu: whether the model runs on an Edge TPU, which only one process at a time can
+            use.
     """
 
     def __init__(self, model: str | Path, device: str = "auto", num_threads: int = 1):
         """Loads a model.
 
         Args:
-            model: path of a .tflite file. One that was compiled for the Edge TPU runs there, any
-                other one on the CPU.
-            device: as `devices.resolve_device` takes it.
-            num_threads: how many threads the CPU may use.
+            model: path of a .tflite file. A model compiled for the Edge TPU runs there, any other
+                on the CPU.
+            device: a device as in `devices.resolve_device`.
+            num_threads: number of CPU threads.
 
         Raises:
-            UserError: the file is not a model of this kind, or its Edge TPU cannot be used.
+            UserError: the file is not a model with one RGB image as input and one vector as
+                output, `device` does not fit the model, or the Edge TPU cannot be used.
         """
         path = Path(model)
         if not path.is_file():
-            raise UserError(f"{path}: there is no such model.")
+            raise UserError(f"The model {path} does not exist.")
         content = path.read_bytes()
-        # LiteRT verifies a file before it uses it; tflite-runtime crashes on anything else.
+        # LiteRT verifies the file, but tflite-runtime crashes if it is not a model.
         if content[4:8] != _FILE_IDENTIFIER:
-            raise UserError(f"{path} is not a TFLite model (it lacks the identifier TFL3).")
+            raise UserError(f"{path} is not a TFLite model (it lacks the file identifier TFL3).")
         delegates = []
         self.on_edge_tpu = is_compiled(content)
         if self.on_edge_tpu:
             delegates = [_edgetpu_delegate(path, device)]
         elif device != "auto" and devices.resolve_device(device) != "cpu":
             raise UserError(
-                f"{path} is not compiled for the Edge TPU, so it cannot run on {device!r}. Take "
+                f"{path} is not compiled for the Edge TPU, so it cannot run on {device!r}. Use "
                 "the compiled model, or the device cpu."
             )
         self._interpreter = _load(content, str(path), num_threads, delegates)
@@ -81,7 +83,9 @@ class Interpreter:
         self._input, self._output = inputs[0], outputs[0]
         shape = self._input["shape"]
         if len(inputs) != 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
-            raise UserError(f"{path} does not take one RGB image: its input is {shape.tolist()}.")
+            raise UserError(
+                f"{path} does not take one RGB image: its input shape is {shape.tolist()}."
+            )
         if len(outputs) != 1:
             raise UserError(f"{path} has {len(outputs)} outputs; expected one vector.")
         self.input_size = (int(shape[2]), int(shape[1]))
@@ -93,55 +97,60 @@ class Interpreter:
         """Runs the model on one photo.
 
         Args:
-            pixels: [height, width, 3] uint8, as `preprocessing.to_pixels` gives them.
+            pixels: [height, width, 3] uint8 RGB, as `preprocessing.to_pixels` returns.
 
         Returns:
-            [output_size], of the model's output dtype.
+            [output_size], in the model's output dtype.
         """
         return self.run_values(preprocessing.as_dtype(pixels, np.dtype(self._input["dtype"])))
 
     def run_values(self, values: np.ndarray) -> np.ndarray:
-        """Runs the model on what its input takes, [height, width, 3] of its dtype."""
+        """Runs the model on [height, width, 3] values in its input dtype.
+
+        Returns:
+            [output_size], in the model's output dtype.
+        """
         self._interpreter.set_tensor(self._input["index"], values[np.newaxis])
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output["index"]).reshape(-1).copy()
+        output: np.ndarray = self._interpreter.get_tensor(self._output["index"])
+        return output.reshape(-1).copy()
 
     def scores(self, pixels: np.ndarray) -> np.ndarray:
-        """Runs a classifier on one photo and returns float32 [output_size] scores."""
+        """Runs a classifier on one photo, as `run` does; returns float32 scores [output_size]."""
         values = self.run(pixels)
         return self.quantization.dequantize(values) if self.quantization else values
 
 
 class LayerInterpreter:
-    """The last layer of a classifier, cut off (`tflite.last_layer`), ready to run."""
+    """The last layer of a classifier as a model of its own (`tflite.last_layer`), loaded."""
 
     def __init__(self, content: bytes, source: str):
         """Loads a model with one vector as input and one as output.
 
         Args:
-            content: the bytes of a .tflite file.
-            source: what messages call it.
+            content: the content of a .tflite file.
+            source: the name of the model in error messages.
 
         Raises:
-            UserError: it cannot be loaded.
+            UserError: the model cannot be loaded.
         """
         self._interpreter = _load(content, source, 1, [])
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
 
     def run(self, embeddings: np.ndarray) -> np.ndarray:
-        """Runs the layer on embeddings [N, D] and returns [N, C], of its output dtype."""
+        """Runs the layer on embeddings [N, D]; returns [N, C] in its output dtype."""
         shape = self._input["shape"]
-        found = np.empty((len(embeddings), self._output["shape"][-1]), self._output["dtype"])
-        for row, embedding in zip(found, embeddings, strict=True):
+        outputs = np.empty((len(embeddings), self._output["shape"][-1]), self._output["dtype"])
+        for row, embedding in zip(outputs, embeddings, strict=True):
             self._interpreter.set_tensor(self._input["index"], embedding.reshape(shape))
             self._interpreter.invoke()
             row[:] = self._interpreter.get_tensor(self._output["index"]).reshape(-1)
-        return found
+        return outputs
 
 
 def _load(content: bytes, source: str, num_threads: int, delegates: list[Any]) -> Any:
-    """Returns the runtime's interpreter of a model, ready to run."""
+    """Returns the installed runtime's interpreter for a model, with its tensors allocated."""
     interpreter_class, _ = _runtime()
     try:
         interpreter = interpreter_class(
@@ -154,6 +163,7 @@ def _load(content: bytes, source: str, num_threads: int, delegates: list[Any]) -
 
 
 def _quantization(tensor: dict[str, Any]) -> Quantization | None:
+    # A scale of 0 means that the tensor is not quantized.
     scale, zero_point = tensor["quantization"]
     return Quantization(float(scale), int(zero_point)) if scale else None
 
@@ -166,27 +176,27 @@ def _runtime() -> tuple[Callable[..., Any], Callable[..., Any]]:
         except ImportError:
             continue
         return module.Interpreter, module.load_delegate
-    raise UserError("No TFLite runtime is installed: pip install ai-edge-litert")
+    raise UserError("No TFLite runtime is installed. Install one: pip install ai-edge-litert")
 
 
 def _edgetpu_delegate(model: Path, device: str) -> Any:
     _, load_delegate = _runtime()
-    wanted = devices.resolve_device(device)
-    if wanted == "cpu":
+    resolved = devices.resolve_device(device)
+    if resolved == "cpu":
         reason = "the device is 'cpu'" if device == "cpu" else "no Edge TPU was found"
-        raise UserError(f"{model} is compiled for the Edge TPU, but {reason}. {_twin(model)}")
+        raise UserError(f"{model} is compiled for the Edge TPU, but {reason}. {_cpu_hint(model)}")
     try:
-        # load_delegate would print a traceback of its own where the library is missing.
+        # load_delegate prints a traceback of its own if the library is missing.
         ctypes.CDLL(devices.library_name())
-        return load_delegate(devices.library_name(), {"device": wanted})
+        return load_delegate(devices.library_name(), {"device": resolved})
     except (ValueError, OSError) as error:
         raise UserError(
-            f"The Edge TPU {wanted!r} cannot be used. {devices.diagnosis()}\n{_twin(model)}"
+            f"The Edge TPU {resolved!r} cannot be used. {devices.diagnosis()}\n{_cpu_hint(model)}"
         ) from error
 
 
-def _twin(model: Path) -> str:
-    twin = model.with_name(model.name.replace("_edgetpu.tflite", ".tflite"))
-    if twin != model and twin.is_file():
-        return f"On the CPU its twin runs: {twin}"
-    return "On the CPU only a model that is not compiled runs (its name lacks '_edgetpu')."
+def _cpu_hint(model: Path) -> str:
+    cpu_model = model.with_name(model.name.replace("_edgetpu.tflite", ".tflite"))
+    if cpu_model != model and cpu_model.is_file():
+        return f"To run on the CPU, use {cpu_model}."
+    return "To run on the CPU, use the model that is not compiled (without '_edgetpu' in its name)."

@@ -1,6 +1,5 @@
-"""A .tflite file goes in.
+"""Reads and edits .tflite files: cuts off, appends or adapts the last layer.
 
-Out comes one whose last layer was cut off, appended or adapted. Only this package knows
-FlatBuffers; parts of a model are named as TFLite's schema names them
+FlatBuffers are used only in this package. Parts of a model have the names of the TFLite schema
 (https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs).
 """

@@ -1,4 +1,4 @@
-"""Look into a .tflite file, or cut its last layer off.
+"""Inspect a .tflite file, or cut off its last layer.
 
 python -m edgetpu_retrain.tflite show MODEL
 python -m edgetpu_retrain.tflite truncate MODEL OUT [--tensor T]
@@ -10,12 +10,13 @@ from pathlib import Path
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import program
+from edgetpu_retrain.tflite.edgetpu_package import Layer, Package, read_packages
 from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.truncate import find_cut, truncate
 
 
 def show(model: Model) -> str:
-    """Describes a model: operators, tensors, quantization, and where it would be cut."""
+    """Returns a listing of operators, tensors, quantization and packages, and where to cut."""
     lines = [f"input   {_describe(model, i)}" for i in model.subgraph.inputs]
     for number, operator in enumerate(model.operators):
         lines.append(f"{number:>4}  {operator.name} (version {operator.version})")
@@ -24,12 +25,15 @@ def show(model: Model) -> str:
         lines += [f"        -> {_describe(model, i)}" for i in operator.outputs]
     lines += [f"output  {_describe(model, i)}" for i in model.subgraph.outputs]
     if len(model.unpacked.subgraphs) > 1:
-        lines.append(f"and {len(model.unpacked.subgraphs) - 1} more subgraphs")
+        more = len(model.unpacked.subgraphs) - 1
+        lines.append(f"and {more} more {'subgraph' if more == 1 else 'subgraphs'}")
     lines.append(f"compiled for the Edge TPU: {'yes' if model.is_compiled else 'no'}")
+    for package in read_packages(model):
+        lines += _describe_package(package)
     try:
         lines.append(f"would be cut at: {_describe(model, find_cut(model))}")
     except UserError as error:
-        lines.append(f"would not be cut: {str(error).splitlines()[0]}")
+        lines.append(f"cannot be cut: {str(error).splitlines()[0]}")
     return "\n".join(lines)
 
 
@@ -38,22 +42,47 @@ def _describe(model: Model, index: int) -> str:
     text = f"{tensor}{' (fused)' if ';' in model.full_name(index) else ''}"
     if tensor.scale is not None:
         return f"{text}, scale {tensor.scale:.7g}, zero point {tensor.zero_point}"
-    return f"{text}, {model.scales(index)} scales" if model.scales(index) else text
+    return f"{text}, {model.num_scales(index)} scales" if model.num_scales(index) else text
+
+
+def _describe_package(package: Package) -> list[str]:
+    compiler = package.compiler_version or "of unknown version"
+    lines = [
+        f"package of operator {package.operator}: needs Edge TPU runtime "
+        f"{package.min_runtime_version} or later, compiler {compiler}",
+        f"  parameters: {package.cached_bytes:,} bytes cached on the chip, "
+        f"{package.streamed_bytes:,} bytes sent anew for every image",
+    ]
+    for one in package.executables:
+        lines.append(
+            f"  executable ({one.kind}): {one.instruction_bytes:,} bytes of instructions, "
+            f"{len(one.parameters):,} of parameters, {one.scratch_bytes:,} of scratch memory"
+        )
+        lines += [f"    takes {_describe_layer(layer)}" for layer in one.inputs]
+        lines += [f"    gives {_describe_layer(layer)}" for layer in one.outputs]
+    return lines
+
+
+def _describe_layer(layer: Layer) -> str:
+    return (
+        f"{layer.name!r} {layer.dtype} {list(layer.shape)}, scale {layer.scale:.7g}, "
+        f"zero point {layer.zero_point}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m edgetpu_retrain.tflite",
-        description="Look into a .tflite file, or cut its last layer off.",
+        description="Inspect a .tflite file, or cut off its last layer.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    showing = commands.add_parser("show", help="print operators, tensors and where it would be cut")
+    showing = commands.add_parser("show", help="print operators, tensors and where to cut")
     showing.add_argument("model", type=Path)
-    cutting = commands.add_parser("truncate", help="cut the last layer off a classifier")
+    cutting = commands.add_parser("truncate", help="cut off the last layer of a classifier")
     cutting.add_argument("model", type=Path)
     cutting.add_argument("out", type=Path)
-    cutting.add_argument("--tensor", help="name of the tensor to cut at (default: it is found)")
+    cutting.add_argument("--tensor", help="name of the tensor to cut at (default: detected)")
     options = parser.parse_args(arguments)
     with program.run():
         model = Model.load(options.model)

@@ -12,17 +12,17 @@ from edgetpu_retrain.tflite.model import Model, TensorSpec
 
 log = logging.getLogger(__name__)
 
-# The probability 1 is not quite reached, so that 0 is exact; TFLite's SOFTMAX asks for it.
+# TFLite's quantized SOFTMAX requires this output scale; the highest score is 255/256.
 _SOFTMAX_SCALE = 1 / 256
-# Below these a layer says the same of every photo; the interpreters take no scales that differ by
-# more than 2 ** 32, and int32 holds no bias in units of a smaller one.
+# With smaller scales, biases overflow int32 and interpreters reject the ratio of scales (limit
+# 2 ** 32). A layer with such small weights or logits scores all photos alike anyway.
 _MIN_WEIGHT_SCALE = 1e-6
 _MIN_LOGIT_SCALE = 1e-4
 
 
 @dataclass(frozen=True)
 class _Quantized:
-    """Integer values and what they stand for: real = scale * (values - zero_point)."""
+    """Quantized values: real = scale * (values - zero_point)."""
 
     values: np.ndarray
     scale: float
@@ -30,27 +30,29 @@ class _Quantized:
 
 
 def append_head(extractor: Model, head: Head) -> Model:
-    """Appends FULLY_CONNECTED, RESHAPE (to an embedding of 4 dimensions) and SOFTMAX.
+    """Appends FULLY_CONNECTED, RESHAPE (if the embedding has 4 dimensions) and SOFTMAX.
 
-    In front of them stands L2_NORMALIZATION where the head takes embeddings of length 1.
+    If the head takes L2-normalized embeddings, they are preceded by L2_NORMALIZATION.
 
-    Everything in front stays as it is, compiled operators included. A uint8 embedding gets a
-    uint8 layer with asymmetric weights, as in PyCoral's files; an int8 embedding gets a layer by
-    TFLite's int8 specification (https://ai.google.dev/edge/litert/models/quantization_spec) and a
-    final QUANTIZE, so that both give uint8 scores of scale 1/256.
+    The extractor's own operators, including compiled ones, are unchanged. A uint8 embedding gets a
+    uint8 layer with asymmetric weights, as in PyCoral's models; an int8 embedding gets a layer that
+    follows TFLite's int8 specification
+    (https://ai.google.dev/edge/litert/models/quantization_spec) and a final QUANTIZE. Both output
+    uint8 scores with scale 1/256.
 
     Args:
-        extractor: a model with one subgraph, whose one output is a quantized embedding of shape
-            [1, 1, 1, D] or [1, D]; it stays as it is.
-        head: the layer, for D-wide embeddings. Its logit range becomes the range of the layer's
-            output. Where there is none, every logit that the embedding's dtype allows for fits;
-            that is several times what photos reach, so close classes get the same score.
+        extractor: a model with one subgraph and one output, a quantized embedding of shape
+            [1, 1, 1, D] or [1, D]; it is not changed.
+        head: the layer for D-dimensional embeddings. Its logit range becomes the quantization range
+            of the layer's output. Without one, the range covers every logit that the embedding's
+            dtype allows. That is several times the range that photos reach, so classes with
+            similar logits get the same score.
 
     Returns:
         The classifier.
 
     Raises:
-        UserError: the extractor is not of this kind, or its width is not the head's.
+        UserError: the extractor does not have such an output, or D differs between the two.
     """
     _check(extractor, head)
     if head.normalized:
@@ -96,34 +98,35 @@ def append_head(extractor: Model, head: Head) -> Model:
 
 
 def _check(extractor: Model, head: Head) -> tuple[TensorSpec, float, int]:
-    """Returns the embedding with its scale and zero point, if a head can be put on it."""
+    """Returns the embedding, its scale and zero point; raises if no head can be appended."""
     if len(extractor.unpacked.subgraphs) != 1:
         count = len(extractor.unpacked.subgraphs)
         raise extractor.error(f"has {count} subgraphs; an extractor has one.")
     if len(extractor.outputs) != 1:
-        raise extractor.error(f"has {len(extractor.outputs)} outputs; an extractor has one.")
+        count = len(extractor.outputs)
+        raise extractor.error(f"has {count} outputs; an extractor has one.")
     (embedding,) = extractor.outputs
     if embedding.dtype not in ("uint8", "int8"):
         raise extractor.error(
-            f"gives {embedding.name!r} as {embedding.dtype}; an embedding must be quantized to "
+            f"outputs {embedding.name!r} as {embedding.dtype}; an embedding must be quantized to "
             "uint8 or int8."
         )
     if embedding.scale is None or embedding.zero_point is None:
-        raise extractor.error(f"gives {embedding.name!r}, which has no scale and zero point.")
+        raise extractor.error(f"outputs {embedding.name!r}, which has no scale and zero point.")
     width = head.weights.shape[0]
     if embedding.shape not in ((1, width), (1, 1, 1, width)):
         raise extractor.error(
-            f"gives {embedding.name!r} in the shape {list(embedding.shape)}; the head was trained "
-            f"on embeddings that are {width} wide."
+            f"outputs {embedding.name!r} with shape {list(embedding.shape)}; the head was trained "
+            f"on embeddings with {width} values."
         )
     return embedding, embedding.scale, embedding.zero_point
 
 
 def _quantize_weights(weights: np.ndarray, dtype: np.dtype) -> _Quantized:
-    """Quantizes weights [C, D]: int8 symmetric, uint8 over a range that contains 0.
+    """Quantizes weights [C, D]: int8 symmetrically, uint8 over a range that includes 0.
 
-    The lowest value stays unused, as in quantization-aware training (``narrow_range`` of
-    TensorFlow's FakeQuant), so the layers of such networks keep their weights' exact values.
+    The lowest value is unused, as in quantization-aware training (``narrow_range`` of TensorFlow's
+    FakeQuant), so layers of such networks keep their exact weights.
     """
     if dtype == np.int8:
         scale = max(float(np.abs(weights).max()) / 127, _MIN_WEIGHT_SCALE)
@@ -137,7 +140,7 @@ def _quantize_weights(weights: np.ndarray, dtype: np.dtype) -> _Quantized:
 def _range_quantization(
     low: float, high: float, first: int, last: int, min_scale: float
 ) -> tuple[float, int]:
-    """Returns scale and zero point that map [low, high], widened to contain 0, to first..last."""
+    """Returns the scale and zero point that map [low, high], extended to 0, to first..last."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / (last - first), min_scale)
     return scale, round(first - low / scale)
@@ -148,9 +151,9 @@ def _logit_quantization(head: Head, dtype: str, scale: float, zero_point: int) -
     if head.logit_range is not None:
         low, high = head.logit_range
     else:
-        log.warning("The layer's logits are not known; its scores may be coarse.")
+        log.warning("The range of the layer's logits is unknown; its scores may be coarse.")
         extremes = [scale * (limit - zero_point) for limit in (limits.min, limits.max)]
-        reach = np.stack([extreme * head.weights for extreme in extremes])
-        low = float((reach.min(axis=0).sum(axis=0) + head.biases).min())
-        high = float((reach.max(axis=0).sum(axis=0) + head.biases).max())
+        products = np.stack([extreme * head.weights for extreme in extremes])
+        low = float((products.min(axis=0).sum(axis=0) + head.biases).min())
+        high = float((products.max(axis=0).sum(axis=0) + head.biases).max())
     return _range_quantization(low, high, limits.min, limits.max, _MIN_LOGIT_SCALE)

@@ -1,6 +1,6 @@
-"""Which operators the Edge TPU has, and how to say those that it lacks with those that it has.
+"""Check for operators the Edge TPU does not support, and replace them where possible.
 
-The list is Google's (https://coral.ai/docs/edgetpu/models-intro/#supported-operations).
+The list of supported operators is Coral's (https://coral.ai/docs/edgetpu/models-intro/#supported-operations).
 """
 
 from collections import Counter
@@ -58,42 +58,41 @@ _MAX_SHOWN = 5
 
 
 def check_operators(model: Model, allow_cpu_operators: bool = False) -> None:
-    """Checks that the Edge TPU has every operator of a model.
+    """Checks that the Edge TPU supports every operator of a model.
 
     Args:
-        model: not compiled.
-        allow_cpu_operators: let it hold others as well, which would run on the CPU.
+        model: a model that is not compiled.
+        allow_cpu_operators: accept other operators, which then run on the CPU.
 
     Raises:
-        UserError: it has not; the text says which ones and where.
+        UserError: it does not; the message lists the operators and their outputs.
     """
-    lacking = [operator for operator in model.operators if operator.name not in SUPPORTED]
-    if lacking and not allow_cpu_operators:
-        counts = Counter(operator.name for operator in lacking)
+    unsupported = [operator for operator in model.operators if operator.name not in SUPPORTED]
+    if unsupported and not allow_cpu_operators:
+        counts = Counter(operator.name for operator in unsupported)
         names = ", ".join(f"{name} ({count})" for name, count in counts.items())
-        places = [f"  {op.name} -> {model.tensor(op.outputs[0])}" for op in lacking[:_MAX_SHOWN]]
-        more = len(lacking) - len(places)
-        places += [f"  ... and {more} more"] if more else []
+        lines = [f"  {op.name} -> {model.tensor(op.outputs[0])}" for op in unsupported[:_MAX_SHOWN]]
+        more = len(unsupported) - len(lines)
+        lines += [f"  ... and {more} more"] if more else []
         raise model.error(
-            f"holds operators that the Edge TPU has not: {names}.\n" + "\n".join(places) + "\n"
-            "Build the network without them (ReLU instead of another activation, for instance), "
-            "or let the CPU run them, which is slow: compiler.allow_cpu_operators in the config."
+            f"has operators the Edge TPU does not support: {names}.\n" + "\n".join(lines) + "\n"
+            "Build the network without them (for example, with ReLU as activation), or run them on "
+            "the CPU, which is slow: set compiler.allow_cpu_operators in the config."
         )
 
 
 def replace_operators(model: Model) -> Model:
-    """Says operators of a float network with those that the Edge TPU and the quantizer have.
+    """Replaces operators of a float network that the Edge TPU or the quantizer does not support.
 
-    HARD_SWISH, LEAKY_RELU and PRELU become sums and products, a RELU6 that stands alone is fused
-    into a product with 1, SQUEEZE and EXPAND_DIMS become RESHAPE, the largest value of a picture is
-    found by MAX_POOL_2D. A shape that is computed, as converters do for a batch of unknown size,
-    becomes a constant.
+    HARD_SWISH, LEAKY_RELU and PRELU become ADD and MUL; a separate RELU6 is fused into a MUL by 1;
+    SQUEEZE and EXPAND_DIMS become RESHAPE; REDUCE_MAX over height and width becomes MAX_POOL_2D. A
+    shape that is computed, which converters do if the batch size is unknown, becomes a constant.
 
     Args:
-        model: a float network whose tensors have fixed shapes; it stays as it is.
+        model: a float network whose tensors have fixed shapes; it is not changed.
 
     Returns:
-        A network that computes the same; its operators that nothing needs are still in it.
+        An equivalent network. Operators that are no longer needed are still in it.
     """
     changed = model.copy()
     for position in reversed(range(len(model.subgraph.operators))):
@@ -107,21 +106,21 @@ def replace_operators(model: Model) -> Model:
 
 
 class _Builder:
-    """Collects what takes the place of the operator at a position."""
+    """Builds the operators that replace the one at `position`."""
 
     def __init__(self, model: Model, position: int):
         self.model = model
         self.position = position
         self._first = len(model.subgraph.operators)
 
-    def constant(self, value: float | np.ndarray, what: str) -> int:
+    def constant(self, value: float | np.ndarray, suffix: str) -> int:
         values = np.asarray(value, np.float32) if isinstance(value, float) else value
-        return self.model.add_constant(f"replaced_{self.position}/{what}", np.atleast_1d(values))
+        return self.model.add_constant(f"replaced_{self.position}/{suffix}", np.atleast_1d(values))
 
-    def result(self, like: int, what: str, shape: tuple[int, ...] | None = None) -> int:
-        """Adds a tensor of the shape of another one, or of a given shape."""
+    def result(self, like: int, suffix: str, shape: tuple[int, ...] | None = None) -> int:
+        """Adds a tensor with the dtype of `like`, and its shape unless `shape` is given."""
         spec = self.model.tensor(like)
-        name = f"{spec.name}/{what}"
+        name = f"{spec.name}/{suffix}"
         return self.model.add_tensor(name, spec.shape if shape is None else shape, spec.dtype)
 
     def add(
@@ -148,9 +147,9 @@ class _Builder:
 
 
 def _hard_swish(builder: _Builder, operator: Operator) -> bool:
-    """HARD_SWISH is x * relu6(x + 3) / 6."""
+    """Replaces HARD_SWISH: x * relu6(x + 3) / 6."""
     (x,), (output,) = operator.inputs, operator.outputs
-    shifted, gate = (builder.result(x, what) for what in ("shifted", "gate"))
+    shifted, gate = (builder.result(x, suffix) for suffix in ("shifted", "gate"))
     builder.add(x, builder.constant(3.0, "three"), shifted, _RELU6)
     builder.multiply(shifted, builder.constant(1 / 6, "sixth"), gate)
     builder.multiply(x, gate, output)
@@ -158,7 +157,7 @@ def _hard_swish(builder: _Builder, operator: Operator) -> bool:
 
 
 def _leaky_relu(builder: _Builder, operator: Operator) -> bool:
-    """LEAKY_RELU and PRELU are alpha * x + (1 - alpha) * relu(x)."""
+    """Replaces LEAKY_RELU and PRELU: alpha * x + (1 - alpha) * relu(x)."""
     x, (output,) = operator.inputs[0], operator.outputs
     if operator.name == "PRELU":
         slopes, data = operator.inputs[1], builder.model.constant(operator.inputs[1])
@@ -168,9 +167,9 @@ def _leaky_relu(builder: _Builder, operator: Operator) -> bool:
     else:
         options = builder.model.subgraph.operators[builder.position].builtinOptions
         alpha = np.array(options.alpha, np.float32)
-    low, positive, high = (builder.result(x, what) for what in ("low", "positive", "high"))
+    low, positive, high = (builder.result(x, suffix) for suffix in ("low", "positive", "high"))
     builder.multiply(x, builder.constant(alpha, "alpha"), low)
-    # A RELU by itself has no options in the schema.
+    # The schema has no options table for RELU, so it is fused into a MUL by 1.
     builder.multiply(x, builder.constant(1.0, "one"), positive, schema.ActivationFunctionType.RELU)
     builder.multiply(positive, builder.constant(1 - alpha, "rest"), high)
     builder.add(low, high, output)
@@ -184,21 +183,21 @@ def _relu6(builder: _Builder, operator: Operator) -> bool:
 
 
 def _as_reshape(builder: _Builder, operator: Operator) -> bool:
-    """SQUEEZE, EXPAND_DIMS, and a RESHAPE whose new shape is computed."""
-    computed = len(operator.inputs) > 1 and builder.model.constant(operator.inputs[1]) is None
-    if operator.name == "RESHAPE" and not computed:
+    """Replaces SQUEEZE, EXPAND_DIMS, and RESHAPE if its new shape is computed."""
+    is_computed = len(operator.inputs) > 1 and builder.model.constant(operator.inputs[1]) is None
+    if operator.name == "RESHAPE" and not is_computed:
         return False
     builder.reshape(operator.inputs[0], operator.outputs[0])
     return True
 
 
 def _reduce_max(builder: _Builder, operator: Operator) -> bool:
-    """The largest value over height and width of [1, height, width, channels]."""
+    """Replaces REDUCE_MAX over the height and width of [1, height, width, channels]."""
     x, axes = operator.inputs
     (output,) = operator.outputs
     data, shape = builder.model.constant(axes), builder.model.tensor(x).shape
-    over = set() if data is None else {int(axis) % 4 for axis in data.view(np.int32)}
-    if len(shape) != 4 or over != {1, 2}:
+    reduced = set() if data is None else {int(axis) % 4 for axis in data.view(np.int32)}
+    if len(shape) != 4 or reduced != {1, 2}:
         return False
     pooled = builder.result(x, "pooled", (1, 1, 1, shape[3]))
     options = schema.Pool2DOptionsT()

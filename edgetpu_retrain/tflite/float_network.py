@@ -1,4 +1,4 @@
-"""From a float network to a float extractor that can be quantized for the Edge TPU."""
+"""Turn a float network into a float extractor that can be quantized for the Edge TPU."""
 
 import struct
 from pathlib import Path
@@ -7,14 +7,14 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.tflite.checks import check_width
 from edgetpu_retrain.tflite.edgetpu_operators import replace_operators
-from edgetpu_retrain.tflite.model import Model, some
+from edgetpu_retrain.tflite.model import Model, or_empty
 from edgetpu_retrain.tflite.truncate import cut_at, find_cut, truncate
 
-# What its one input and its one output are called in the signature of a float extractor.
+# The signature of a float extractor, and the names of its input and output.
 SIGNATURE, IMAGE, EMBEDDING = "serving_default", "image", "embedding"
 _FLOAT = ("float32",)
-_REDUCED = ("float16", "int8", "uint8", "int16", "int4")
-# What makes a vector of a picture at the end of a network without a last layer.
+_REDUCED_PRECISION = ("float16", "int8", "uint8", "int16", "int4")
+# Global pooling at the end of a network without a last layer.
 _POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "REDUCE_MAX"}
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 _RESHAPES = {"RESHAPE", "SQUEEZE"}
@@ -22,12 +22,12 @@ _VECTOR = ((1,), (1, 1, 1))
 
 
 def is_float(path: str | Path) -> bool:
-    """Whether a .tflite file is a float network: takes float values that it does not quantize.
+    """Returns whether a .tflite file is a float network: float32 input and no QUANTIZE.
 
-    False where it is not a TFLite model.
+    Returns False if the file is not a TFLite model.
     """
     try:
-        # Without the weights, which takes no time.
+        # Fast, because the weights are not parsed.
         packed = schema.Model.GetRootAs(Path(path).read_bytes(), 0)
         graph = packed.Subgraphs(0)
         takes_float = graph.Tensors(graph.Inputs(0)).Type() == schema.TensorType.FLOAT32
@@ -41,27 +41,27 @@ def is_float(path: str | Path) -> bool:
 
 
 def float_extractor(network: Model, tensor: str | None = None, width: int | None = None) -> Model:
-    """Cuts the last layer off a float network, and prepares the rest for quantization.
+    """Cuts off the last layer of a float network, and prepares the rest for quantization.
 
-    A network that ends in a global pool has no last layer and is taken whole. Operators that the
-    Edge TPU has not are replaced where that is possible.
+    A network that ends in global pooling has no last layer and is used whole. Operators the Edge
+    TPU does not support are replaced where possible.
 
     Args:
-        network: takes one RGB image of float values; it stays as it is.
-        tensor: name of the tensor to cut at, where it is not found by itself.
-        width: how wide its embedding should be, if that is known.
+        network: a network whose input is one float32 RGB image; it is not changed.
+        tensor: name of the tensor to cut at; None to detect it.
+        width: expected number of values in the embedding, if known.
 
     Returns:
         The extractor; its signature is `SIGNATURE`, from `IMAGE` to `EMBEDDING`.
 
     Raises:
-        UserError: it takes or gives something else, or has dynamic shapes.
+        UserError: the input or output is not as expected, or a shape is dynamic.
     """
     _check_image(network)
     _check_weights(network)
     if tensor is None:
         _check_scores(network)
-    fixed = replace_operators(_without_batch(network))
+    fixed = replace_operators(_with_fixed_shapes(network))
     if tensor is not None:
         extractor = truncate(fixed, tensor, _FLOAT)
     elif _ends_in_pool(fixed):
@@ -69,15 +69,16 @@ def float_extractor(network: Model, tensor: str | None = None, width: int | None
     else:
         extractor = cut_at(fixed, _before_reshapes(fixed, find_cut(fixed, _FLOAT)))
     check_width(extractor, width)
-    _sign(extractor)
+    _set_signature(extractor)
     return extractor
 
 
 def first_layer(extractor: Model) -> Model:
-    """Cuts off what is behind the first operator with weights, and its activation.
+    """Returns the extractor up to its first operator with weights, without the activation.
 
     Args:
-        extractor: as `float_extractor` makes it; it stays as it is. Without weights it is copied.
+        extractor: result of `float_extractor`; it is not changed. If it has no weights, the
+            result is a copy.
     """
     for operator in extractor.operators:
         if operator.name in _WEIGHTED:
@@ -91,41 +92,43 @@ def first_layer(extractor: Model) -> Model:
 def _check_image(network: Model) -> None:
     if len(network.unpacked.subgraphs) != 1:
         raise network.error(
-            f"has {len(network.unpacked.subgraphs)} subgraphs, as recurrent networks have for "
-            "their loops; the Edge TPU runs networks without loops."
+            f"has {len(network.unpacked.subgraphs)} subgraphs, as recurrent networks do; the Edge "
+            "TPU does not support loops."
         )
     if len(network.inputs) != 1:
         names = ", ".join(spec.name for spec in network.inputs)
         raise network.error(
-            f"takes {len(network.inputs)} inputs ({names}); an image classifier takes one."
+            f"has {len(network.inputs)} inputs ({names}); an image classifier has one."
         )
     (image,) = network.inputs
     if image.dtype != "float32":
-        raise network.error(f"takes {image.dtype} values; a float network takes float32.")
+        raise network.error(f"has a {image.dtype} input; a float network has a float32 input.")
     if len(image.shape) != 4 or image.shape[3] != 3:
         raise network.error(
-            f"takes the shape {list(image.shape)}; expected one RGB image, [1, height, width, 3]."
+            f"has an input of shape {list(image.shape)}; expected one RGB image, "
+            "[1, height, width, 3]."
         )
-    signature = some(network.subgraph.tensors[network.subgraph.inputs[0]].shapeSignature)
+    signature = or_empty(network.subgraph.tensors[network.subgraph.inputs[0]].shapeSignature)
     if any(n < 1 for n in list(signature)[1:3]) or image.shape[0] != 1:
         raise network.error(
-            "takes images of any size or number, and the Edge TPU needs fixed shapes. Build it for "
-            "one size, as in keras.Input((224, 224, 3)), and convert it again."
+            "has an input of variable size, or for several images at a time. The Edge TPU needs "
+            "one image of a fixed size: build the network for one size, as in "
+            "keras.Input((224, 224, 3)), and convert it again."
         )
 
 
 def _check_scores(network: Model) -> None:
     if len(network.outputs) != 1:
         raise network.error(
-            f"has {len(network.outputs)} outputs, so it is not a classifier. To take a part of it "
-            f"as an extractor, name the tensor to cut at.\n{network.tail()}"
+            f"has {len(network.outputs)} outputs, so it is not a classifier. To use part of it as "
+            f"an extractor, set the backbone's tensor to cut at.\n{network.tail()}"
         )
     shape = network.outputs[0].shape
     if shape[:-1] not in _VECTOR:
         raise network.error(
-            f"gives the shape {list(shape)}; a classifier or an extractor gives one vector, "
-            "[1, D]. Let it end in a global pool (GlobalAveragePooling2D), or name the tensor to "
-            "cut at.\n"
+            f"has an output of shape {list(shape)}; a classifier or an extractor outputs one "
+            "vector, [1, D]. End it in global pooling (GlobalAveragePooling2D), or set the "
+            "backbone's tensor to cut at.\n"
             f"{network.tail()}"
         )
 
@@ -133,15 +136,15 @@ def _check_scores(network: Model) -> None:
 def _check_weights(network: Model) -> None:
     for index in range(len(network.subgraph.tensors)):
         spec = network.tensor(index)
-        if spec.dtype in _REDUCED and network.constant(index) is not None:
+        if spec.dtype in _REDUCED_PRECISION and network.constant(index) is not None:
             raise network.error(
-                f"holds the weights {spec.name!r} as {spec.dtype} and computes in float (float16 "
+                f"stores the weights {spec.name!r} as {spec.dtype} but computes in float (float16 "
                 "or dynamic range quantization). Convert it without optimizations."
             )
 
 
-def _without_batch(network: Model) -> Model:
-    """Fixes the batch to the one image that the shapes in the file are of."""
+def _with_fixed_shapes(network: Model) -> Model:
+    """Returns a copy with the shapes stored in the file, which are those of a batch of one."""
     fixed = network.copy()
     for tensor in fixed.subgraph.tensors:
         tensor.shapeSignature = None
@@ -149,26 +152,26 @@ def _without_batch(network: Model) -> Model:
 
 
 def _ends_in_pool(network: Model) -> bool:
-    writer = network.writer(_before_reshapes(network, int(network.subgraph.outputs[0])))
-    return writer is not None and writer.name in _POOLS
+    operator = network.producer(_before_reshapes(network, int(network.subgraph.outputs[0])))
+    return operator is not None and operator.name in _POOLS
 
 
 def _before_reshapes(network: Model, index: int) -> int:
-    """Follows a vector back to where it is made, past what only writes its shape anew."""
-    while (writer := network.writer(index)) is not None and writer.name in _RESHAPES:
-        if network.tensor(writer.inputs[0]).shape[:-1] not in _VECTOR:
+    """Follows a vector back through reshapes to the tensor where it is computed."""
+    while (operator := network.producer(index)) is not None and operator.name in _RESHAPES:
+        if network.tensor(operator.inputs[0]).shape[:-1] not in _VECTOR:
             break
-        index = writer.inputs[0]
+        index = operator.inputs[0]
     return index
 
 
-def _sign(extractor: Model) -> None:
-    """Writes the signature by which the quantizer finds input and output."""
+def _set_signature(extractor: Model) -> None:
+    """Sets the signature, by which the quantizer finds the input and the output."""
     signature = schema.SignatureDefT()
     signature.signatureKey = SIGNATURE
-    for what, name in (("inputs", IMAGE), ("outputs", EMBEDDING)):
+    for field, name in (("inputs", IMAGE), ("outputs", EMBEDDING)):
         entry = schema.TensorMapT()
         entry.name = name
-        (entry.tensorIndex,) = map(int, getattr(extractor.subgraph, what))
-        setattr(signature, what, [entry])
+        (entry.tensorIndex,) = map(int, getattr(extractor.subgraph, field))
+        setattr(signature, field, [entry])
     extractor.unpacked.signatureDefs = [signature]

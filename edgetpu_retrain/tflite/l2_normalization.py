@@ -1,22 +1,22 @@
-"""Scale a network's embedding to length 1."""
+"""Append L2 normalization to an extractor."""
 
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.tflite.model import Model
 
-# TFLite's L2_NORMALIZATION gives quantized values of -1 to 1 in these steps only.
+# TFLite's quantized L2_NORMALIZATION requires this output scale.
 _SCALE = 1 / 128
 
 
 def append_l2_normalization(extractor: Model) -> Model:
-    """Appends L2_NORMALIZATION; everything in front stays as it is, compiled operators included.
+    """Appends L2_NORMALIZATION; all other operators, including compiled ones, are unchanged.
 
     Args:
-        extractor: a model with one subgraph, whose one output is a quantized embedding; it stays
-            as it is.
+        extractor: a model with one subgraph and one output, a uint8 or int8 embedding; it is not
+            changed.
 
     Returns:
-        A model that gives the embedding scaled to length 1, in the same shape and dtype.
+        A model whose output is the embedding scaled to unit L2 norm, with the same shape and dtype.
     """
     model = extractor.copy()
     (index,) = model.subgraph.outputs

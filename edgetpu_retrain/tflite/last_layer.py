@@ -1,23 +1,23 @@
-"""Cut the last layer out of a classifier, to run it on embeddings."""
+"""Extract the last layer of a classifier, to run it on embeddings."""
 
 from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.truncate import drop_unused
 
 
 def last_layer(classifier: Model) -> Model:
-    """Returns the last FULLY_CONNECTED and what follows it, as a model of its own.
+    """Returns the last FULLY_CONNECTED and the operators after it as a separate model.
 
-    A L2_NORMALIZATION in front of it belongs to it.
+    An L2_NORMALIZATION directly before it is included.
 
-    Its input is the embedding that the layer takes. What stands in front, operators for the Edge
-    TPU included, is left out, so it runs on any CPU, and gives for an embedding the bytes that the
-    whole classifier gives for the photo.
+    The input of the model is the quantized embedding. It contains no operators for the Edge TPU,
+    so it runs on any CPU. For the embedding of a photo, it gives exactly the scores that the whole
+    classifier gives for the photo.
 
     Args:
-        classifier: as `append_head` makes them; it stays as it is.
+        classifier: result of `append_head`; it is not changed.
 
     Raises:
-        UserError: the model has no such layer.
+        UserError: the model has no fully connected layer.
     """
     names = [operator.name for operator in classifier.operators]
     if "FULLY_CONNECTED" not in names:
@@ -29,7 +29,7 @@ def last_layer(classifier: Model) -> Model:
     subgraph = layer.subgraph
     subgraph.operators = subgraph.operators[first:]
     subgraph.inputs = [int(subgraph.operators[0].inputs[0])]
-    # They name the photo as input.
+    # The signatures refer to the original input, which is removed.
     layer.unpacked.signatureDefs = []
     drop_unused(layer)
     return layer

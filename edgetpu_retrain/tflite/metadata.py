@@ -1,8 +1,8 @@
-"""Let a model say what its classes are called: TFLite metadata with a label file.
+"""Store class names in a model, as TFLite Metadata with a label file.
 
-The format is that of https://ai.google.dev/edge/litert/models/metadata: a FlatBuffers table
-(metadata_schema.fbs in tensorflow/tflite-support) in a buffer of the model, and the files that it
-names in a ZIP archive behind the model, uncompressed.
+The format (https://ai.google.dev/edge/litert/models/metadata) is a FlatBuffers table
+(metadata_schema.fbs in tensorflow/tflite-support) in a buffer of the model, and an uncompressed ZIP
+archive appended to the model with the files that the table names.
 """
 
 import io
@@ -15,63 +15,64 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.io import files
-from edgetpu_retrain.tflite.model import Model, some
+from edgetpu_retrain.tflite.model import Model, or_empty
 
 LABELS = "labels.txt"
 _ENTRY = "TFLITE_METADATA"
 _FILE_IDENTIFIER = b"M001"
-# The first version of the schema has all that is written here.
+# All fields written here are in the first version of the schema.
 _MIN_PARSER_VERSION = "1.0.0"
 
-# Members of unions and enums.
+# Values of unions and enums in metadata_schema.fbs.
 _FEATURE, _IMAGE = 1, 2
 _RGB = 1
 _NORMALIZATION = 1
 _TENSOR_AXIS_LABELS = 2
 
-# A table by the numbers of its fields: a byte, text, a table, or a vector of tables or floats.
+# A table: field number -> a byte, a string, a table, or a vector of tables or floats.
 _Table = Mapping[int, "int | str | _Table | Sequence[float] | Sequence[_Table]"]
 
 
 def with_class_names(model: Model, classes: Sequence[str]) -> bytes:
-    """Returns the bytes of a classifier's file with its classes' names in it.
+    """Returns a classifier's .tflite file, including its class names.
 
-    Metadata that is there already is replaced. Operators, compiled ones too, stay as they are.
+    Existing metadata is replaced. Operators, including compiled ones, are unchanged.
 
     Args:
-        model: takes one RGB image and gives one score per class; it is changed.
-        classes: their names, in the order of the scores.
+        model: a model with one RGB image as input and one score per class as output; it is
+            modified in place.
+        classes: class names, in the order of the scores.
     """
     _set_metadata(model, _pack(_describe(model, classes)))
     file = io.BytesIO(model.to_bytes())
-    # Appending, the archive counts its offsets from the start of the model, as readers expect.
+    # In mode "a" the offsets count from the start of the model, which readers expect.
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
-        # Without a date, which would make other bytes of the same model every time.
+        # ZipInfo has a constant date, so equal models give identical files.
         entry = zipfile.ZipInfo(LABELS)
         archive.writestr(entry, "".join(f"{name}\n" for name in classes))
     return file.getvalue()
 
 
 def save_with_class_names(model: Model, classes: Sequence[str], path: str | Path) -> None:
-    """Writes the file that `with_class_names` returns."""
+    """Writes the result of `with_class_names` to `path`."""
     with files.replacing(path) as temporary:
         temporary.write_bytes(with_class_names(model, classes))
 
 
 def _describe(model: Model, classes: Sequence[str]) -> _Table:
-    """Returns the ModelMetadata of a classifier."""
+    """Returns the table ModelMetadata of a classifier."""
     (image,) = model.inputs
     height, width = image.shape[1:3]
-    # The file's own quantization makes pixels of what these two make of pixels.
+    # The inverse of the input's quantization, so that raw pixels are passed on unchanged.
     mean, std = float(image.zero_point or 0), 1 / (image.scale or 1)
-    taken: _Table = {
+    input_metadata: _Table = {
         0: "image",
         1: f"RGB picture of {width} x {height} pixels, stretched; raw bytes.",
         3: {0: _IMAGE, 1: {0: _RGB}},
         4: [{0: _NORMALIZATION, 1: {0: [mean], 1: [std]}}],
         5: {0: [255.0], 1: [0.0]},
     }
-    given: _Table = {
+    output_metadata: _Table = {
         0: "scores",
         1: "One score per class; together they are 1.",
         3: {0: _FEATURE, 1: {}},
@@ -81,7 +82,7 @@ def _describe(model: Model, classes: Sequence[str]) -> _Table:
     return {
         0: "image classifier",
         1: f"Tells {len(classes)} classes apart.",
-        3: [{2: [taken], 3: [given]}],
+        3: [{2: [input_metadata], 3: [output_metadata]}],
         7: _MIN_PARSER_VERSION,
     }
 
@@ -93,9 +94,9 @@ def _pack(table: _Table) -> bytes:
 
 
 def _add(builder: flatbuffers.Builder, value: object) -> int:
-    """Adds a table, a text or a vector to the buffer, parts first, and returns where it is."""
+    """Adds a string, a table or a vector to the buffer, children first; returns its offset."""
     if isinstance(value, str):
-        return builder.CreateString(value)
+        return int(builder.CreateString(value))
     if isinstance(value, Mapping):
         fields = {
             number: field if isinstance(field, int) else _add(builder, field)
@@ -107,21 +108,21 @@ def _add(builder: flatbuffers.Builder, value: object) -> int:
                 builder.PrependByteSlot(number, field, 0)
             else:
                 builder.PrependUOffsetTRelativeSlot(number, field, 0)
-        return builder.EndObject()
+        return int(builder.EndObject())
     assert isinstance(value, list)
     if isinstance(value[0], float):
-        return builder.CreateNumpyVector(np.array(value, np.float32))
+        return int(builder.CreateNumpyVector(np.array(value, np.float32)))
     offsets = [_add(builder, item) for item in value]
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
-    return builder.EndVector()
+    return int(builder.EndVector())
 
 
 def _set_metadata(model: Model, packed: bytes) -> None:
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(packed, np.uint8)
-    entries = list(some(model.unpacked.metadata))
+    entries = list(or_empty(model.unpacked.metadata))
     for entry in entries:
         if entry.name in (_ENTRY, _ENTRY.encode()):
             model.unpacked.buffers[entry.buffer] = buffer

@@ -1,10 +1,11 @@
-"""A .tflite file, parsed once: read it, look into it, add to it, write it."""
+"""A parsed .tflite file, which can be inspected, changed and written."""
 
 import copy
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -15,8 +16,8 @@ from edgetpu_retrain.io import files
 
 CUSTOM_OP = "edgetpu-custom-op"
 _FILE_IDENTIFIER = b"TFL3"
-_DARWINN_IDENTIFIER = b"DWN1"
-# Operator codes below this stand in the old one-byte field too (the schema's comment there).
+DARWINN_IDENTIFIER = b"DWN1"
+# Operator codes below this are also in the old one-byte field deprecated_builtin_code.
 _PLACEHOLDER_CODE = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
 _OPERATOR_NAMES = {
     code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")
@@ -29,14 +30,14 @@ _TYPES = {name: code for code, name in _TYPE_NAMES.items()}
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a tensor holds.
+    """Name, shape, dtype and quantization of a tensor.
 
     Attributes:
-        name: its first name, where the converter joined those of operators that it fused.
-        shape: its dimensions; empty where the file gives none.
-        dtype: its dtype, as TFLite names it, in lower case.
-        scale: real value = scale * (value - zero_point); None where it has none, or several.
-        zero_point: likewise.
+        name: its name; the first one if the converter joined the names of fused operators.
+        shape: its dimensions; empty if the file has none.
+        dtype: TFLite's name of its type, in lower case.
+        scale: real value = scale * (value - zero_point); None if there is none, or one per channel.
+        zero_point: integer that represents 0; None if `scale` is.
     """
 
     name: str
@@ -54,10 +55,10 @@ class Operator:
     """An operator of a model.
 
     Attributes:
-        name: as the schema names it; that of a custom operator in its own spelling.
-        version: of the operator.
-        inputs: indices of the tensors that it reads; -1 for an optional one that is missing.
-        outputs: indices of the tensors that it writes.
+        name: its name in the schema, or the custom code of a custom operator.
+        version: its version.
+        inputs: indices of its input tensors; -1 for an omitted optional input.
+        outputs: indices of its output tensors.
     """
 
     name: str
@@ -70,8 +71,8 @@ class Model:
     """A .tflite file.
 
     Attributes:
-        source: what messages call it, its path as a rule.
-        unpacked: the schema's own object, which changes are made in.
+        source: what error messages call the model, usually its path.
+        unpacked: the model as an object of the schema; it can be modified.
     """
 
     def __init__(self, unpacked: schema.ModelT, source: str):
@@ -83,7 +84,7 @@ class Model:
         """Reads a file.
 
         Raises:
-            UserError: it cannot be read, or is not a whole TFLite model.
+            UserError: the file cannot be read, is not a TFLite model, or is damaged.
         """
         try:
             content = Path(path).read_bytes()
@@ -93,10 +94,10 @@ class Model:
 
     @classmethod
     def parse(cls, content: bytes, source: str) -> "Model":
-        """Parses the bytes of a file, also where its buffers are stored behind the model.
+        """Parses the contents of a file, including buffers stored after the FlatBuffer.
 
         Raises:
-            UserError: they are not a whole TFLite model.
+            UserError: the contents are not a TFLite model, or are damaged.
         """
         if content[4:8] != _FILE_IDENTIFIER:
             raise UserError(f"{source} is not a TFLite model (the file lacks the identifier TFL3).")
@@ -111,103 +112,103 @@ class Model:
             ) from error
         for buffer in unpacked.buffers:
             if buffer.data is not None and not len(buffer.data):
-                # A compiled file's buffer 0; under another number it would be a constant's.
+                # An empty array, as in buffer 0 of compiled files, would be taken for a constant.
                 buffer.data = None
             elif isinstance(buffer.data, bytes):
-                # The schema packs bytes one by one, an array at once.
+                # The schema packs bytes one by one, but an array in one step.
                 buffer.data = np.frombuffer(buffer.data, np.uint8)
         return cls(unpacked, source)
 
     def to_bytes(self) -> bytes:
-        """Returns the bytes of the file."""
+        """Returns the contents of the .tflite file."""
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self.unpacked))
 
     def save(self, path: str | Path) -> None:
-        """Writes the file."""
+        """Writes the model to a .tflite file."""
         with files.replacing(path) as temporary:
             temporary.write_bytes(self.to_bytes())
 
     def copy(self) -> "Model":
-        """Returns a model that can be changed while this one stays."""
+        """Returns a deep copy."""
         return Model(copy.deepcopy(self.unpacked), self.source)
 
     def error(self, text: str) -> UserError:
-        """Returns an error that names the file; `text` goes on from there, as in "has no ..."."""
+        """Returns an error; `text` follows the name of the file, as in "has no outputs."."""
         return UserError(f"{self.source} {text}")
 
     @property
     def subgraph(self) -> schema.SubGraphT:
-        """The first subgraph, which is the only one of an image classifier."""
+        """The first subgraph; image classifiers have only one."""
         return self.unpacked.subgraphs[0]
 
     @property
     def inputs(self) -> list[TensorSpec]:
-        """What the model takes."""
+        """The input tensors."""
         return [self.tensor(i) for i in self.subgraph.inputs]
 
     @property
     def outputs(self) -> list[TensorSpec]:
-        """What the model gives."""
+        """The output tensors."""
         return [self.tensor(i) for i in self.subgraph.outputs]
 
     @property
     def operators(self) -> list[Operator]:
-        """The operators, in the order in which they run."""
+        """The operators, in execution order."""
         return [self.describe(operator) for operator in self.subgraph.operators]
 
     @property
     def is_compiled(self) -> bool:
-        """Whether it holds an operator for the Edge TPU."""
+        """Whether the model has an operator for the Edge TPU."""
         return any(operator.name == CUSTOM_OP for operator in self.operators)
 
     @property
-    def packages(self) -> int:
-        """How many operators hold a DarwiNN package, which only the Edge TPU compiler makes."""
+    def darwinn_packages(self) -> int:
+        """Number of operators with a DarwiNN package, as the Edge TPU compiler generates them."""
         return sum(
             self.describe(operator).name == CUSTOM_OP
-            and _DARWINN_IDENTIFIER in bytes(some(operator.customOptions))
+            and DARWINN_IDENTIFIER in bytes(or_empty(operator.customOptions))
             for operator in self.subgraph.operators
         )
 
     def describe(self, operator: schema.OperatorT) -> Operator:
-        """Returns what an operator of the schema's is."""
+        """Returns the name, version, inputs and outputs of an operator of the schema."""
         code = self.unpacked.operatorCodes[operator.opcodeIndex]
         builtin = flatbuffer_utils.get_builtin_code_from_operator_code(code)
         name = _OPERATOR_NAMES.get(builtin, f"BUILTIN_{builtin}")
         if code.customCode:
             name = code.customCode.decode(errors="replace")
-        inputs, outputs = (tuple(map(int, found)) for found in (operator.inputs, operator.outputs))
+        inputs, outputs = tuple(map(int, operator.inputs)), tuple(map(int, operator.outputs))
         return Operator(name, code.version, inputs, outputs)
 
     def tensor(self, index: int) -> TensorSpec:
-        """Returns what the tensor of this index holds."""
+        """Returns the name, shape, dtype and quantization of a tensor."""
         tensor = self.subgraph.tensors[index]
         scale, zero_point = None, None
-        if self.scales(index) == 1:
+        if self.num_scales(index) == 1:
             scale = float(tensor.quantization.scale[0])
-            if len(some(tensor.quantization.zeroPoint)) == 1:
+            if len(or_empty(tensor.quantization.zeroPoint)) == 1:
                 zero_point = int(tensor.quantization.zeroPoint[0])
-        shape = tuple(int(n) for n in some(tensor.shape))
+        shape = tuple(int(n) for n in or_empty(tensor.shape))
         name = self.full_name(index).split(";")[0]
         return TensorSpec(name, shape, _TYPE_NAMES[tensor.type], scale, zero_point)
 
     def full_name(self, index: int) -> str:
-        """Returns a tensor's name, with those of fused operators behind semicolons."""
+        """Returns a tensor's name, with the names of fused operators after semicolons."""
         name = self.subgraph.tensors[index].name or b""
         return name if isinstance(name, str) else name.decode(errors="replace")
 
-    def scales(self, index: int) -> int:
-        """Returns how many scales a tensor has: 0 where it is not quantized."""
+    def num_scales(self, index: int) -> int:
+        """Returns the number of scales of a tensor; 0 if it is not quantized."""
         quantization = self.subgraph.tensors[index].quantization
-        return 0 if quantization is None else len(some(quantization.scale))
+        return 0 if quantization is None else len(or_empty(quantization.scale))
 
     def constant(self, index: int) -> np.ndarray | None:
-        """Returns the bytes that the file holds for a tensor, as uint8 [M]; None without any."""
+        """Returns the data of a constant tensor, uint8 [num_bytes]; None if it is not constant."""
         data = self.unpacked.buffers[self.subgraph.tensors[index].buffer].data
         return None if data is None or not len(data) else np.asarray(data, np.uint8)
 
     def set_constant(self, index: int, values: np.ndarray) -> None:
-        """Replaces the values that the file holds for a tensor, and for no other tensor."""
+        """Replaces the data of a constant tensor; tensors that share its buffer keep theirs."""
         tensor = self.subgraph.tensors[index]
         if sum(other.buffer == tensor.buffer for other in self.subgraph.tensors) > 1:
             self.unpacked.buffers.append(schema.BufferT())
@@ -215,12 +216,12 @@ class Model:
         data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
         self.unpacked.buffers[tensor.buffer].data = data
 
-    def writer(self, index: int) -> Operator | None:
-        """Returns the operator that writes a tensor; None for inputs and constants."""
+    def producer(self, index: int) -> Operator | None:
+        """Returns the operator that outputs a tensor; None for inputs and constants."""
         return next((op for op in self.operators if index in op.outputs), None)
 
     def tail(self, count: int = 5) -> str:
-        """Lists the last operators with what they write, for messages."""
+        """Returns a list of the last operators and their outputs, for error messages."""
         lines = [
             f"  {operator.name} -> " + ", ".join(str(self.tensor(i)) for i in operator.outputs)
             for operator in self.operators[-count:]
@@ -236,12 +237,12 @@ class Model:
         zero_point: int | None = None,
         buffer: int = 0,
     ) -> int:
-        """Adds a tensor that an operator writes, and returns its index."""
+        """Adds a tensor and returns its index."""
         tensor = schema.TensorT()
         tensor.name = name
         tensor.shape = list(shape)
         tensor.type = _TYPES[dtype]
-        # Buffer 0 is by convention the empty one.
+        # By convention, buffer 0 is empty.
         tensor.buffer = buffer
         if scale is not None:
             tensor.quantization = schema.QuantizationParametersT()
@@ -257,12 +258,14 @@ class Model:
         scale: float | None = None,
         zero_point: int | None = None,
     ) -> int:
-        """Adds a tensor with its values, and returns its index."""
+        """Adds a constant tensor with the shape and dtype of `values`, and returns its index."""
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
         self.unpacked.buffers.append(buffer)
-        number = len(self.unpacked.buffers) - 1
-        return self.add_tensor(name, values.shape, values.dtype.name, scale, zero_point, number)
+        buffer_index = len(self.unpacked.buffers) - 1
+        return self.add_tensor(
+            name, values.shape, values.dtype.name, scale, zero_point, buffer_index
+        )
 
     def add_operator(
         self,
@@ -273,15 +276,15 @@ class Model:
         version: int = 1,
         first: bool = False,
     ) -> None:
-        """Adds an operator with one output, at the end or in front of all others.
+        """Adds an operator with one output, after or before all others.
 
         Args:
-            name: as the schema names it.
-            inputs: indices of what it reads.
-            output: index of what it writes.
-            options: the schema's object of its options, as in ``SoftmaxOptionsT``.
-            version: of the operator.
-            first: put it in front.
+            name: its name in the schema.
+            inputs: indices of its input tensors.
+            output: index of its output tensor.
+            options: its options as an object of the schema, such as ``SoftmaxOptionsT``.
+            version: its version.
+            first: add it before all others.
         """
         operator = schema.OperatorT()
         operator.opcodeIndex = self.code_index(getattr(schema.BuiltinOperator, name), version)
@@ -293,7 +296,7 @@ class Model:
         self.subgraph.operators.insert(0 if first else len(self.subgraph.operators), operator)
 
     def code_index(self, code: int, version: int) -> int:
-        """Returns the index of an operator code, which is added where the model has none such."""
+        """Returns the index of an operator code, and adds the code if it is missing."""
         for i, known in enumerate(self.unpacked.operatorCodes):
             builtin = flatbuffer_utils.get_builtin_code_from_operator_code(known)
             if (builtin, known.version) == (code, version):
@@ -305,31 +308,33 @@ class Model:
         self.unpacked.operatorCodes.append(added)
         return len(self.unpacked.operatorCodes) - 1
 
-    def signature_entries(self, what: str) -> list[schema.TensorMapT]:
-        """Returns what the signatures say of the model's ``inputs`` or ``outputs``."""
+    def signature_entries(self, field: str) -> list[schema.TensorMapT]:
+        """Returns the ``inputs`` or the ``outputs`` (`field`) of all signatures."""
         return [
-            entry for s in some(self.unpacked.signatureDefs) for entry in some(getattr(s, what))
+            entry
+            for signature in or_empty(self.unpacked.signatureDefs)
+            for entry in or_empty(getattr(signature, field))
         ]
 
 
-def some(found: Sequence | None) -> Sequence:
-    """Returns a vector of the schema's, which is None where the file has none."""
-    return () if found is None else found
+def or_empty(vector: Sequence[Any] | None) -> Sequence[Any]:
+    """Returns a vector of the schema, or an empty one for None (the field is not in the file)."""
+    return () if vector is None else vector
 
 
 def _check_offsets(content: bytes) -> None:
-    """Raises an IndexError where a buffer behind the model is cut short."""
+    """Raises an IndexError if a buffer stored after the FlatBuffer is truncated."""
     packed = schema.Model.GetRootAs(content, 0)
     for i in range(packed.BuffersLength()):
         buffer = packed.Buffers(i)
         if buffer.Offset() + buffer.Size() > len(content):
-            raise IndexError(f"buffer {i} ends behind the file")
+            raise IndexError(f"buffer {i} extends beyond the end of the file")
 
 
 def _check_references(model: schema.ModelT) -> None:
-    """Raises an IndexError or TypeError where a part of a model refers to one that is not there."""
+    """Raises an IndexError or TypeError if an index in a model is out of range or missing."""
     _check_indices([0], len(model.subgraphs))
-    _check_indices([entry.buffer for entry in some(model.metadata)], len(model.buffers))
+    _check_indices([entry.buffer for entry in or_empty(model.metadata)], len(model.buffers))
     for subgraph in model.subgraphs:
         count = len(subgraph.tensors)
         _check_indices([tensor.buffer for tensor in subgraph.tensors], len(model.buffers))
@@ -337,17 +342,20 @@ def _check_references(model: schema.ModelT) -> None:
         _check_indices([*subgraph.inputs, *subgraph.outputs], count)
         for operator in subgraph.operators:
             _check_indices([operator.opcodeIndex], len(model.operatorCodes))
-            operator.inputs, operator.outputs = some(operator.inputs), some(operator.outputs)
-            # Missing optional inputs are numbered -1.
+            operator.inputs, operator.outputs = (
+                or_empty(operator.inputs),
+                or_empty(operator.outputs),
+            )
+            # Omitted optional inputs have the index -1.
             _check_indices([i for i in operator.inputs if i != -1], count)
             _check_indices(operator.outputs, count)
-    for signature in some(model.signatureDefs):
+    for signature in or_empty(model.signatureDefs):
         count = len(model.subgraphs[signature.subgraphIndex].tensors)
-        for entry in [*some(signature.inputs), *some(signature.outputs)]:
+        for entry in [*or_empty(signature.inputs), *or_empty(signature.outputs)]:
             _check_indices([entry.tensorIndex], count)
 
 
 def _check_indices(indices: Iterable[int], count: int) -> None:
     for i in indices:
         if not 0 <= i < count:
-            raise IndexError(f"it refers to part {i} of {count}")
+            raise IndexError(f"index {i} is out of range for {count} elements")

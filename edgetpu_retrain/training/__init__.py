@@ -1,4 +1,4 @@
-"""Labelled embeddings go in.
+"""Trains a head on labelled embeddings, and cross-validates it.
 
-Out come a head, and predictions for each photo by heads that were trained without it.
+Each photo's out-of-fold prediction is from a head that was trained without the photo.
 """

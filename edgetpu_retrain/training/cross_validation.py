@@ -1,47 +1,50 @@
-"""Choose how the layer is regularized, and say how good it will be: cross-validation."""
+"""Cross-validation: choose the regularization, and estimate the accuracy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import Run, threads
+from edgetpu_retrain.embeddings.blocks import MapFunction, threads
 from edgetpu_retrain.embeddings.labelled_embeddings import TrainingData
 from edgetpu_retrain.training.intervals import wilson_interval
-from edgetpu_retrain.training.optimum import Layers, Plan, descend, finish
+from edgetpu_retrain.training.optimum import Layers, Plan, refine_lbfgs, train_sgd
 
 FOLDS = 10
-# Folds that a layer is trained without: none, one, or two. Two at a time do for what is only
-# compared with one another.
-_NONE = (-1, -1)
+# Ranges of folds that a layer is trained without: none, one or two. Two (5-fold cross-validation)
+# are enough to compare hyperparameters.
+_NO_FOLD = (-1, -1)
 _FINE = tuple((fold, fold + 1) for fold in range(FOLDS))
-_PER_COARSE = 2
-_COARSE = tuple((fold, fold + _PER_COARSE) for fold in range(0, FOLDS, _PER_COARSE))
+PER_COARSE = 2
+_COARSE = tuple((fold, fold + PER_COARSE) for fold in range(0, FOLDS, PER_COARSE))
 STRENGTHS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
 CLASS_WEIGHTS = ("none", "balanced")
-# Parts of the photos for the learning curve, beside all of them.
+# Shares of the photos for the learning curve, in addition to all of them.
 _SHARES = (0.25, 0.5)
-# Classes whose sizes differ less need no weights.
-_UNEVEN = 1.5
-# More photos than this choose no better strength, only later.
+# Class weights are tried if the largest class is larger than the smallest by more than this factor.
+_MIN_IMBALANCE = 1.5
+# More photos would make the choice slower, but not better.
 _MAX_TO_CHOOSE = 50_000
-# Nor do more tell a temperature better.
+# More photos would not make the temperature more accurate.
 _MAX_FOR_TEMPERATURE = 20_000
-# Fewer photos out of fold do not tell a temperature.
-_MIN_FOR_TEMPERATURE = 100
+# Fewer out-of-fold photos are not enough to fit a temperature.
+MIN_FOR_TEMPERATURE = 100
 _TEMPERATURES = (0.1, 10.0)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A layer, and what the cross-validation said.
+    """A layer, and the results of the cross-validation.
 
     Attributes:
-        layer: trained on all photos, over centred and scaled embeddings.
-        logits: [N, C] float32, of the layer that was trained without the photo's fold.
-        strength: of the L2 penalty.
-        class_weights: none or balanced.
-        strengths: accuracy and loss of every strength, with these class weights.
-        learning_curve: accuracy and its interval by the number of photos trained on.
+        layer: layer trained on all photos, for centred and scaled embeddings.
+        logits: [N, C] float32, out-of-fold logits, from layers trained without the photo's fold.
+        strength: strength of the L2 penalty.
+        class_weights: "none" or "balanced".
+        strengths: out-of-fold accuracy and loss for each strength, with these class weights.
+        learning_curve: out-of-fold accuracy and its 95 % interval by number of training photos.
+        shares: the S shares of the photos in the learning curve, in addition to all of them.
+        share_layers: for each share, one layer per coarse fold, trained without that fold.
     """
 
     layer: Layers
@@ -49,12 +52,31 @@ class Choice:
     strength: float
     class_weights: str
     strengths: list[dict[str, float]]
-    learning_curve: list[dict]
+    learning_curve: list[dict[str, Any]]
+    shares: list[float]
+    share_layers: Layers
+
+    def share_logits(self, data: TrainingData, index: int) -> np.ndarray:
+        """Returns the out-of-fold logits [N, C] float32 of the layers trained on one share."""
+        number = len(_COARSE)
+        layers = _select(self.share_layers, slice(index * number, (index + 1) * number))
+        logits = np.empty((len(data.labels), data.num_classes), np.float32)
+        for block in data.blocks():
+            folds = data.folds[block] // PER_COARSE
+            scores = layers.logits(data.embeddings(block))
+            logits[block] = scores[np.arange(len(folds)), folds]
+        return logits
 
 
 @dataclass(frozen=True)
 class _Tally:
-    """Out-of-fold sums of V variants: [V, C] of correct photos and of losses; [C] of photos."""
+    """Out-of-fold sums by class for V variants.
+
+    Attributes:
+        correct: [V, C], number of correct photos.
+        losses: [V, C], sums of the cross-entropies.
+        photos: [C], number of photos.
+    """
 
     correct: np.ndarray
     losses: np.ndarray
@@ -62,35 +84,35 @@ class _Tally:
 
     @property
     def balanced_accuracy(self) -> np.ndarray:
-        return _balanced(self.correct, self.photos)
+        return _mean_over_classes(self.correct, self.photos)
 
 
 def choose(data: TrainingData, class_weights: str = "auto", num_threads: int = 1) -> Choice:
-    """Trains layers of all folds and strengths in one pass, and one on all photos as they advise.
+    """Chooses the strength and the class weights by cross-validation, and trains a layer with them.
 
-    The strength is that of the lowest loss out of fold. Class weights are taken where they raise
-    the balanced accuracy out of fold by more than its standard error.
+    The strength with the lowest out-of-fold loss is chosen. Class weights are used if they raise
+    the out-of-fold balanced accuracy by more than its standard error.
 
     Args:
         data: all photos that are not held out for testing, with folds 0 to 9.
-        class_weights: none, balanced, or auto, which chooses.
-        num_threads: how many run at once; the result does not depend on it.
+        class_weights: "none", "balanced", or "auto" to choose.
+        num_threads: number of threads; the result does not depend on it.
     """
-    with threads(num_threads) as run:
-        return _choose(data, class_weights, run)
+    with threads(num_threads) as parallel_map:
+        return _choose(data, class_weights, parallel_map)
 
 
-def _choose(data: TrainingData, class_weights: str, run: Run) -> Choice:
+def _choose(data: TrainingData, class_weights: str, parallel_map: MapFunction) -> Choice:
     sample = data.sample(_MAX_TO_CHOOSE)
     sizes = np.bincount(sample.labels, minlength=sample.num_classes)
-    tried = [class_weights]
+    options = [class_weights]
     if class_weights == "auto":
-        uneven = sizes.max() > _UNEVEN * sizes.min()
-        tried = list(CLASS_WEIGHTS if uneven else CLASS_WEIGHTS[:1])
-    variants = [(strength, name == "balanced") for name in tried for strength in STRENGTHS]
+        is_imbalanced = sizes.max() > _MIN_IMBALANCE * sizes.min()
+        options = list(CLASS_WEIGHTS if is_imbalanced else CLASS_WEIGHTS[:1])
+    variants = [(strength, name == "balanced") for name in options for strength in STRENGTHS]
     layers = [(fold, 1.0, *variant) for fold in _COARSE for variant in variants]
-    tally = _tally(sample, descend(sample, Plan.of(layers), run))
-    best = [_best(tally, variants, name == "balanced") for name in tried]
+    tally = _tally(sample, train_sgd(sample, Plan.of(layers), parallel_map))
+    best = [_best_variant(tally, variants, name == "balanced") for name in options]
     chosen = best[0]
     if len(best) > 1:
         accuracy = tally.balanced_accuracy
@@ -100,28 +122,17 @@ def _choose(data: TrainingData, class_weights: str, run: Run) -> Choice:
     strength, balanced = variants[chosen]
 
     shares = [share for share in _SHARES if _is_enough(data, share)]
-    layers = [(fold, 1.0, strength, balanced) for fold in (_NONE, *_FINE)]
+    layers = [(fold, 1.0, strength, balanced) for fold in (_NO_FOLD, *_FINE)]
     layers += [(fold, share, strength, balanced) for share in shares for fold in _COARSE]
     plan = Plan.of(layers)
-    found = descend(data, plan, run)
-    layer = finish(data, plan.take(slice(1)), _part(found, slice(1)), run)
+    trained = train_sgd(data, plan, parallel_map)
+    layer = refine_lbfgs(data, plan.select(slice(1)), _select(trained, slice(1)), parallel_map)
     logits = np.empty((len(data.rows), data.num_classes), np.float32)
-    hits = np.zeros(len(shares), int)
+    fine = _select(trained, slice(1, 1 + FOLDS))
     for block in data.blocks():
-        labels, folds = data.labels[block], data.folds[block]
-        scores = found.logits(data.embeddings(block))
-        rows = np.arange(len(labels))
-        logits[block] = scores[rows, 1 + folds]
-        for i in range(len(shares)):
-            column = 1 + FOLDS + i * len(_COARSE) + folds // _PER_COARSE
-            hits[i] += np.sum(scores[rows, column].argmax(axis=1) == labels)
-    curve = [
-        _point(data, int(number), np.sum(data.ranks < share) * (1 - 1 / len(_COARSE)))
-        for share, number in zip(shares, hits, strict=True)
-    ]
-    correct = int(np.sum(logits.argmax(axis=1) == data.labels))
-    curve.append(_point(data, correct, len(data.rows) * (1 - 1 / FOLDS)))
-    return Choice(
+        folds = data.folds[block]
+        logits[block] = fine.logits(data.embeddings(block))[np.arange(len(folds)), folds]
+    choice = Choice(
         layer,
         logits,
         strength,
@@ -135,93 +146,117 @@ def _choose(data: TrainingData, class_weights: str, run: Run) -> Choice:
             for i in range(len(variants))
             if variants[i][1] == balanced
         ],
-        curve,
+        [],
+        shares,
+        _select(trained, slice(1 + FOLDS, None)),
     )
+    curve = [
+        curve_point(data, choice.share_logits(data, i), share) for i, share in enumerate(shares)
+    ]
+    return replace(choice, learning_curve=[*curve, curve_point(data, logits)])
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns what to divide logits by, so that scores are probabilities (Guo et al., 2017).
+    """Returns the temperature that calibrates scores when logits are divided by it.
 
-    It minimizes the loss out of fold; with fewer than 100 photos it is left at 1.
+    It minimizes the mean cross-entropy (Guo et al., 2017: On Calibration of Modern Neural
+    Networks). With fewer than 100 photos it is 1.
 
     Args:
-        logits: [N, C], of photos that their layer was not trained on.
+        logits: [N, C], out-of-fold logits.
         labels: [N] int, true classes.
     """
-    # Importing the library should not need what only the workflow does.
+    # Imported here because only the workflow depends on it.
     from scipy.optimize import minimize_scalar
 
-    if len(labels) < _MIN_FOR_TEMPERATURE:
+    if len(labels) < MIN_FOR_TEMPERATURE:
         return 1.0
     step = -(-len(labels) // _MAX_FOR_TEMPERATURE)
     logits, labels = logits[::step].astype(np.float64), labels[::step]
-    found = minimize_scalar(
-        lambda x: float(_losses(logits / np.exp(x), labels).mean()),
+    result = minimize_scalar(
+        lambda x: float(losses(logits / np.exp(x), labels).mean()),
         bounds=np.log(_TEMPERATURES),
         method="bounded",
     )
-    return float(np.exp(found.x))
+    return float(np.exp(result.x))
 
 
-def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the cross-entropies [N, ...] of logits [N, ..., C]."""
     highest = logits.max(axis=-1)
     sums = np.log(np.exp(logits - highest[..., np.newaxis]).sum(axis=-1))
     index = labels.reshape(-1, *[1] * (logits.ndim - 1))
-    return sums + highest - np.take_along_axis(logits, index, axis=-1)[..., 0]
+    return np.asarray(sums + highest - np.take_along_axis(logits, index, axis=-1)[..., 0])
 
 
 def _tally(data: TrainingData, layers: Layers) -> _Tally:
     variants = layers.biases.shape[0] // len(_COARSE)
     shape = (data.num_classes, variants)
-    correct, losses = np.zeros(shape), np.zeros(shape)
+    correct, total = np.zeros(shape), np.zeros(shape)
     for block in data.blocks():
         labels, folds = data.labels[block], data.folds[block]
         logits = layers.logits(data.embeddings(block))
         logits = logits.reshape(len(labels), len(_COARSE), variants, -1)[
-            np.arange(len(labels)), folds // _PER_COARSE
+            np.arange(len(labels)), folds // PER_COARSE
         ]
         np.add.at(correct, labels, logits.argmax(axis=-1) == labels[:, np.newaxis])
-        np.add.at(losses, labels, _losses(logits, labels))
-    return _Tally(correct.T, losses.T, np.bincount(data.labels, minlength=data.num_classes))
+        np.add.at(total, labels, losses(logits, labels))
+    return _Tally(correct.T, total.T, np.bincount(data.labels, minlength=data.num_classes))
 
 
-def _best(tally: _Tally, variants: list[tuple[float, bool]], balanced: bool) -> int:
-    """Returns the variant of the lowest loss, the mean of all photos or of all classes."""
-    losses = _balanced(tally.losses, tally.photos) if balanced else tally.losses.sum(axis=1)
-    wanted = [i for i, variant in enumerate(variants) if variant[1] == balanced]
-    return min(wanted, key=lambda i: losses[i])
+def _best_variant(tally: _Tally, variants: list[tuple[float, bool]], balanced: bool) -> int:
+    """Returns the variant with the lowest mean loss, over classes if balanced, else over photos."""
+    losses = (
+        _mean_over_classes(tally.losses, tally.photos) if balanced else tally.losses.sum(axis=1)
+    )
+    candidates = [i for i, variant in enumerate(variants) if variant[1] == balanced]
+    return min(candidates, key=lambda i: losses[i])
 
 
-def _balanced(sums: np.ndarray, photos: np.ndarray) -> np.ndarray:
+def _mean_over_classes(sums: np.ndarray, photos: np.ndarray) -> np.ndarray:
+    """Returns the mean [V] over classes of sums [V, C] per photo of the class."""
     present = photos > 0
-    return (sums[:, present] / photos[present]).mean(axis=1)
+    return np.asarray((sums[:, present] / photos[present]).mean(axis=1))
 
 
 def _standard_error(tally: _Tally, variant: int) -> float:
-    """Returns that of the balanced accuracy, as the classes' photos are independent."""
+    """Returns the standard error of the balanced accuracy, for independent photos."""
     present = tally.photos > 0
     photos = tally.photos[present]
-    shares = tally.correct[variant][present] / photos
-    return float(np.sum(shares * (1 - shares) / photos) ** 0.5 / len(photos))
+    accuracy = tally.correct[variant][present] / photos
+    return float(np.sum(accuracy * (1 - accuracy) / photos) ** 0.5 / len(photos))
 
 
-def _part(layers: Layers, chosen: slice) -> Layers:
+def _select(layers: Layers, chosen: slice) -> Layers:
     return Layers(layers.weights[:, chosen], layers.biases[chosen])
 
 
 def _is_enough(data: TrainingData, share: float) -> bool:
-    """Whether every fold's layer would see photos of every class."""
-    drawn = data.ranks < share
-    coarse = data.folds // _PER_COARSE
+    """Returns whether the layers of all folds would be trained on photos of every class."""
+    is_drawn = data.ranks < share
+    coarse = data.folds // PER_COARSE
     return all(
-        np.bincount(data.labels[drawn & (coarse != fold)], minlength=data.num_classes).all()
+        np.bincount(data.labels[is_drawn & (coarse != fold)], minlength=data.num_classes).all()
         for fold in range(len(_COARSE))
     )
 
 
-def _point(data: TrainingData, correct: int, photos: float) -> dict:
+def curve_point(
+    data: TrainingData, logits: np.ndarray, share: float | None = None
+) -> dict[str, Any]:
+    """Returns a point of the learning curve.
+
+    Args:
+        data: the photos.
+        logits: [N, C], out-of-fold logits: from coarse folds for a share, else from fine ones.
+        share: the share of the photos that the layers were trained on; None for all of them.
+    """
     total = len(data.labels)
+    correct = int(np.sum(logits.argmax(axis=1) == data.labels))
+    if share is None:
+        photos = total * (1 - 1 / FOLDS)
+    else:
+        photos = float(np.sum(data.ranks < share)) * (1 - 1 / len(_COARSE))
     return {
         "photos": round(photos),
         "accuracy": correct / total,

@@ -1,8 +1,8 @@
-"""Find near-copies among photos: the same picture re-encoded, resized, brightened, cropped.
+"""Find near-copies among photos: the same picture re-encoded, resized, brightened or cropped.
 
-A photo's perceptual hash tells re-encoded, resized and brightened copies, its embedding tells
-crops; neither is enough alone. Both are compared as they differ from the data set's mean, so that
-a background which all photos share says nothing.
+Perceptual hashes detect re-encoded, resized and brightened copies, embeddings detect crops; neither
+is enough alone. The mean over the dataset is subtracted from both before they are compared, so that
+a background common to all photos has no effect.
 """
 
 import itertools
@@ -14,29 +14,30 @@ import numpy as np
 
 from edgetpu_retrain.embeddings.blocks import blocks, threads
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import unit
+from edgetpu_retrain.head import l2_normalize
 from edgetpu_retrain.io import tables
 from edgetpu_retrain.photos.perceptual_hash import HASH_BYTES
 
 log = logging.getLogger(__name__)
 
 _GROUP_COLUMNS = ("sha256", "group")
-# Two photos are near-copies where 100 * cosine + 128 * correlation of hash bits is 108 or more
-# (128 * (1 - correlation) is the number of bits that differ). Measured on 1,000 flower photos and
-# 334 of them changed, with MobileNet v1: `benchmarks/near_copies.py`.
+# Two photos are near-copies if 100 * cosine + 128 * correlation of hash bits is at least 108
+# (128 * (1 - correlation) is the number of different bits). Measured on 1,000 flower photos and 334
+# modified copies, with MobileNet v1: `benchmarks/near_copies.py`.
 _COSINE_WEIGHT = 100.0
 _HASH_WEIGHT = 128.0
-_LIKENESS = 108.0
-# The comparison of all pairs begins with this many principal components.
+_MIN_SIMILARITY = 108.0
+# Principal components of the embeddings in the first, approximate comparison of all pairs.
 _COMPONENTS = 128
+# Photos to compute the principal components from.
 _SAMPLE = 10_000
-# Photos that are compared with as many others at once.
+# Photos per block; all pairs of two blocks are compared at once.
 _BLOCK = 1_024
-# Pairs that are compared exactly at once, and near-copies that are joined to groups at once.
+# Pairs per block in the exact comparison, and near-copies joined into groups at once.
 _PAIRS, _JOINED = 512, 2_048
-# Above it the pairs are too many to compare; only photos of the same hash are grouped.
+# With more photos, only photos with equal hashes are grouped, because there are too many pairs.
 _MAX_COMPARED = 200_000
-# A group larger than this part of all photos means that all of them look alike.
+# If a group has at least this share of all photos, the photos look too similar to be told apart.
 _MAX_GROUP = 0.2
 _MIN_LARGE_GROUP = 20
 
@@ -44,83 +45,86 @@ _MIN_LARGE_GROUP = 20
 def near_copies(
     embeddings: np.ndarray, hashes: np.ndarray, num_threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds all pairs of photos that are near-copies of one another.
+    """Finds all pairs of photos that are near-copies of each other.
 
     Args:
-        embeddings: [N, D] uint8 or int8, as the extractor gave them.
-        hashes: [N, 32] uint8, as `perceptual_hash` gives them.
-        num_threads: how many run at once; the result does not depend on it.
+        embeddings: [N, D] uint8 or int8, output of the extractor.
+        hashes: [N, 32] uint8, results of `perceptual_hash`.
+        num_threads: number of threads; the result does not depend on it.
 
     Returns:
-        pairs [M, 2] int, the lower position first, and their likeness [M] float64: 0 at the
-        threshold, 1 for the same picture.
+        Pairs [M, 2] int of indices, the lower one first, and their similarities [M] float64, from 0
+        at the threshold to 1 for identical pictures.
     """
-    found, scores = [np.empty((0, 2), int)], [np.empty(0)]
+    near_pairs, scores = [np.empty((0, 2), int)], [np.empty(0)]
     comparison = _Comparison(embeddings, hashes)
     for pairs in comparison.candidates(num_threads):
         score = comparison.scores(pairs)
-        found.append(pairs[score >= _LIKENESS])
-        scores.append(score[score >= _LIKENESS])
+        near_pairs.append(pairs[score >= _MIN_SIMILARITY])
+        scores.append(score[score >= _MIN_SIMILARITY])
     highest = _COSINE_WEIGHT + _HASH_WEIGHT
-    return np.concatenate(found), (np.concatenate(scores) - _LIKENESS) / (highest - _LIKENESS)
+    similarities = (np.concatenate(scores) - _MIN_SIMILARITY) / (highest - _MIN_SIMILARITY)
+    return np.concatenate(near_pairs), similarities
 
 
 def groups(embeddings: np.ndarray, hashes: np.ndarray, num_threads: int = 1) -> np.ndarray:
-    """Numbers the groups of near-copies; most photos are a group of one.
+    """Groups near-copies, and numbers the groups; a photo without near-copies is its own group.
 
-    Where all photos look alike (a group holds a fifth of them), or where there are more than
-    200,000, only photos of the same hash share a group.
+    If all photos look alike (a group has at least a fifth of them, and at least 20), or if there
+    are more than 200,000 photos, only photos with equal hashes are grouped.
 
     Args:
-        embeddings: [N, D] uint8 or int8, as the extractor gave them.
-        hashes: [N, 32] uint8, as `perceptual_hash` gives them.
-        num_threads: how many run at once; the result does not depend on it.
+        embeddings: [N, D] uint8 or int8, output of the extractor.
+        hashes: [N, 32] uint8, results of `perceptual_hash`.
+        num_threads: number of threads; the result does not depend on it.
 
     Returns:
-        [N] int32, the number of every photo's group, in the order of first appearance.
+        [N] int32, the group of each photo, numbered by first appearance.
     """
     count = len(embeddings)
     if count <= _MAX_COMPARED:
-        most = max(_MIN_LARGE_GROUP, _MAX_GROUP * count)
-        found = _joined(_Comparison(embeddings, hashes), most, num_threads)
-        if found is not None:
-            return found
-    as_one = np.ascontiguousarray(hashes).view(f"S{HASH_BYTES}")[:, 0]
-    _, first, same = np.unique(as_one, return_index=True, return_inverse=True)
-    return np.unique(first[same], return_inverse=True)[1].astype(np.int32)
+        limit = max(_MIN_LARGE_GROUP, _MAX_GROUP * count)
+        numbers = _connected_groups(_Comparison(embeddings, hashes), limit, num_threads)
+        if numbers is not None:
+            return numbers
+    hash_strings = np.ascontiguousarray(hashes).view(f"S{HASH_BYTES}")[:, 0]
+    _, first, inverse = np.unique(hash_strings, return_index=True, return_inverse=True)
+    return np.unique(first[inverse], return_inverse=True)[1].astype(np.int32)
 
 
-def _joined(comparison: "_Comparison", most: float, num_threads: int) -> np.ndarray | None:
-    """Returns the groups that near-copies make; None where one has `most` photos or more."""
-    # Importing the library should not need what only the workflow does.
+def _connected_groups(
+    comparison: "_Comparison", limit: float, num_threads: int
+) -> np.ndarray | None:
+    """Returns the connected components of near-copies; None if one has `limit` photos or more."""
+    # Imported here because only the workflow depends on it.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     count = len(comparison)
     numbers = np.arange(count, dtype=np.int32)
-    waiting: list[np.ndarray] = []
+    pending: list[np.ndarray] = []
 
     def join() -> np.ndarray:
-        edges = numbers[np.concatenate(waiting)]
+        edges = numbers[np.concatenate(pending)]
         graph = coo_array((np.ones(len(edges), bool), edges.T), shape=(count, count))
-        waiting.clear()
-        return connected_components(graph, directed=False)[1][numbers]
+        pending.clear()
+        return np.asarray(connected_components(graph, directed=False)[1][numbers])
 
     for candidates in comparison.candidates(num_threads):
-        # Where many photos look alike, most pairs say nothing new.
+        # If many photos look alike, most pairs are already in the same group.
         pairs = candidates[numbers[candidates[:, 0]] != numbers[candidates[:, 1]]]
-        waiting.append(pairs[comparison.scores(pairs) >= _LIKENESS])
-        if sum(map(len, waiting)) >= _JOINED:
+        pending.append(pairs[comparison.scores(pairs) >= _MIN_SIMILARITY])
+        if sum(map(len, pending)) >= _JOINED:
             numbers = join()
-            if np.bincount(numbers).max() >= most:
+            if np.bincount(numbers).max() >= limit:
                 break
-    if waiting:
+    if pending:
         numbers = join()
     largest = np.bincount(numbers).max(initial=0)
-    if largest < most:
+    if largest < limit:
         return numbers
     log.warning(
-        "%d of %d photos look alike, or more; only those of the same picture are taken for copies",
+        "At least %d of %d photos look alike; only those with equal hashes are grouped",
         largest,
         count,
     )
@@ -128,31 +132,31 @@ def _joined(comparison: "_Comparison", most: float, num_threads: int) -> np.ndar
 
 
 def write_groups(identities: Sequence[str], groups: np.ndarray, path: str | Path) -> None:
-    """Writes the number of every photo's group, by identity.
+    """Writes the group of each photo to a .tsv file.
 
     Args:
-        identities: of N photos, SHA-256 in hexadecimal.
-        groups: [N] int.
-        path: of the table.
+        identities: SHA-256 of the N photos in hexadecimal.
+        groups: [N] int, groups of near-copies.
+        path: path of the file.
     """
     rows = zip(identities, map(str, groups.tolist()), strict=True)
     tables.write(path, _GROUP_COLUMNS, rows)
 
 
 def read_groups(path: str | Path, identities: Sequence[str]) -> np.ndarray:
-    """Returns the number of every photo's group, int32 [N], as `write_groups` wrote them.
+    """Reads the group of each photo, int32 [N], from a file written by `write_groups`.
 
     Raises:
-        UserError: they are of other photos.
+        UserError: the file is damaged, or has other photos than `identities`.
     """
     rows = list(tables.read(path, _GROUP_COLUMNS))
     if [sha256 for sha256, _ in rows] != list(identities):
-        raise UserError(f"{path} is of other photos. Delete it and run again.")
+        raise UserError(f"{path} was made from different photos. Delete it and run again.")
     return np.array([int(group) for _, group in rows], np.int32)
 
 
 class _Comparison:
-    """The likeness of pairs of N photos, and which pairs may be near-copies."""
+    """Compares pairs of N photos."""
 
     def __init__(self, embeddings: np.ndarray, hashes: np.ndarray):
         self._embeddings, self._hashes = embeddings, hashes
@@ -164,50 +168,53 @@ class _Comparison:
         return len(self._embeddings)
 
     def _directions(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the embeddings and the hashes of photos, of length 1."""
+        """Returns the embeddings and hash bits of photos, centred and scaled to unit norm."""
         bits = np.unpackbits(self._hashes[rows], axis=1)
-        return unit(self._embeddings[rows] - self._mean), unit(bits - self._bit_mean)
+        return l2_normalize(self._embeddings[rows] - self._mean), l2_normalize(
+            bits - self._bit_mean
+        )
 
     def scores(self, pairs: np.ndarray) -> np.ndarray:
-        """Returns the likeness [n] of pairs [n, 2], as the thresholds have it."""
-        found = np.empty(len(pairs))
+        """Returns the similarities [n] of pairs [n, 2], on the scale of `_MIN_SIMILARITY`."""
+        scores = np.empty(len(pairs))
         for block in blocks(len(pairs), _PAIRS):
             first, second = (self._directions(rows) for rows in pairs[block].T)
             cosine, correlation = (
                 np.sum(a * b, axis=1) for a, b in zip(first, second, strict=True)
             )
-            found[block] = _COSINE_WEIGHT * cosine + _HASH_WEIGHT * correlation
-        return found
+            scores[block] = _COSINE_WEIGHT * cosine + _HASH_WEIGHT * correlation
+        return scores
 
     def candidates(self, num_threads: int) -> Iterator[np.ndarray]:
-        """Yields some pairs [n, 2] at a time whose bound reaches the threshold."""
+        """Yields batches of pairs [n, 2] that may be near-copies, by an upper bound of scores."""
         if len(self) < 2:
             return
-        # Rounding must not lose a pair.
-        threshold = np.float32(_LIKENESS - 0.01)
+        # The margin prevents float32 rounding from excluding a pair.
+        threshold = np.float32(_MIN_SIMILARITY - 0.01)
         parts = blocks(len(self), _BLOCK)
-        with threads(num_threads) as run:
+        with threads(num_threads) as parallel_map:
             bounds = self._bounds()
 
             def compare(first: slice, second: slice) -> np.ndarray:
                 return np.flatnonzero(bounds[first] @ bounds[second].T >= threshold)
 
             for i, first in enumerate(parts):
-                # Few at a time, as every pair may be wanted.
+                # A few blocks at a time, because every pair may be a candidate.
                 for j in range(i, len(parts), num_threads):
                     others = parts[j : j + num_threads]
-                    found = run(compare, itertools.repeat(first), others)
-                    for second, flat in zip(others, found, strict=True):
-                        for some in blocks(len(flat), _JOINED):
-                            rows, columns = np.divmod(flat[some], second.stop - second.start)
+                    results = parallel_map(compare, itertools.repeat(first), others)
+                    for second, flat in zip(others, results, strict=True):
+                        for batch in blocks(len(flat), _JOINED):
+                            rows, columns = np.divmod(flat[batch], second.stop - second.start)
                             pairs = np.stack([rows + first.start, columns + second.start], axis=1)
                             yield pairs[pairs[:, 0] < pairs[:, 1]]
 
     def _bounds(self) -> np.ndarray:
-        """Returns float32 [N, P + 1 + 256]; the product of two rows is at least the pair's score.
+        """Returns float32 [N, P + 1 + 256]; the dot product of two rows bounds their score above.
 
-        The embedding stands there with its first principal components and the length of the rest:
-        by Cauchy and Schwarz, the rests' product is at most that of their lengths.
+        Embeddings are represented by P principal components and the norm of the residual: by the
+        Cauchy-Schwarz inequality, the dot product of two residuals is at most the product of their
+        norms.
         """
         basis = self._basis()
         components = basis.shape[1]
@@ -224,8 +231,8 @@ class _Comparison:
         return bounds
 
     def _basis(self) -> np.ndarray:
-        """Returns the first principal components [D, P] of a sample."""
-        # Importing the library should not need what only the workflow does.
+        """Returns the first principal axes [D, P] of a sample of the embeddings."""
+        # Imported here because only the workflow depends on it.
         import scipy.linalg
 
         width = self._embeddings.shape[1]
@@ -235,4 +242,4 @@ class _Comparison:
             directions = self._directions(rows[block])[0].astype(np.float32)
             products += directions.T @ directions
         last = (max(width - _COMPONENTS, 0), width - 1)
-        return scipy.linalg.eigh(products, subset_by_index=last)[1]
+        return np.asarray(scipy.linalg.eigh(products, subset_by_index=last)[1])

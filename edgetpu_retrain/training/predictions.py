@@ -1,4 +1,4 @@
-"""The table of predictions: a score for every class for every photo."""
+"""Predictions: the scores of all classes for each photo, and the table of them."""
 
 import contextlib
 import csv
@@ -18,21 +18,21 @@ TEST_DATASET = "test_dataset"
 SPLITS = (*manifest.SPLITS, TEST_DATASET)
 _NUMBERS = {name: number for number, name in enumerate(SPLITS)}
 _COLUMNS = ("path", "sha256", "class", "split", "fold", "predicted")
-# As many digits as give a float32 back.
+# Enough digits to restore a float32 exactly.
 _FORMAT = "%.9g"
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Scores of N photos, none of which the layer that scored it was trained on.
+    """Scores of N photos, each from a layer that was not trained on the photo.
 
     Attributes:
         classes: names of the C classes.
         labels: [N] int, true classes.
-        splits: [N] int8, positions in `SPLITS`.
-        folds: [N] int, the fold whose held-out layer gave the scores; -1 where the written file
-            did.
-        scores: [N, C] float32, of softmax.
+        splits: [N] int8, indices in `SPLITS`.
+        folds: [N] int, fold that the layer was trained without; -1 if the scores are from the
+            written model file.
+        scores: [N, C] float32, softmax scores.
     """
 
     classes: tuple[str, ...]
@@ -43,8 +43,8 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """[N] int, the classes of the highest score."""
-        return self.scores.argmax(axis=1)
+        """[N] int, predicted classes: those with the highest score."""
+        return np.asarray(self.scores.argmax(axis=1))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,12 +52,12 @@ class Predictions:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What the cross-validation says of each photo, by identity: paths and classes may change.
+    """Cross-validated scores by identity, which stays the same if a photo's path or class changes.
 
     Attributes:
-        identities: of the N photos, SHA-256 in hexadecimal.
-        folds: [N] int, the fold whose held-out layer gave the scores.
-        scores: [N, C] float32, of softmax.
+        identities: SHA-256 of the N photos in hexadecimal.
+        folds: [N] int, fold that the layer was trained without.
+        scores: [N, C] float32, softmax scores.
     """
 
     identities: Sequence[str]
@@ -65,14 +65,14 @@ class OutOfFold:
     scores: np.ndarray
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz file; equal contents give equal bytes."""
+        """Writes an .npz file without pickles; equal scores give identical files."""
         with files.replacing(path) as temporary, temporary.open("wb") as file:
             identities = np.array(self.identities, "S64")
             np.savez(file, identities=identities, folds=self.folds, scores=self.scores)
 
     @classmethod
     def load(cls, path: str | Path) -> "OutOfFold":
-        """Reads what `save` wrote.
+        """Reads a file written by `save`.
 
         Raises:
             UserError: the file is damaged.
@@ -89,7 +89,12 @@ AddPrediction = Callable[[Photo, int, np.ndarray], None]
 def writing(path: str | Path, classes: Sequence[str]) -> Iterator[AddPrediction]:
     """Yields a function that adds a photo, its fold and its scores to a .tsv file.
 
-    The file replaces `path` if the block succeeds. After six columns it has one per class.
+    The file replaces `path` if the block succeeds. It has six columns (path, sha256, class, split,
+    fold, predicted), followed by one column of scores per class.
+
+    Args:
+        path: path of the file.
+        classes: class names, in the order of the scores.
     """
     with tables.writing(path, (*_COLUMNS, *classes)) as add_row:
 
@@ -111,11 +116,11 @@ def writing(path: str | Path, classes: Sequence[str]) -> Iterator[AddPrediction]
 
 @dataclass(frozen=True)
 class ListedPredictions(Predictions):
-    """Predictions with the photos that they are of.
+    """Predictions with the paths and identities of the photos.
 
     Attributes:
-        paths: of the N photos.
-        identities: of the N photos, SHA-256 in hexadecimal.
+        paths: paths of the N photos.
+        identities: SHA-256 of the N photos in hexadecimal.
     """
 
     paths: Sequence[str]
@@ -123,18 +128,18 @@ class ListedPredictions(Predictions):
 
 
 def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
-    """Reads what `writing` wrote.
+    """Reads a file written by `writing`.
 
     Args:
-        path: of the table.
-        splits: those whose photos are wanted.
+        path: path of the file.
+        splits: splits whose photos are returned.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
-    labels, numbers, folds, scores = array("i"), array("b"), array("h"), array("f")
+    labels, split_numbers, folds, scores = array("i"), array("b"), array("h"), array("f")
     paths, identities = [], []
-    with tables.opened(path) as file:
+    with tables.open_table(path) as file:
         rows = csv.reader(file, dialect="excel-tab")
         header = tuple(next(rows, ()))
         classes = header[len(_COLUMNS) :]
@@ -144,15 +149,16 @@ def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
                 raise ValueError(f"its first columns are not {', '.join(_COLUMNS)}")
             for photo, sha256, label, split, fold, _, *values in rows:
                 if len(values) != len(classes):
-                    raise ValueError(f"{len(values)} scores for {len(classes)} classes")
-                found = (ids[label], _NUMBERS[split], int(fold or -1), list(map(float, values)))
+                    raise ValueError(f"number of scores is {len(values)}, expected {len(classes)}")
+                # Parsed before filtering, so that every line is checked.
+                parsed = (ids[label], _NUMBERS[split], int(fold or -1), list(map(float, values)))
                 if split in splits:
                     paths.append(photo)
                     identities.append(sha256)
-                    labels.append(found[0])
-                    numbers.append(found[1])
-                    folds.append(found[2])
-                    scores.extend(found[3])
+                    labels.append(parsed[0])
+                    split_numbers.append(parsed[1])
+                    folds.append(parsed[2])
+                    scores.extend(parsed[3])
         except (ValueError, KeyError) as error:
             raise UserError(
                 f"{path}, line {rows.line_num}: {error}. Delete the file and run again."
@@ -160,7 +166,7 @@ def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
     return ListedPredictions(
         classes,
         np.asarray(labels),
-        np.asarray(numbers),
+        np.asarray(split_numbers),
         np.asarray(folds),
         np.asarray(scores).reshape(len(labels), len(classes)),
         paths,

@@ -1,4 +1,4 @@
-"""Train the head on embeddings with classes and splits, and cross-validate it."""
+"""Train the head on labelled embeddings with one of the recipes, and cross-validate it."""
 
 import inspect
 import logging
@@ -17,28 +17,28 @@ from edgetpu_retrain.embeddings.labelled_embeddings import (
     TrainingData,
 )
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import Head, unit
+from edgetpu_retrain.head import Head, l2_normalize
 from edgetpu_retrain.runtime.interpreter import Quantization
-from edgetpu_retrain.training import cross_validation, folds, imprinting, near_copies
+from edgetpu_retrain.training import combination, cross_validation, folds, imprinting, near_copies
 from edgetpu_retrain.training.optimum import Layers, softmax
 from edgetpu_retrain.training.predictions import OutOfFold, Predictions
 from edgetpu_retrain.training.softmax_regression import SoftmaxRegression
 
 log = logging.getLogger(__name__)
 
-# Photos whose embeddings are float32 at once.
+# Photos per block of dequantized embeddings.
 _BLOCK = 1_024
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A head, and scores for the photos it may have been trained on, from layers that were not.
+class TrainingResult:
+    """A trained head, and out-of-fold predictions for its photos.
 
     Attributes:
-        head: to be written into a file.
+        head: the trained head.
         labelled: the photos that are not held out for testing.
-        predictions: of these, out of fold.
-        groups: [M] int, of every embedded photo; near-copies share one (`near_copies.groups`).
+        predictions: out-of-fold predictions of these photos.
+        groups: [M] int, group of near-copies of each embedded photo (`near_copies.groups`).
     """
 
     head: Head
@@ -47,7 +47,7 @@ class Trained:
     groups: np.ndarray
 
     def out_of_fold(self) -> OutOfFold:
-        """Returns the predictions by identity: those of the same photo in two classes are equal."""
+        """Returns the predictions by identity; lines of the same photo have equal predictions."""
         rows, lines = np.unique(self.labelled.rows, return_index=True)
         identities = [self.labelled.identities[row] for row in rows.tolist()]
         return OutOfFold(identities, self.predictions.folds[lines], self.predictions.scores[lines])
@@ -55,66 +55,81 @@ class Trained:
 
 def train(
     labelled: LabelledEmbeddings, recipe: str, seed: int, num_threads: int = 1, **settings: Any
-) -> Trained:
-    """Trains a head by one of the recipes, and cross-validates it.
+) -> TrainingResult:
+    """Trains a head with one of the recipes, and cross-validates it.
 
-    Near-copies of a photo share its fold. Equal embeddings and arguments give equal bits,
-    whatever the number of threads.
+    Near-copies are in the same fold. Training is deterministic and does not depend on the number of
+    threads.
 
     Args:
-        labelled: of all splits.
-        recipe: a name in `RECIPES`.
-        seed: of what is left to chance.
-        num_threads: how many run at once.
-        settings: of the recipe.
+        labelled: photos of all splits.
+        recipe: name of the recipe, a key of `RECIPES`.
+        seed: seed of the random numbers; only the recipe "coral" uses it.
+        num_threads: number of threads.
+        settings: settings of the recipe.
 
     Raises:
-        UserError: the recipe has no such setting, or the weights grew beyond all bounds.
+        UserError: the recipe has no such setting, or training diverged.
     """
-    learn = RECIPES[recipe]
+    train_recipe = RECIPES[recipe]
     check_settings(recipe, settings)
-    kept = labelled.take(labelled.splits != TEST)
-    of_all = near_copies.groups(labelled.vectors, labelled.hashes, num_threads)
-    groups = np.unique(of_all[kept.rows], return_inverse=True)[1]
-    copied = len(groups) - len(np.unique(groups))
-    log.info("%d of %d photos are copies or near-copies of another", copied, len(groups))
-    divided = folds.assign_folds(kept.labels, groups, cross_validation.FOLDS)
-    head, scores = learn(kept, divided, seed, num_threads, **settings)
+    kept = labelled.select(labelled.splits != TEST)
+    check_embeddings(kept)
+    all_groups = near_copies.groups(labelled.vectors, labelled.hashes, num_threads)
+    groups = np.unique(all_groups[kept.rows], return_inverse=True)[1]
+    num_copies = len(groups) - len(np.unique(groups))
+    log.info("Copies or near-copies of other photos: %d of %d", num_copies, len(groups))
+    fold_numbers = folds.assign_folds(kept.labels, groups, cross_validation.FOLDS)
+    head, scores = train_recipe(kept, fold_numbers, seed, num_threads, **settings)
     softmax(scores)
-    predictions = Predictions(kept.classes, kept.labels, kept.splits, divided, scores)
+    predictions = Predictions(kept.classes, kept.labels, kept.splits, fold_numbers, scores)
     correct = int(np.sum(predictions.predicted == kept.labels))
-    log.info("Trained: %d of %d photos correct, cross-validated", correct, len(kept.labels))
+    log.info("Trained. Cross-validation: %d of %d photos correct", correct, len(kept.labels))
     training = head.training | {
         "recipe": recipe,
         "extractor": labelled.extractor,
         "preprocessing": labelled.preprocessing,
     }
-    return Trained(replace(head, training=training), kept, predictions, of_all)
+    return TrainingResult(replace(head, training=training), kept, predictions, all_groups)
+
+
+def check_embeddings(labelled: LabelledEmbeddings) -> None:
+    """Raises a UserError if the extractor gives the same embedding for every photo."""
+    vectors = labelled.vectors[labelled.rows]
+    if len(vectors) > 1 and not np.any(vectors[1:] != vectors[0]):
+        raise UserError(
+            f"The extractor gives the same embedding for all {len(vectors)} photos, so nothing can "
+            "be learned from it. The likely causes: mean and std of the backbone are not those it "
+            "was trained with, its weights are damaged, or it was quantized with photos of another "
+            "kind."
+        )
 
 
 def check_settings(recipe: str, settings: Iterable[str]) -> None:
-    """Raises a UserError where settings of the configuration are another recipe's."""
+    """Raises a UserError if one of the settings does not belong to the recipe."""
     for name in settings:
         if name not in inspect.signature(RECIPES[recipe]).parameters:
             owners = [r for r in RECIPES if name in inspect.signature(RECIPES[r]).parameters]
             raise UserError(
-                f"config: training.{name} is a setting of the recipe {' or '.join(owners)}, and "
-                f"training.recipe is {recipe}. Leave it out, or change the recipe."
+                f"config: training.{name} is a setting of the recipe {' or '.join(owners)}, but "
+                f"training.recipe is {recipe}. Remove it, or change the recipe."
             )
 
 
 def _train_optimum(
     labelled: LabelledEmbeddings,
-    divided: np.ndarray,
+    fold_numbers: np.ndarray,
     seed: int,
     num_threads: int,
     class_weights: str = "auto",
 ) -> tuple[Head, np.ndarray]:
-    """Trains softmax regression to its optimum; chance has no part in it."""
-    data, classes = TrainingData.of(labelled, divided), labelled.classes
-    choice = cross_validation.choose(data, class_weights, num_threads)
+    """Trains softmax regression combined with a linear discriminant; deterministic."""
+    data, classes = TrainingData.of(labelled, fold_numbers), labelled.classes
+    regression = cross_validation.choose(data, class_weights, num_threads)
+    combined = combination.combine(data, regression, num_threads)
+    choice = combined.choice
     temperature = cross_validation.fit_temperature(choice.logits, labelled.labels)
-    weights, biases = _fold_back(choice.layer, data, labelled.quantization, temperature)
+    weights, biases = _denormalize(choice.layer, data, labelled.quantization, temperature)
     head = Head(
         weights,
         biases,
@@ -125,6 +140,7 @@ def _train_optimum(
             "strength": choice.strength,
             "strengths": choice.strengths,
             "class_weights": choice.class_weights,
+            "discriminant": {"weight": combined.weight, "shrinkage": combined.shrinkage},
             "temperature": temperature,
             "learning_curve": choice.learning_curve,
         },
@@ -133,10 +149,13 @@ def _train_optimum(
     return head, choice.logits
 
 
-def _fold_back(
+def _denormalize(
     layers: Layers, data: TrainingData, quantization: Quantization, temperature: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Makes a layer over centred and scaled embeddings one over those that the extractor gives."""
+    """Converts a layer for centred and scaled embeddings into one for dequantized embeddings.
+
+    Logits are divided by the temperature.
+    """
     weights = layers.weights[:, 0].astype(np.float64) / (data.spread * temperature)
     offset = data.mean.astype(np.float64) - quantization.zero_point
     biases = layers.biases[0] / temperature - offset @ weights
@@ -155,7 +174,7 @@ def _logit_range(
 
 def _train_coral(
     labelled: LabelledEmbeddings,
-    divided: np.ndarray,
+    fold_numbers: np.ndarray,
     seed: int,
     num_threads: int,
     num_iter: int = 500,
@@ -164,27 +183,27 @@ def _train_coral(
     weight_scale: float = 0.05,
     reg: float = 0.0,
 ) -> tuple[Head, np.ndarray]:
-    """Trains softmax regression by SGD on the training split, as Coral's guide does.
+    """Trains softmax regression with SGD on the training split, as in Coral's guide.
 
     Args:
-        labelled: of the splits train and validation.
-        divided: [N] int, folds.
-        seed: of initialization and batches.
-        num_threads: how many layers are trained at once.
-        num_iter: how many batches.
-        batch_size: how many embeddings per batch.
-        learning_rate: the step along the negative gradient.
-        weight_scale: the standard deviation of the initial weights.
-        reg: the factor of the L2 penalty.
+        labelled: photos of the training and validation splits.
+        fold_numbers: [N] int, folds.
+        seed: seed of initialization and batches.
+        num_threads: not used.
+        num_iter: number of batches.
+        batch_size: number of embeddings per batch.
+        learning_rate: learning rate.
+        weight_scale: standard deviation of the initial weights.
+        reg: factor of the L2 penalty.
     """
     labels = labelled.labels
 
-    def fit(trained: np.ndarray, watched: np.ndarray) -> SoftmaxRegression:
+    def fit(trained: np.ndarray, validated: np.ndarray) -> SoftmaxRegression:
         data = {
-            "data_train": labelled.take(trained),
+            "data_train": labelled.select(trained),
             "labels_train": labels[trained],
-            "data_val": labelled.take(watched),
-            "labels_val": labels[watched],
+            "data_val": labelled.select(validated),
+            "labels_val": labels[validated],
         }
         width = labelled.vectors.shape[1]
         model = SoftmaxRegression(width, len(labelled.classes), weight_scale, reg, seed=seed)
@@ -198,13 +217,13 @@ def _train_coral(
 
     trained = labelled.splits == TRAIN
     logits = np.empty((len(labels), len(labelled.classes)), np.float32)
-    # The order of a sum, and so its last bits, depends on the number of threads.
+    # BLAS adds in a different order for each number of threads, which changes the last bits.
     with threads(1):
         model = fit(trained, labelled.splits == VALIDATION)
         for fold in range(cross_validation.FOLDS):
-            out = divided == fold
+            out = fold_numbers == fold
             if out.any():
-                layer, held_out = fit(~out, out).head, labelled.take(out)
+                layer, held_out = fit(~out, out).head, labelled.select(out)
                 rows = np.flatnonzero(out)
                 for block in blocks(len(held_out), _BLOCK):
                     logits[rows[block]] = layer.logits(held_out[block])
@@ -227,37 +246,41 @@ def _train_coral(
 
 
 def _train_imprinting(
-    labelled: LabelledEmbeddings, divided: np.ndarray, seed: int, num_threads: int
+    labelled: LabelledEmbeddings, fold_numbers: np.ndarray, seed: int, num_threads: int
 ) -> tuple[Head, np.ndarray]:
-    """Takes the mean direction of each class's embeddings for its weights.
+    """Uses the mean direction of each class's embeddings as its weights.
 
-    Softmax regression is cross-validated too, to say what it would have reached.
+    Softmax regression is cross-validated too, for comparison.
     """
     num_classes, width = len(labelled.classes), labelled.vectors.shape[1]
-    # By fold: a layer without a fold is that of the other sums.
+    # Sums by fold: the layer without a fold is made from the sums of the other folds.
     sums = np.zeros((cross_validation.FOLDS, num_classes, width))
     for block in blocks(len(labelled), _BLOCK):
-        np.add.at(sums, (divided[block], labelled.labels[block]), unit(labelled[block]))
+        np.add.at(
+            sums, (fold_numbers[block], labelled.labels[block]), l2_normalize(labelled[block])
+        )
     total = sums.sum(axis=0)
-    layers = [imprinting.directions(total - part) for part in sums]
+    layers = [imprinting.directions(total - fold_sums) for fold_sums in sums]
     logits = np.empty((len(labelled.labels), num_classes), np.float32)
     cosines = []
     for block in blocks(len(labelled), _BLOCK):
-        values = unit(labelled[block])
+        values = l2_normalize(labelled[block])
         for fold, layer in enumerate(layers):
-            out = divided[block] == fold
+            out = fold_numbers[block] == fold
             logits[block][out] = imprinting.SCALE * (values[out] @ layer)
-        found = values @ imprinting.directions(total)
-        cosines.append((found.min(), found.max(), found.mean()))
+        block_cosines = values @ imprinting.directions(total)
+        cosines.append((block_cosines.min(), block_cosines.max(), block_cosines.mean()))
     temperature = cross_validation.fit_temperature(logits, labelled.labels)
     scale = imprinting.SCALE / temperature
-    # Softmax is blind to what all logits have in common; without it they need a smaller range.
+    # Softmax ignores a common offset; subtracting the mean cosine makes the logits' range smaller.
     low, high, middle = (
         float(np.min([part[0] for part in cosines])),
         float(np.max([part[1] for part in cosines])),
         float(np.mean([part[2] for part in cosines])),
     )
-    choice = cross_validation.choose(TrainingData.of(labelled, divided), num_threads=num_threads)
+    data = TrainingData.of(labelled, fold_numbers)
+    regression = cross_validation.choose(data, num_threads=num_threads)
+    choice = combination.combine(data, regression, num_threads).choice
     head = Head(
         (scale * imprinting.directions(total)).astype(np.float32),
         np.full(num_classes, -scale * middle, np.float32),
@@ -274,42 +297,42 @@ def _train_imprinting(
     return head, logits
 
 
-def settings_of(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a recipe and those of its settings that are not the defaults.
+def non_default_settings(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the recipe and those of its settings that differ from the defaults.
 
     Args:
-        wanted: the key `training` of the configuration: `recipe`, and settings of it.
+        wanted: the key `training` of the configuration, with `recipe` and its settings.
 
     Raises:
-        UserError: a setting is another recipe's.
+        UserError: a setting does not belong to the recipe.
 
-    >>> settings_of({"recipe": "coral", "reg": 0.1, "num_iter": 500})
+    >>> non_default_settings({"recipe": "coral", "reg": 0.1, "num_iter": 500})
     {'recipe': 'coral', 'reg': 0.1}
     """
     recipe = wanted.get("recipe", DEFAULT)
     given = {key: wanted[key] for key in sorted(wanted) if key != "recipe"}
     check_settings(recipe, given)
     parameters = inspect.signature(RECIPES[recipe]).parameters
-    others = {key: value for key, value in given.items() if value != parameters[key].default}
-    return {"recipe": recipe, **others}
+    changed = {key: value for key, value in given.items() if value != parameters[key].default}
+    return {"recipe": recipe, **changed}
 
 
-def name_of(settings: Mapping[str, Any]) -> str:
-    """Returns the name of a recipe with its settings, as of a folder.
+def folder_name(settings: Mapping[str, Any]) -> str:
+    """Returns the name of the folder for a recipe and its settings.
 
     Args:
-        settings: as `settings_of` gives them.
+        settings: result of `non_default_settings`.
 
-    >>> name_of({"recipe": "coral", "reg": 0.1})
+    >>> folder_name({"recipe": "coral", "reg": 0.1})
     'coral-reg=0.1'
     """
-    named = [f"{key}={value}" for key, value in settings.items() if key != "recipe"]
-    return "-".join([settings["recipe"], *named])
+    parts = [f"{key}={value}" for key, value in settings.items() if key != "recipe"]
+    return "-".join([settings["recipe"], *parts])
 
 
 _Recipe = Callable[..., tuple[Head, np.ndarray]]
-# Each takes photos that are not held out for testing, their folds, a seed, a number of threads and
-# settings, and returns a head and logits out of fold.
+# Arguments: photos that are not held out for testing, their folds, a seed, a number of threads, and
+# settings as keywords. Result: a head, and out-of-fold logits [N, C].
 DEFAULT = "optimum"
 RECIPES: dict[str, _Recipe] = {
     "optimum": _train_optimum,

@@ -1,4 +1,4 @@
-"""Softmax regression trained by stochastic gradient descent, with PyCoral's interface."""
+"""Softmax regression trained with stochastic gradient descent, with PyCoral's interface."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from edgetpu_retrain.head import Head
 
 log = logging.getLogger(__name__)
 
-# Embeddings that are asked for at once.
+# Embeddings per block.
 _BLOCK = 2_048
 
 
 class SoftmaxRegression:
     """The last layer of a classifier: softmax(embeddings @ weights + biases).
 
-    A drop-in for ``pycoral.learn.backprop.softmax_regression.SoftmaxRegression``.
+    A drop-in replacement for ``pycoral.learn.backprop.softmax_regression.SoftmaxRegression``.
 
     Attributes:
         weights: [feature_dim, num_classes] float32.
@@ -45,11 +45,11 @@ class SoftmaxRegression:
         """Initializes weights from N(0, weight_scale²) and biases with zeros.
 
         Args:
-            feature_dim: the width D of an embedding.
-            num_classes: the number C of classes.
-            weight_scale: the standard deviation of the initial weights.
-            reg: the factor of the L2 penalty, reg / 2 * sum(weights²).
-            seed: makes initialization and batches repeatable; None takes fresh randomness.
+            feature_dim: number D of values in an embedding.
+            num_classes: number C of classes.
+            weight_scale: standard deviation of the initial weights.
+            reg: factor of the L2 penalty, reg / 2 * sum(weights²).
+            seed: seed of initialization and batches; None for a different one every time.
         """
         self._random = np.random.default_rng(seed)
         self.feature_dim = int(feature_dim)
@@ -68,25 +68,25 @@ class SoftmaxRegression:
         batch_size: int = 100,
         print_every: int = 100,
     ) -> None:
-        """Minimizes the cross-entropy by SGD over batches drawn with replacement.
+        """Minimizes the cross-entropy with SGD on batches drawn with replacement.
 
         Args:
-            data: ``data_train`` [N, D] float and ``labels_train`` [N] int in [0, C);
-                ``data_val`` [M, D] and ``labels_val`` [M], both optional, are only reported on.
-                Embeddings may be anything that has a length and gives float32 arrays for slices
-                and rows, so that they need not all be float32 at once.
-            num_iter: how many batches.
-            learning_rate: the step along the negative gradient.
-            batch_size: how many embeddings per batch.
-            print_every: log loss and accuracy after the last batch, and as details every so many
-                batches; 0 for never.
+            data: ``data_train`` [N, D] float and ``labels_train`` [N] int in [0, C). Optionally
+                ``data_val`` [M, D] and ``labels_val`` [M]; their accuracy is only logged.
+                Embeddings may be any object that has a length and returns float32 arrays for
+                slices and index arrays, so they need not all be in memory as float32.
+            num_iter: number of batches.
+            learning_rate: learning rate.
+            batch_size: number of embeddings per batch.
+            print_every: number of batches between debug messages with loss and accuracy, which are
+                also logged at the end; 0 to log nothing.
         """
         embeddings, labels = _indexable(data["data_train"]), np.asarray(data["labels_train"])
         for iteration in range(num_iter):
             batch = self._random.integers(len(embeddings), size=batch_size)
             loss, gradient_weights, gradient_biases = self._loss(embeddings[batch], labels[batch])
             if print_every and iteration % print_every == 0:
-                log.debug("iteration %d: %s", iteration, self._measure(loss, data))
+                log.debug("Iteration %d: %s", iteration, self._describe(loss, data))
             self.weights -= np.float32(learning_rate) * gradient_weights
             self.biases -= np.float32(learning_rate) * gradient_biases
         total, ends = 0.0, []
@@ -97,15 +97,15 @@ class SoftmaxRegression:
             total += self._loss(values, labels[block])[0] * len(values)
         if print_every:
             loss = total / len(embeddings)
-            log.info("After %d iterations: %s", num_iter, self._measure(loss, data))
+            log.info("After %d iterations: %s", num_iter, self._describe(loss, data))
         self.logit_range = (min(low for low, _ in ends), max(high for _, high in ends))
 
     def get_accuracy(self, mat_x: np.ndarray, labels: np.ndarray) -> float:
-        """Returns the fraction of embeddings [N, D] whose highest logit is that of their label."""
+        """Returns the share of embeddings [N, D] that are classified as their labels [N] int."""
         return float(np.mean(self.predict(mat_x) == np.asarray(labels)))
 
     def predict(self, mat_x: np.ndarray) -> np.ndarray:
-        """Returns the class of the highest logit for embeddings [N, D], as int [N]."""
+        """Returns the predicted classes, int [N], of embeddings [N, D]."""
         embeddings = _indexable(mat_x)
         predicted = np.empty(len(embeddings), int)
         for block in blocks(len(embeddings), _BLOCK):
@@ -119,12 +119,13 @@ class SoftmaxRegression:
             in_model_path: path of the extractor's .tflite file, compiled or not.
 
         Returns:
-            The classifier as a .tflite file's bytes.
+            The classifier, as the contents of a .tflite file.
 
         Raises:
-            UserError: the extractor's output does not fit, or the file is not a model.
+            UserError: the file is not a model, or its output is not a quantized embedding with
+                `feature_dim` values.
         """
-        # Code that never serializes should not need the schema.
+        # Importing this module should not require the schema.
         from edgetpu_retrain.tflite.append_head import append_head
         from edgetpu_retrain.tflite.model import Model
 
@@ -132,7 +133,7 @@ class SoftmaxRegression:
 
     @property
     def head(self) -> Head:
-        """The layer by itself."""
+        """The layer as a `Head`."""
         return Head(self.weights, self.biases, self.logit_range)
 
     def _logits(self, embeddings: np.ndarray) -> np.ndarray:
@@ -141,7 +142,10 @@ class SoftmaxRegression:
     def _loss(
         self, embeddings: np.ndarray, labels: np.ndarray
     ) -> tuple[float, np.ndarray, np.ndarray]:
-        """Returns the mean loss and its gradients (Bishop, PRML, equations 4.108 and 4.109)."""
+        """Returns the mean loss, and its gradients by weights and biases.
+
+        Source: Bishop, Pattern Recognition and Machine Learning, equations 4.108 and 4.109.
+        """
         logits = self._logits(embeddings)
         logits -= logits.max(axis=1, keepdims=True)
         log_sums = np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -155,7 +159,7 @@ class SoftmaxRegression:
         gradient_weights = embeddings.T @ errors + np.float32(self.reg) * self.weights
         return loss, gradient_weights, errors.sum(axis=0)
 
-    def _measure(self, loss: float, data: Mapping[str, np.ndarray]) -> str:
+    def _describe(self, loss: float, data: Mapping[str, np.ndarray]) -> str:
         text = f"loss {loss:.4f}"
         for name, split in (("training", "train"), ("validation", "val")):
             if len(data.get(f"data_{split}", ())):
@@ -165,7 +169,7 @@ class SoftmaxRegression:
 
 
 def _indexable(embeddings: Any) -> Any:
-    """Returns what gives float32 for slices and rows: `embeddings`, or an array of them."""
+    """Returns embeddings as a float32 array, or unchanged if they are an object as described."""
     if isinstance(embeddings, Sequence) or hasattr(embeddings, "__array__"):
         return np.asarray(embeddings, np.float32)
     return embeddings

@@ -1,9 +1,9 @@
-"""All that knows Snakemake; the scripts of the rules import it first.
+"""Everything specific to Snakemake; the scripts of the rules import this package first.
 
-The configuration goes in. Out comes the plan that the Snakefile turns into rules, and jobs that run
-again when what they depend on changes and that end in sentences.
+It turns the configuration into the plan that the Snakefile builds its rules from. Fingerprints make
+a job run again when its inputs change, and errors in jobs are reported as messages.
 """
 
 from edgetpu_retrain.workflow import interrupt
 
-interrupt.end_silently()
+interrupt.exit_silently()

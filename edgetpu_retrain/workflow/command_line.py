@@ -1,4 +1,4 @@
-"""Find the mistakes in a snakemake command that Snakemake itself meets with a traceback."""
+"""Check a snakemake command for mistakes on which Snakemake itself fails with a traceback."""
 
 import shlex
 import sys
@@ -15,8 +15,8 @@ _FILE_SUFFIXES = {".yaml", ".yml", ".json"}
 
 
 def main() -> None:
-    """Ends the program with a sentence where its arguments hold a mistake; profiles call it."""
-    interrupt.hide_traceback()
+    """Exits with an error message if the command has mistakes; the profiles call this."""
+    interrupt.hide_interrupt_traceback()
     try:
         check(sys.argv[1:])
     except UserError as error:
@@ -24,43 +24,48 @@ def main() -> None:
 
 
 def check(arguments: Sequence[str]) -> None:
-    """Checks what ``--config`` and ``--configfile`` were given, and the syntax of the files.
+    """Checks the values of ``--config`` and ``--configfile``, and the syntax of the files.
+
+    Args:
+        arguments: the command line without the program name.
 
     Raises:
-        UserError: a target stands where they take it for one of theirs, a setting is not in
-            quotes, or a file is not there or is not YAML.
+        UserError: a target would be read as a value of these options, a setting with spaces is
+            not quoted, or a file does not exist or is not valid YAML.
     """
-    swallowed: list[str] = []
-    given: list[str] = []
+    captured_targets: list[str] = []
+    values: list[str] = []
     option = ""
-    for argument in arguments[: _end(arguments)]:
+    for argument in arguments[: _end_of_options(arguments)]:
         if argument.startswith("-"):
-            option, given = argument, []
+            option, values = argument, []
             continue
         if option in _SETTINGS and "=" not in argument:
-            if given and given[-1].count("{") > given[-1].count("}"):
+            if values and values[-1].count("{") > values[-1].count("}"):
                 raise UserError(
-                    f"the setting that begins with {given[-1]!r} has spaces in it: put the whole "
-                    "in quotes, as in --config 'backbone={name: mine, tflite: mine.tflite}'"
+                    f"the setting that starts with {values[-1]!r} contains spaces. Quote the whole "
+                    "setting, as in --config 'backbone={name: mine, tflite: mine.tflite}'"
                 )
-            swallowed.append(argument)
-        elif option in _FILES and given and Path(argument).suffix.lower() not in _FILE_SUFFIXES:
-            swallowed.append(argument)
+            captured_targets.append(argument)
+        elif option in _FILES and values and Path(argument).suffix.lower() not in _FILE_SUFFIXES:
+            captured_targets.append(argument)
         elif option in _FILES:
             yaml_syntax.check(argument)
-        given.append(argument)
-    if swallowed:
-        raise UserError(_explain(arguments, swallowed))
+        values.append(argument)
+    if captured_targets:
+        raise UserError(_explain(arguments, captured_targets))
 
 
-def _end(arguments: Sequence[str]) -> int:
+def _end_of_options(arguments: Sequence[str]) -> int:
     return list(arguments).index("--") if "--" in arguments else len(arguments)
 
 
-def _explain(arguments: Sequence[str], swallowed: Sequence[str]) -> str:
-    options = [a for a in arguments[: _end(arguments)] if a not in swallowed]
-    targets = [*swallowed, *arguments[_end(arguments) + 1 :]]
+def _explain(arguments: Sequence[str], captured_targets: Sequence[str]) -> str:
+    end = _end_of_options(arguments)
+    options = [a for a in arguments[:end] if a not in captured_targets]
+    targets = [*captured_targets, *arguments[end + 1 :]]
     return (
-        f"--config and --configfile take all that follows, here {', '.join(swallowed)} too. Put -- "
-        f"in front of what is to be made:\n  snakemake {shlex.join([*options, '--', *targets])}"
+        "--config and --configfile take all arguments that follow them, here also "
+        f"{', '.join(captured_targets)}. Put -- before the targets:\n"
+        f"  snakemake {shlex.join([*options, '--', *targets])}"
     )

@@ -1,4 +1,4 @@
-"""What each result of the workflow is made of, as a digest."""
+"""Fingerprints: digests of everything that the outputs of each rule depend on."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from edgetpu_retrain.config.settings import Settings, Split
 from edgetpu_retrain.index.index import Digests
 from edgetpu_retrain.photos import preprocessing
 
-# Raised when the same inputs give other results than in an earlier version.
-_VERSION = 1
+# Increased when the same inputs give different results than in an earlier version.
+_VERSION = 2
 
 
 def digest(*parts: Any) -> str:
-    """Returns 32 hexadecimal digits that identify some values.
+    """Returns 32 hexadecimal digits that identify JSON-serializable values.
 
     >>> digest("train", {"seed": 0}) == digest("train", {"seed": 0.0})
     False
@@ -26,14 +26,14 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
 
 
-def of_archive(archive: str, split: Split, corrections: str, shards: int) -> Digests:
-    """Returns the digests of photos in an archive, which need not have been unpacked.
+def archive_digests(archive: str, split: Split, corrections: str, shards: int) -> Digests:
+    """Returns the digests of the photos in an archive, which may not be unpacked yet.
 
     Args:
-        archive: what identifies the archive, and unlabelled photos beside it.
-        split: the key `split` of the configuration.
-        corrections: the SHA-256 of the corrections; "" where there are none.
-        shards: into how many shards the photos are divided.
+        archive: a digest that identifies the archive and the unlabelled photos, if there are any.
+        split: the config key `split`.
+        corrections: a digest that identifies the corrections, or that there are none.
+        shards: number of shards.
     """
     labels = digest("labels", archive, split.model_dump(), corrections)
     parts = (digest("shard", archive, i, shards) for i in range(shards))
@@ -42,24 +42,24 @@ def of_archive(archive: str, split: Split, corrections: str, shards: int) -> Dig
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What the results of a run are made of: a method per rule, under the rule's name.
+    """The expected fingerprints of a run's outputs, with one method per rule, named after it.
 
-    A fingerprint stands for all that a rule's output depends on: settings, the content of photos
-    and networks, and the fingerprints of the outputs that it is made from. A result that does not
-    carry the expected fingerprint is out of date, whatever its time says.
+    A fingerprint covers everything that a rule's outputs depend on: settings, the content of photos
+    and networks, and the fingerprints of the rule's inputs. An output with any other fingerprint is
+    out of date, regardless of its timestamp.
 
     Attributes:
-        settings: the checked configuration.
-        dataset: the name of the data set.
-        archive: what identifies the archive of photos; "" where they lie in a folder.
-        photos: what identifies the photos.
-        test_photos: what identifies those of the test dataset; "" without one.
-        backbones: by name.
-        recipes: settings of training, by name.
-        identify: returns what identifies the content of a file of a backbone.
-        device: what embeds and evaluates.
-        twin: "_edgetpu" where that is an Edge TPU, else "".
-        compared: names of the backbones and recipes that are compared.
+        settings: the validated configuration.
+        dataset: name of the dataset.
+        archive: a digest that identifies the archive of photos; "" if they are in a folder.
+        photos: digests of the photos.
+        test_photos: a digest of the photos in the test dataset; "" if there is none.
+        backbones: backbones by name.
+        recipes: training settings by recipe name.
+        identify: function that returns a digest of the content of a backbone's file.
+        device: the device for embedding and evaluation.
+        twin: "_edgetpu" if that device is an Edge TPU, else "".
+        compared: names of the backbones and recipes to compare.
     """
 
     settings: Settings
@@ -78,7 +78,7 @@ class Fingerprints:
         return digest("fetch_dataset", self.archive)
 
     def extract_dataset(self) -> str:  # noqa: D102
-        # The checksum that the user gives is compared when the archive is unpacked.
+        # The user's checksum is verified when the archive is unpacked.
         return digest("extract_dataset", self.archive, self.settings.dataset_sha256)
 
     def index(self) -> str:  # noqa: D102
@@ -98,15 +98,16 @@ class Fingerprints:
     make_float_extractor = make_extractor
 
     def choose_calibration_photos(self, backbone: str) -> str:  # noqa: D102
-        wanted = self.settings.calibration
-        photos = self.photos.labels if wanted.refresh else self.settings.dataset or self.dataset
-        return digest("choose_calibration_photos", wanted.photos, photos)
+        calibration = self.settings.calibration
+        dataset = self.settings.dataset or self.dataset
+        photos = self.photos.labels if calibration.refresh else dataset
+        return digest("choose_calibration_photos", calibration.photos, photos)
 
     def quantize(self, backbone: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]
-        made_of = self.make_float_extractor(backbone), self.choose_calibration_photos(backbone)
+        inputs = self.make_float_extractor(backbone), self.choose_calibration_photos(backbone)
         settings = chosen.mean, chosen.std, self.settings.resize, self._allow_cpu_operators
-        return digest("quantize", made_of, settings)
+        return digest("quantize", inputs, settings)
 
     @property
     def _allow_cpu_operators(self) -> bool:
@@ -119,9 +120,9 @@ class Fingerprints:
         return digest("take_compiled", extractor, compiled, self._allow_cpu_operators)
 
     def compile(self, backbone: str) -> str:  # noqa: D102
-        oldest = self.settings.compiler.min_runtime_version
+        runtime_version = self.settings.compiler.min_runtime_version
         extractor = self._extractor(backbone, "")
-        return digest("compile", extractor, oldest, self._allow_cpu_operators)
+        return digest("compile", extractor, runtime_version, self._allow_cpu_operators)
 
     def _extractor(self, backbone: str, twin: str) -> str:
         chosen = self.backbones[backbone]
@@ -129,22 +130,22 @@ class Fingerprints:
             return self.take_compiled(backbone) if chosen.compiled else self.compile(backbone)
         return self.quantize(backbone) if chosen.CALIBRATED else self.make_extractor(backbone)
 
-    def _embedded(self, backbone: str) -> str:
-        """What every embedding depends on beside the photo."""
+    def _embedding(self, backbone: str) -> str:
+        """Returns a digest of everything that an embedding depends on besides the photo."""
         version = preprocessing.version(self.settings.resize)
         return digest(self._extractor(backbone, self.twin), version)
 
     def embed(self, backbone: str, shard: str) -> str:  # noqa: D102
         photos = self.photos.shards[int(shard.partition("-")[0])]
-        return digest("embed", photos, self._embedded(backbone))
+        return digest("embed", photos, self._embedding(backbone))
 
     def collect_skipped(self, backbone: str) -> str:  # noqa: D102
         shards = len(self.photos.shards)
-        return digest("skipped", self.photos.everything, shards, self._embedded(backbone))
+        return digest("skipped", self.photos.everything, shards, self._embedding(backbone))
 
     def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
         settings = self.recipes[recipe], self.settings.seed, self.settings.max_skipped
-        return digest("train", self.photos.labels, settings, self._embedded(backbone))
+        return digest("train", self.photos.labels, settings, self._embedding(backbone))
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102
         return digest("serialize", self.train(backbone, recipe), self._extractor(backbone, twin))
@@ -170,15 +171,18 @@ class Fingerprints:
     def label(self, backbone: str, recipe: str, labels: str) -> str:  # noqa: D102
         photos = self.dataset, self.photos.shards
         is_trained_on = bool(self.settings.unlabelled or self.settings.corrections)
-        # The paths in it are those of the backbone.
+        # The output contains paths with the name of the backbone.
         settings = backbone, labels, is_trained_on
-        return digest("label", photos, settings, self._embedded(backbone))
+        return digest("label", photos, settings, self._embedding(backbone))
 
     def compare(self) -> str:  # noqa: D102
         return digest("compare", [self.evaluate(*names) for names in self.compared])
 
     def model(self, backbone: str, recipe: str) -> str:
-        """What identifies a model, for whichever processor: what stands at the top is of one."""
+        """Returns the digest of a run's model, the same for the CPU and the Edge TPU version.
+
+        All results at the top level of the working directory must be of the same model.
+        """
         model = self.serialize(backbone, recipe, "")
         return digest("model", self.dataset, backbone, recipe, model)
 

@@ -1,4 +1,4 @@
-"""Let Ctrl-C end a job of the workflow without a traceback, also while it is importing."""
+"""Let Ctrl-C end a job without a traceback, even while it is importing modules."""
 
 import signal
 import sys
@@ -6,24 +6,24 @@ from types import TracebackType
 
 
 def is_job() -> bool:
-    """Whether this program is a script that Snakemake runs."""
+    """Returns whether this process runs the script of a Snakemake rule."""
     return ".snakemake/scripts/" in sys.argv[0].replace("\\", "/")
 
 
-def end_silently() -> None:
-    """Lets the system end a job; what follows has nothing to clean up."""
+def exit_silently() -> None:
+    """Makes Ctrl-C kill a job immediately; for when there is nothing to clean up."""
     if is_job() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def raise_again() -> None:
-    """Lets Ctrl-C raise a KeyboardInterrupt as usual, so that what was begun is cleaned up."""
+def raise_keyboard_interrupt() -> None:
+    """Makes Ctrl-C raise KeyboardInterrupt as usual, so that unfinished outputs are cleaned up."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def hide_traceback() -> None:
-    """Lets a KeyboardInterrupt that nothing catches end this program without a word."""
+def hide_interrupt_traceback() -> None:
+    """Makes an uncaught KeyboardInterrupt end this program without a traceback."""
     show = sys.excepthook
 
     def hook(

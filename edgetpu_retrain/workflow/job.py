@@ -1,4 +1,4 @@
-"""What every script does around its one call: log, fail without a traceback, sign its outputs."""
+"""Code shared by the scripts of all rules: logging, error messages and output fingerprints."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,21 +8,22 @@ from typing import Any
 from edgetpu_retrain.io import files, program
 from edgetpu_retrain.workflow import interrupt, locking
 
-# Shared by the jobs at work in a folder, so that a run can wait for those of one that was killed.
-AT_WORK = Path(".snakemake/at_work")
+# A lock that running jobs share, so that a run can wait for the jobs of a run that was killed.
+ACTIVE_JOBS_LOCK = Path(".snakemake/at_work")
 
 
 @contextlib.contextmanager
 def run(snakemake: Any) -> Iterator[None]:
-    """What a rule's script does around its one call.
+    """Runs the block as the body of a rule's script, as `program.run` does.
 
-    Besides what `program.run` does, a run waits for the job if it is killed, and the job's outputs
-    carry their fingerprint once they are complete.
+    In addition, the job holds a lock, so that the next run waits for it if this run is killed, and
+    the fingerprint of the outputs is written once they are complete.
 
     Args:
-        snakemake: the object that Snakemake gives the script.
+        snakemake: the object that Snakemake passes to the script.
     """
-    with program.run(snakemake.log[0] if snakemake.log else None), _interruptible(), _at_work():
+    log_path = snakemake.log[0] if snakemake.log else None
+    with program.run(log_path), _interruptible(), _active_jobs_lock():
         yield
         path = getattr(snakemake.output, "fingerprint", None)
         if path is not None:
@@ -31,7 +32,7 @@ def run(snakemake: Any) -> Iterator[None]:
 
 
 def read_fingerprint(path: str | Path) -> str | None:
-    """Returns the fingerprint that outputs carry; None where they carry none."""
+    """Returns the fingerprint in a rule's fingerprint file; None if there is none."""
     try:
         return Path(path).read_text(encoding="ascii").removesuffix("\n")
     except (OSError, UnicodeDecodeError):
@@ -40,15 +41,16 @@ def read_fingerprint(path: str | Path) -> str | None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    interrupt.raise_again()
+    interrupt.raise_keyboard_interrupt()
     try:
         yield
     finally:
-        interrupt.end_silently()
+        interrupt.exit_silently()
 
 
-def _at_work() -> contextlib.AbstractContextManager[object]:
+def _active_jobs_lock() -> contextlib.AbstractContextManager[object]:
     with contextlib.suppress(locking.UnsupportedError):
-        if AT_WORK.parent.is_dir():
-            return locking.lock(AT_WORK, shared=True, wait=True) or contextlib.nullcontext()
+        if ACTIVE_JOBS_LOCK.parent.is_dir():
+            held = locking.lock(ACTIVE_JOBS_LOCK, shared=True, wait=True)
+            return held or contextlib.nullcontext()
     return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""What a run works on, decided once: data set, networks, recipes, device and fingerprints."""
+"""The plan of a run, made once at its start: dataset, backbones, recipes, device, fingerprints."""
 
 import functools
 import os
@@ -33,21 +33,21 @@ from edgetpu_retrain.training import recipes
 from edgetpu_retrain.workflow import fingerprints
 from edgetpu_retrain.workflow.fingerprints import Fingerprints, digest
 
-# Folders below results/ that are not of a data set.
+# Folders in results/ that do not belong to a dataset.
 _RESERVED = {"backbones"}
-# Where labels go if the configuration names no file of corrections.
+# The file that the labelling page writes if `corrections` is not set.
 _LABELS = "corrections.tsv"
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where things are.
+class Folders:
+    """The folders that a plan depends on.
 
     Attributes:
         workflow: the folder of the Snakefile.
         results: the folder results/ of this run.
-        compiler: where edgetpu_compiler is downloaded to.
-        cache: what is known of the user's files.
+        compiler: the folder that edgetpu_compiler is downloaded to.
+        cache: the folder of the identity caches.
     """
 
     workflow: Path
@@ -57,8 +57,15 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A backbone and recipe to compare, and what is published of the former on an Edge TPU."""
+class ComparedModel:
+    """A backbone and recipe to compare.
+
+    Attributes:
+        backbone: name of the backbone.
+        recipe: name of the recipe.
+        edgetpu_ms: published inference time of the backbone on an Edge TPU in milliseconds; None
+            if unknown.
+    """
 
     backbone: str
     recipe: str
@@ -67,33 +74,33 @@ class Compared:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run works on.
+    """The plan of a run.
 
     Attributes:
-        dataset: where the photos come from.
-        backbone: the name of the configured backbone.
-        recipe: the name of the configured recipe.
-        backbones: those that are configured or compared, by name.
-        specified: how the configuration names these backbones, by name.
-        recipes: the settings of those that are configured or compared, by name.
-        compared: what is compared, the configured backbone and recipe first.
+        dataset: the configured dataset.
+        backbone: name of the configured backbone.
+        recipe: name of the configured recipe.
+        backbones: the configured backbone and those to compare, by name.
+        backbone_specs: their names or descriptions in the configuration, by name.
+        recipes: settings of the configured recipe and those to compare, by name.
+        compared: the models to compare, the configured one first.
         unlabelled: folders of unlabelled photos.
-        corrections: the path of the corrections; None without.
-        labels: the path of the file that the labelling page writes: the corrections, there or not.
-        test_dataset: the path of the test dataset; None without.
-        device: what embeds and evaluates.
-        compiler: the path of edgetpu_compiler; None where there is none for this machine.
-        num_shards: into how many shards the photos are divided.
-        fingerprints: of the results.
+        corrections: path of the corrections; None if there are none.
+        labels: path of the corrections file that the labelling page writes; it need not exist yet.
+        test_dataset: path of the test dataset; None if there is none.
+        device: the device for embedding and evaluation.
+        compiler: path of edgetpu_compiler; None if there is none for this machine.
+        num_shards: number of shards.
+        fingerprints: the expected fingerprints of all outputs.
     """
 
     dataset: Dataset
     backbone: str
     recipe: str
     backbones: dict[str, Backbone]
-    specified: dict[str, str | dict[str, Any]]
+    backbone_specs: dict[str, str | dict[str, Any]]
     recipes: dict[str, dict[str, Any]]
-    compared: list[Compared]
+    compared: list[ComparedModel]
     unlabelled: tuple[str, ...]
     corrections: str | None
     labels: str
@@ -105,24 +112,25 @@ class Plan:
 
     @property
     def twin(self) -> str:
-        """What the names of files for the device end in: "_edgetpu" or nothing."""
+        """The suffix of file names of models for `device`: "_edgetpu" or ""."""
         return self.fingerprints.twin
 
 
-def make(settings: Settings, places: Places, looks_at_photos: bool = True) -> Plan:
-    """Looks up what the configuration names, and lists the photos.
+def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan:
+    """Resolves the configuration and scans the photos.
 
     Args:
-        settings: the checked configuration.
-        places: where things are.
-        looks_at_photos: list the folder of photos. Without, the digests that the index left
-            are taken: so do the jobs of a run that are started on other machines.
+        settings: the validated configuration.
+        folders: the folders to use.
+        scan_photos: whether to scan the folder of photos. If not, the digests saved by the rule
+            index are used, as in jobs that run on other machines.
 
     Raises:
-        UserError: the configuration names what is not there, or contradicts itself.
+        UserError: something that the configuration names does not exist, or the configuration
+            contradicts itself.
     """
-    catalogue = read_catalogue(places.workflow, "backbones")
-    datasets = read_catalogue(places.workflow, "datasets")
+    catalogue = read_catalogue(folders.workflow, "backbones")
+    datasets = read_catalogue(folders.workflow, "datasets")
     unlabelled = find_unlabelled(settings.unlabelled)
     if settings.dataset:
         dataset = find_dataset(
@@ -131,34 +139,34 @@ def make(settings: Settings, places: Places, looks_at_photos: bool = True) -> Pl
         find_unlabelled(unlabelled, dataset.folder)
     else:
         dataset = name_unlabelled(unlabelled[0], _RESERVED)
-    wanted = settings.corrections or (_LABELS if unlabelled else None)
-    compared = _Entries(settings, catalogue)
-    backbone = compared.backbones[compared.entries[0].backbone]
-    corrections = find_corrections(wanted, may_be_new=bool(unlabelled))
+    selection = _Selection(settings, catalogue)
+    backbone = selection.backbones[selection.models[0].backbone]
+    labels = settings.corrections or (_LABELS if unlabelled else None)
+    corrections = find_corrections(labels, may_be_new=bool(unlabelled))
     test_dataset = find_test_dataset(settings.test_dataset) if settings.test_dataset else None
-    program = compiler.find(settings.compiler, str(places.compiler))
+    compiler_path = compiler.find(settings.compiler, str(folders.compiler))
     device = settings.device
-    if device == "auto" and not (backbone.compiled or program):
+    if device == "auto" and not (backbone.compiled or compiler_path):
         device = "cpu"
     device = devices.resolve_device(device)
-    cache = IdentityCache(places.cache / "files.npz", keep=True)
-    results = places.results / dataset.name
-    found = _Photos(
+    cache = IdentityCache(folders.cache / "files.npz", keep=True)
+    results = folders.results / dataset.name
+    photos = _PhotoDigests(
         settings,
         dataset,
         unlabelled,
         results,
-        places.cache,
+        folders.cache,
         cache,
         corrections,
         test_dataset,
-        looks_at_photos,
+        scan_photos,
     )
     cache.save()
 
     @functools.cache
-    def identified(source: Source) -> str:
-        # Files of networks are looked at when a fingerprint is asked for, which is later.
+    def identify_and_save(source: Source) -> str:
+        # Called only when a fingerprint is needed, so the cache has to be saved again.
         identity = identify(source, cache)
         cache.save()
         return identity
@@ -166,43 +174,51 @@ def make(settings: Settings, places: Places, looks_at_photos: bool = True) -> Pl
     return Plan(
         dataset,
         backbone.name,
-        compared.entries[0].recipe,
-        compared.backbones,
-        compared.specified,
-        compared.recipes,
-        compared.entries,
+        selection.models[0].recipe,
+        selection.backbones,
+        selection.specs,
+        selection.recipes,
+        selection.models,
         unlabelled,
         corrections,
-        str(Path(wanted or _LABELS).expanduser()),
+        str(Path(labels or _LABELS).expanduser()),
         test_dataset,
         device,
-        program,
-        found.num_shards,
+        compiler_path,
+        photos.num_shards,
         Fingerprints(
             settings,
             dataset.name,
-            found.archive,
-            found.digests,
-            found.test_photos,
-            compared.backbones,
-            compared.recipes,
-            identified,
+            photos.archive,
+            photos.digests,
+            photos.test_photos,
+            selection.backbones,
+            selection.recipes,
+            identify_and_save,
             device,
             "" if device == "cpu" else "_edgetpu",
-            [(entry.backbone, entry.recipe) for entry in compared.entries],
+            [(model.backbone, model.recipe) for model in selection.models],
         ),
     )
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML file of the workflow's own."""
+    """Reads a YAML file that belongs to the workflow."""
     text = Path(path).read_text("utf-8")
-    found: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return found
+    content: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return content
 
 
 def read_catalogue(workflow: Path, name: str) -> dict[str, dict[str, Any]]:
-    """Reads workflow/NAME.yaml; paths in it are taken from the folder of the Snakefile."""
+    """Reads workflow/NAME.yaml; paths in it are relative to the folder of the Snakefile.
+
+    Args:
+        workflow: the folder of the Snakefile.
+        name: name of the catalogue.
+
+    Returns:
+        The entries by name, with paths that are valid in the current working directory.
+    """
     entries = read_yaml(workflow / "workflow" / f"{name}.yaml")
     if workflow.resolve() != Path.cwd():
         for entry in entries.values():
@@ -212,42 +228,56 @@ def read_catalogue(workflow: Path, name: str) -> dict[str, dict[str, Any]]:
     return entries
 
 
-class _Entries:
-    """The backbones and recipes that are configured and compared."""
+class _Selection:
+    """The configured backbone and recipe, and those to compare.
+
+    Attributes:
+        backbones: backbones by name.
+        specs: their names or descriptions in the configuration, by name.
+        recipes: settings of recipes by name.
+        models: combinations of backbone and recipe, the configured one first, without duplicates.
+    """
 
     def __init__(self, settings: Settings, catalogue: Mapping[str, Any]) -> None:
         self.backbones: dict[str, Backbone] = {}
-        self.specified: dict[str, str | dict[str, Any]] = {}
+        self.specs: dict[str, str | dict[str, Any]] = {}
         self.recipes: dict[str, dict[str, Any]] = {}
-        self.entries: list[Compared] = []
-        for wanted in [None, *settings.compare]:
-            specified, trained_by = settings.backbone, settings.training
-            if isinstance(wanted, str):
-                specified = wanted
-            elif wanted is not None:
-                specified = wanted.model_extra or wanted.backbone or specified
-                trained_by = wanted.training or trained_by
-            if isinstance(specified, str):
-                # The configured one, where it is described under a name of the catalogue.
-                specified = self.specified.get(specified, specified)
-            backbone = kinds.parse(kinds.find(specified, catalogue))
+        self.models: list[ComparedModel] = []
+        for entry in [None, *settings.compare]:
+            spec, training = settings.backbone, settings.training
+            if isinstance(entry, str):
+                spec = entry
+            elif entry is not None:
+                spec = entry.model_extra or entry.backbone or spec
+                training = entry.training or training
+            if isinstance(spec, str):
+                # The configured backbone takes precedence over one of that name in the catalogue.
+                spec = self.specs.get(spec, spec)
+            backbone = kinds.parse(kinds.resolve(spec, catalogue))
             if self.backbones.setdefault(backbone.name, backbone) != backbone:
                 raise UserError(
                     f"config: compare: two different backbones are named {backbone.name!r}. Give "
                     "one of them another name."
                 )
-            self.specified.setdefault(backbone.name, specified)
-            recipe = recipes.settings_of(trained_by.model_dump(exclude_none=True))
-            name = recipes.name_of(recipe)
+            self.specs.setdefault(backbone.name, spec)
+            recipe = recipes.non_default_settings(training.model_dump(exclude_none=True))
+            name = recipes.folder_name(recipe)
             self.recipes[name] = recipe
-            published = catalogue.get(backbone.name, {}).get("edgetpu_ms")
-            one = Compared(backbone.name, name, published)
-            if one not in self.entries:
-                self.entries.append(one)
+            edgetpu_ms = catalogue.get(backbone.name, {}).get("edgetpu_ms")
+            model = ComparedModel(backbone.name, name, edgetpu_ms)
+            if model not in self.models:
+                self.models.append(model)
 
 
-class _Photos:
-    """What is known of the photos before the run: how many there are, and what identifies them."""
+class _PhotoDigests:
+    """The digests of the photos before the run, and the number of shards.
+
+    Attributes:
+        archive: a digest that identifies the archive of photos; "" if they are in a folder.
+        test_photos: a digest of the test dataset; "" if there is none.
+        digests: digests of the photos.
+        num_shards: number of shards.
+    """
 
     def __init__(
         self,
@@ -259,10 +289,10 @@ class _Photos:
         cache: IdentityCache,
         corrections: str | None,
         test_dataset: str | None,
-        looks: bool,
+        scan_photos: bool,
     ) -> None:
         self.archive = self.test_photos = ""
-        if test_dataset and looks:
+        if test_dataset and scan_photos:
             self.test_photos = _identify_folder(test_dataset, caches)
         current = manifest.count_shards((results / "shards").glob("*-of-*.tsv"))
         if dataset.is_packed:
@@ -271,38 +301,38 @@ class _Photos:
                 if dataset.archive
                 else digest(dataset.sha256 or dataset.urls)
             )
-            wanted = digest("corrections", cache.sha256(corrections) if corrections else None)
+            correction = digest("corrections", cache.sha256(corrections) if corrections else None)
             self.num_shards = _choose_shards(settings, dataset, current)
         if dataset.is_packed and not unlabelled:
-            self.digests = fingerprints.of_archive(
-                self.archive, settings.split, wanted, self.num_shards
+            self.digests = fingerprints.archive_digests(
+                self.archive, settings.split, correction, self.num_shards
             )
-        elif dataset.is_packed and looks:
+        elif dataset.is_packed and scan_photos:
             beside = [_identify_folder(folder, caches) for folder in unlabelled]
-            self.digests = fingerprints.of_archive(
-                digest(self.archive, beside), settings.split, wanted, self.num_shards
+            self.digests = fingerprints.archive_digests(
+                digest(self.archive, beside), settings.split, correction, self.num_shards
             )
-        elif looks:
-            found = scan.scan(
+        elif scan_photos:
+            index = scan.scan(
                 dataset.folder,
-                IdentityCache(cache_of(dataset.folder or unlabelled[0], caches)),
+                IdentityCache(identity_cache_path(dataset.folder or unlabelled[0], caches)),
                 **settings.split.model_dump(),
-                corrected_by=corrections,
+                corrections_path=corrections,
                 unlabelled=unlabelled,
             )
             if settings.shards == "auto":
-                count = len(found.photos) + len(found.unlabelled)
+                count = len(index.photos) + len(index.unlabelled)
                 self.num_shards = manifest.choose_shards(count, current)
             else:
                 self.num_shards = settings.shards
-            self.digests = found.digests(self.num_shards)
+            self.digests = index.digests(self.num_shards)
         else:
             self.digests = Digests.load(results / "digests.json")
             self.num_shards = len(self.digests.shards)
 
 
 def _choose_shards(settings: Settings, dataset: Dataset, current: int | None) -> int:
-    """Chooses the number of shards of photos in an archive, which are not counted yet."""
+    """Returns the number of shards for photos in an archive, which may not be unpacked yet."""
     if settings.shards != "auto":
         return settings.shards
     count = dataset.photos
@@ -313,23 +343,23 @@ def _choose_shards(settings: Settings, dataset: Dataset, current: int | None) ->
     return manifest.choose_shards(count, current)
 
 
-def cache_of(folder: str, caches: Path) -> Path:
-    """Returns the path of the cache of a folder of photos."""
+def identity_cache_path(folder: str, caches: Path) -> Path:
+    """Returns the path of the identity cache for a folder of photos, in the folder `caches`."""
     name = re.sub(r"[^\w.-]+", "_", Path(folder).name)
     return caches / f"{name}-{digest(os.path.abspath(folder))[:16]}.npz"
 
 
 def _identify_folder(folder: str, caches: Path) -> str:
-    # Of files that are no photos, an index remembers something else.
-    cache = IdentityCache(cache_of(folder, caches / "whole_folders"))
-    listed = [path for path, _ in walk.files_below(folder)]
-    found = digest([(path, cache.sha256(path)) for path in listed if os.access(path, os.R_OK)])
+    # A cache of its own: the index stores other verdicts on files that are not photos.
+    cache = IdentityCache(identity_cache_path(folder, caches / "whole_folders"))
+    paths = [path for path, _ in walk.files_below(folder)]
+    result = digest([(path, cache.sha256(path)) for path in paths if os.access(path, os.R_OK)])
     cache.save()
-    return found
+    return result
 
 
 def identify(source: Source, cache: IdentityCache) -> str:
-    """Returns what identifies the content of a file of a backbone."""
+    """Returns a digest that identifies the content of a backbone's file."""
     if source.path is not None:
         return cache.sha256(source.path)
     return digest(source.sha256 or source.git_blob or source.urls, source.member)

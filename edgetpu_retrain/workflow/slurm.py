@@ -1,4 +1,4 @@
-"""What fits the nodes of a Slurm cluster; the profile in profiles/slurm asks for it."""
+"""Resource requests that fit the nodes of a Slurm cluster, for the profile in profiles/slurm."""
 
 import os
 import subprocess
@@ -11,16 +11,17 @@ _UNUSABLE = ("down", "drain", "drng", "fail", "maint", "unk")
 
 @dataclass(frozen=True)
 class Cluster:
-    """What jobs may ask for.
+    """What jobs may request.
 
     Attributes:
-        partition: where they run; one, or several with commas between.
-        cpus: what the smallest of its nodes has.
-        memory_mb: likewise; 0 where Slurm was not told, and takes no request.
-        largest_memory_mb: what the largest of its nodes has.
-        minutes: the longest that a job may take; None where there is no limit.
-        has_accounting: whether Slurm keeps records of jobs (`sacct` answers).
-        account: that of ``SBATCH_ACCOUNT``, else empty: the user's default one.
+        partition: the partition, or several, separated by commas.
+        cpus: number of CPUs of the node with the fewest.
+        memory_mb: memory of the node with the least, in MB; 0 if memory is not configured in
+            Slurm, which then accepts no memory request.
+        largest_memory_mb: memory of the node with the most, in MB; 0 likewise.
+        minutes: time limit of a job in minutes; None if there is none.
+        has_accounting: whether Slurm keeps records of jobs, which ``sacct`` needs.
+        account: the value of ``SBATCH_ACCOUNT``; "" for the user's default account.
     """
 
     partition: str
@@ -33,60 +34,64 @@ class Cluster:
 
     @property
     def status_command(self) -> str:
-        """The command that says how a job ended."""
+        """The Slurm command to query the status of a job."""
         return "sacct" if self.has_accounting else "squeue"
 
-    def memory(self, first: int) -> str:
-        """The MB to ask for, twice as much each time: for Snakemake, which knows the attempt."""
-        return f"min({min(first, self.memory_mb)} * 2 ** (attempt - 1), {self.largest_memory_mb})"
-
-    def runtime(self, first: int, jobs: int = 1) -> str:
-        """The minutes to ask for, more each time.
+    def memory(self, initial: int) -> str:
+        """Returns the memory to request as a Snakemake expression that doubles with each attempt.
 
         Args:
-            first: the first time.
-            jobs: how many run one after the other in one of Slurm's.
+            initial: the memory for the first attempt, in MB.
+        """
+        return f"min({min(initial, self.memory_mb)} * 2 ** (attempt - 1), {self.largest_memory_mb})"
+
+    def runtime(self, initial: int, jobs: int = 1) -> str:
+        """Returns the runtime to request as a Snakemake expression that grows with each attempt.
+
+        Args:
+            initial: the runtime for the first attempt, in minutes.
+            jobs: number of Snakemake jobs that run one after the other in a Slurm job.
         """
         if self.minutes is None:
-            return f"{first} * attempt"
-        return f"min({first} * attempt, {max(self.minutes // jobs, 1)})"
+            return f"{initial} * attempt"
+        return f"min({initial} * attempt, {max(self.minutes // jobs, 1)})"
 
 
 def cluster() -> Cluster:
-    """Asks Slurm for its default partition, or for that of ``SBATCH_PARTITION``.
+    """Queries Slurm about the partition in ``SBATCH_PARTITION``, or else the default partition.
 
     Raises:
-        UserError: there is no Slurm, no default partition, or no node in it.
+        UserError: Slurm is not available, the partition does not exist, or none of its nodes is up.
     """
     # Per node: partition (the default one with *), CPUs, memory in MB, state, time limit.
-    listed = _ask("sinfo", "-h", "-N", "-o", "%P %c %m %t %l")
-    rows = [line.split() for line in listed.splitlines()]
+    listing = _run("sinfo", "-h", "-N", "-o", "%P %c %m %t %l")
+    rows = [line.split() for line in listing.splitlines()]
     names = {row[0].rstrip("*") for row in rows}
     default = next((row[0].rstrip("*") for row in rows if row[0].endswith("*")), "")
     partition = os.environ.get("SBATCH_PARTITION", default)
-    wanted = partition.split(",")
-    if not names.issuperset(wanted):
-        what = f"no partition {partition!r}" if partition else "no default partition"
+    partitions = partition.split(",")
+    if not names.issuperset(partitions):
+        problem = f"no partition {partition!r}" if partition else "no default partition"
         raise UserError(
-            f"Slurm has {what}. Name one: export SBATCH_PARTITION=NAME, of "
-            f"{', '.join(sorted(names))}."
+            f"Slurm has {problem}. Choose one of {', '.join(sorted(names))}: "
+            "export SBATCH_PARTITION=NAME"
         )
     nodes = [
         (int(cpus), int(memory), _minutes(limit))
         for name, cpus, memory, state, limit in rows
-        if name.rstrip("*") in wanted and not state.startswith(_UNUSABLE)
+        if name.rstrip("*") in partitions and not state.startswith(_UNUSABLE)
     ]
     if not nodes:
-        raise UserError(f"No node of Slurm's partition {partition!r} is up (sinfo lists them).")
+        raise UserError(f"No node of the Slurm partition {partition!r} is up. Check with: sinfo -N")
     cpus, memories, limits = zip(*nodes, strict=True)
-    # Where memory was not configured, Slurm believes in 1 MB.
-    known = min(memories) > 1
-    has_accounting = "accounting_storage/none" not in _ask("scontrol", "show", "config")
+    # If memory is not configured, Slurm reports 1 MB.
+    has_memory = min(memories) > 1
+    has_accounting = "accounting_storage/none" not in _run("scontrol", "show", "config")
     return Cluster(
         partition,
         min(cpus),
-        min(memories) if known else 0,
-        max(memories) if known else 0,
+        min(memories) if has_memory else 0,
+        max(memories) if has_memory else 0,
         min((limit for limit in limits if limit is not None), default=None),
         has_accounting,
         os.environ.get("SBATCH_ACCOUNT", "") if has_accounting else "",
@@ -94,7 +99,7 @@ def cluster() -> Cluster:
 
 
 def _minutes(limit: str) -> int | None:
-    """Reads [[DAYS-]HOURS:]MINUTES:SECONDS; anything else is no limit.
+    """Parses [[DAYS-]HOURS:]MINUTES:SECONDS; returns None, no limit, for anything else.
 
     >>> _minutes("1-12:00:00"), _minutes("30:00"), _minutes("infinite")
     (2160, 30, None)
@@ -106,13 +111,13 @@ def _minutes(limit: str) -> int | None:
     return (int(days or 0) * 24 + int(hours)) * 60 + int(minutes)
 
 
-def _ask(*command: str) -> str:
+def _run(*command: str) -> str:
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
     except FileNotFoundError:
         raise UserError(
-            f"Slurm's program {command[0]} is not found: use this profile on a machine that "
-            "submits jobs to Slurm."
+            f"The Slurm command {command[0]} was not found. Use this profile on a machine that can "
+            "submit jobs to Slurm."
         ) from None
     except subprocess.CalledProcessError as error:
-        raise UserError(f"Slurm does not answer: {error.stderr.strip()}") from None
+        raise UserError(f"Slurm did not respond: {error.stderr.strip()}") from None

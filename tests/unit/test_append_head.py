@@ -305,7 +305,7 @@ def test_an_embedding_of_two_dimensions_needs_no_reshape(extractors):
 
 
 def test_a_head_of_another_width_is_refused(extractors):
-    with pytest.raises(UserError, match="768 wide"):
+    with pytest.raises(UserError, match="768 values"):
         SoftmaxRegression(768, 5).serialize_model(extractors["uint8"])
 
 

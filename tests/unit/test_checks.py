@@ -9,7 +9,7 @@ from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite.checks import (
     check_compiled,
     check_extractor,
-    check_twin,
+    check_same_interface,
     check_versions,
 )
 from edgetpu_retrain.tflite.model import Model
@@ -62,13 +62,13 @@ def without_shapes(model: schema.ModelT) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (with_a_gap, "only in part: CONV_2D would compute in float"),
+        (with_a_gap, "only partly quantized: CONV_2D would compute in float"),
         (with_two_inputs, "2 inputs; an extractor has one"),
         (with_two_outputs, "2 outputs; an extractor has one"),
-        (with_float_ends, "input of float32.*inference_input_type"),
-        (with_a_grey_picture, r"takes the shape \[1, 96, 96, 1\]"),
-        (with_a_feature_map, r"gives the shape \[1, 3, 3, 256\]; an embedding is a vector"),
-        (without_shapes, r"takes the shape \[\]"),
+        (with_float_ends, "input of type float32.*inference_input_type"),
+        (with_a_grey_picture, r"has an input of shape \[1, 96, 96, 1\]"),
+        (with_a_feature_map, r"has an output of shape \[1, 3, 3, 256\]; an embedding is a vector"),
+        (without_shapes, r"has an input of shape \[\]"),
     ],
 )
 def test_what_is_not_an_extractor_is_refused(extractor: bytes, change, reason):
@@ -79,7 +79,7 @@ def test_what_is_not_an_extractor_is_refused(extractor: bytes, change, reason):
 
 def test_another_width_than_expected_is_refused(extractor: bytes):
     check_extractor(Model.parse(extractor, "x.tflite"), 256)
-    with pytest.raises(UserError, match="256 wide; the backbone's entry says 1024"):
+    with pytest.raises(UserError, match="256 values; the backbone's width is 1024"):
         check_extractor(Model.parse(extractor, "x.tflite"), 1024)
 
 
@@ -96,10 +96,10 @@ def test_the_published_extractors_are_extractors(models: Path):
     check_extractor(compiled, 1024)
     check_versions(cpu)
     check_compiled(compiled)
-    check_twin(cpu, compiled)
+    check_same_interface(cpu, compiled)
     other = Model.load(models / "mobilenet_v1_0.25_128_quant_edgetpu.tflite")
-    with pytest.raises(UserError, match=r"128_quant_edgetpu\.tflite takes or gives something"):
-        check_twin(cpu, other)
+    with pytest.raises(UserError, match=r"128_quant_edgetpu\.tflite differs in input, output"):
+        check_same_interface(cpu, other)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,9 @@ def test_what_is_not_compiled_or_only_in_part(extractor: bytes):
         check_compiled(Model.parse(extractor, "x.tflite"))
     check_compiled(Model.parse(stand_ins.compiled(extractor), "x.tflite"))
     part = Model.parse(stand_ins.compiled(extractor, on_cpu=True), "x.tflite")
-    with pytest.raises(UserError, match=r"in part: its operators are edgetpu-custom-op, RESHAPE"):
+    with pytest.raises(
+        UserError, match=r"only partly compiled: its operators are edgetpu-custom-op, RESHAPE"
+    ):
         check_compiled(part)
     check_compiled(part, allow_cpu_operators=True)
 
@@ -145,7 +147,9 @@ def test_a_custom_operator_without_a_package_is_not_compiled(extractor: bytes):
 
 def test_twins_take_and_give_the_same(extractor: bytes):
     cpu = Model.parse(extractor, "cpu.tflite")
-    check_twin(cpu, Model.parse(stand_ins.compiled(extractor), "x.tflite"))
+    check_same_interface(cpu, Model.parse(stand_ins.compiled(extractor), "x.tflite"))
     other = Model.parse(stand_ins.compiled(extractor, other_output=True), "x.tflite")
-    with pytest.raises(UserError, match=r"x\.tflite takes or gives something else than cpu\."):
-        check_twin(cpu, other)
+    with pytest.raises(
+        UserError, match=r"x\.tflite differs in input, output or quantization from cpu\."
+    ):
+        check_same_interface(cpu, other)

@@ -81,9 +81,9 @@ def test_folders_bitmaps_and_broken_photos(classifier, bitmap: Path, tmp_path: P
 def test_mistakes_are_explained(classifier, bitmap: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     for arguments, message in (
-        ([*classifier, "--input", tmp_path / "none.jpg"], "none.jpg: there is no such file"),
-        ([*classifier, "--input", tmp_path / "empty"], "there is no photo in this folder"),
-        ([*classifier, "--input", bitmap, "--model", "none.tflite"], "there is no such model"),
+        ([*classifier, "--input", tmp_path / "none.jpg"], "none.jpg does not exist"),
+        ([*classifier, "--input", tmp_path / "empty"], "empty contains no photos"),
+        ([*classifier, "--input", bitmap, "--model", "none.tflite"], "none.tflite does not exist"),
         ([*classifier, "--input", bitmap, "--label", "none.txt"], "none.txt"),
         ([*classifier, "--input", bitmap, "--label", bitmap], "photo.bmp is not a label map"),
         ([*classifier, "--input", bitmap, "--device", "gpu"], "'gpu' is not a device"),
@@ -109,7 +109,7 @@ def test_a_label_file_of_another_model_is_refused(classifier, bitmap: Path, tmp_
         other.write_text("".join(f"{line}\n" for line in lines))
         done = classify(*classifier, "--input", bitmap, "--label", other)
         assert done.returncode == 1
-        assert f"{other} names {len(lines)} classes" in done.stderr
+        assert f"{other} does not fit the model: it has {len(lines)} classes" in done.stderr
         assert done.stdout == ""
 
 
@@ -120,7 +120,7 @@ def test_a_table_of_many_photos(classifier, sample_photos: Path, tmp_path: Path)
     printed = classify(*classifier, *inputs)
     table = classify(*classifier, *inputs, "--csv")
     assert table.returncode == printed.returncode == 1
-    assert "40 photos, " in table.stderr and "milliseconds an image" in table.stderr
+    assert "40 photos, " in table.stderr and "milliseconds per image" in table.stderr
     assert "1 of 41 photos could not be read" in table.stderr
     rows = list(csv.DictReader(table.stdout.splitlines()))
     assert [row["path"] for row in rows] == [
@@ -188,7 +188,10 @@ def test_a_wished_precision(classifier, sample_photos: Path, tmp_path: Path):
     evaluation.write_text(json.dumps({"thresholds": thresholds}))
     assert f": {said:.3f}" in classify(*command, "0.9").stdout
     assert "no class reaches the threshold" in classify(*command, "0.95").stdout
-    for precision, message in (("0.99", "no score is high enough"), ("0.5", "thresholds for 0.9")):
+    for precision, message in (
+        ("0.99", "no threshold that reaches"),
+        ("0.5", "thresholds for 0.9"),
+    ):
         done = classify(*command, precision)
         assert done.returncode != 0
         assert message in done.stderr

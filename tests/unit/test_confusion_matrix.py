@@ -24,7 +24,7 @@ def characters(families: list[str]) -> set[int]:
 
 
 def test_names_can_be_drawn_or_read_in_ascii():
-    names, fonts = confusion_matrix.legible(NAMES)
+    names, fonts = confusion_matrix.drawable_names(NAMES)
     drawn = characters(["DejaVu Sans", *fonts])
     for name in names:
         assert all(ord(char) in drawn for char in name if char not in "\u200d\ufe0f"), name
@@ -36,7 +36,7 @@ def test_names_can_be_drawn_or_read_in_ascii():
 
 def test_a_script_that_no_font_has_is_written_in_ascii(monkeypatch):
     monkeypatch.setattr(confusion_matrix, "_fonts", list)
-    names, fonts = confusion_matrix.legible(NAMES)
+    names, fonts = confusion_matrix.drawable_names(NAMES)
     assert fonts == []
     assert names[:2] == ["RiBennoYing", ":dog: dog"]
     assert names[5] == "HanGugEo"
@@ -51,7 +51,7 @@ def test_the_picture_opens_whatever_the_number_of_classes(tmp_path: Path, count:
     with warnings.catch_warnings():
         # Matplotlib warns of glyphs that it does not have.
         warnings.simplefilter("error", UserWarning)
-        confusion_matrix.draw(confusion, names, "test photos", tmp_path / "c.png")
+        confusion_matrix.draw(confusion, names, "test photo", tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as picture:
         picture.load()
     assert min(picture.size) > 500 and max(picture.size) < 3200

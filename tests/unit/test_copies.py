@@ -129,5 +129,5 @@ def test_groups_are_read_as_they_were_written_for_the_same_photos(tmp_path: Path
     found = near_copies.read_groups(tmp_path / "groups.tsv", identities)
     assert (found.dtype, found.tolist()) == (np.int32, [0, 1, 0])
     for others in (identities[:2], identities[::-1], [*identities, "f" * 64]):
-        with pytest.raises(UserError, match=r"groups\.tsv is of other photos"):
+        with pytest.raises(UserError, match=r"groups\.tsv was made from different photos"):
             near_copies.read_groups(tmp_path / "groups.tsv", others)

@@ -33,7 +33,11 @@ def test_a_table_is_read_as_a_page_or_a_spreadsheet_writes_it(tmp_path: Path):
     [
         (f"{A}\trose\tx.jpg\t\nzz\trose\tx.jpg\t\n", 3, "'zz' is not a SHA-256"),
         (f"{A}\trose\n", 2, "2 fields"),
-        (f"{A}\trose\tx\t\n{B}\trose\tx\t\n{A}\tdaisy\tx\t\n", 4, "another class on line 2"),
+        (
+            f"{A}\trose\tx\t\n{B}\trose\tx\t\n{A}\tdaisy\tx\t\n",
+            4,
+            "the same photo a different class",
+        ),
         (f'{A}\t"rose"x\tx\t\n', 2, "expected after"),
     ],
 )
@@ -48,7 +52,7 @@ def test_other_files_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match="line 1: the columns must be sha256, class, path, note"):
         corrections.read(write(tmp_path, "path\tclass\n"))
     (tmp_path / "corrections.tsv").write_bytes("sha256".encode("utf-16"))
-    with pytest.raises(UserError, match="not text in UTF-8"):
+    with pytest.raises(UserError, match="not UTF-8 text"):
         corrections.read(tmp_path / "corrections.tsv")
 
 
@@ -108,7 +112,7 @@ def test_the_index_follows_corrections(tmp_path: Path):
     path = write(tmp_path, HEADER + lines)
     plain = write_index(photos)
     before = files_in(photos / ".index" / "shards")
-    found = write_index(photos, corrected_by=path)
+    found = write_index(photos, corrections_path=path)
     labels = {photo.path: photo.label for photo in found.photos}
     expected = {p: Path(p).parent.name for p in identities if p != bad} | {wrong: "rose"}
     assert labels == expected

@@ -29,9 +29,9 @@ def test_a_dataset_is_a_name_an_address_an_archive_or_a_folder(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("wanted", "sha256", "message"),
     [
-        ("flower", None, "Did you mean flowers.*names there are: flowers, sample"),
+        ("flower", None, "Did you mean flowers.*Names in that file: flowers, sample"),
         ("photos/none", None, "not a folder or archive on disk"),
-        ("flowers", "0" * 64, "dataset_sha256 is for an archive of your own"),
+        ("flowers", "0" * 64, "dataset_sha256 is only for an archive of your own"),
         (".", "0" * 64, "is a folder"),
     ],
 )
@@ -50,7 +50,7 @@ def test_a_name_that_is_taken_is_explained(tmp_path, monkeypatch, wanted):
     (tmp_path / "taken.tar.gz").touch()
     name = find_dataset(wanted, DATASETS).name
     assert find_dataset(wanted, DATASETS, reserved={"other"}).name == name
-    with pytest.raises(UserError, match=f"results/{name} is for something else: rename it"):
+    with pytest.raises(UserError, match=f"results/{name} is reserved"):
         find_dataset(wanted, DATASETS, reserved={name})
 
 
@@ -63,5 +63,5 @@ def test_corrections_and_a_test_dataset_have_to_be_there(tmp_path, monkeypatch):
     assert find_test_dataset("~/october") == str(tmp_path / "october")
     with pytest.raises(UserError, match=r"corrections is '~/none\.tsv', but there is no such file"):
         find_corrections("~/none.tsv")
-    with pytest.raises(UserError, match="test_dataset: there is no folder"):
+    with pytest.raises(UserError, match=r"test_dataset: the folder .* does not exist"):
         find_test_dataset("~/corrections.tsv")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgetpu_retrain.deploy import deliver
-from edgetpu_retrain.deploy.bundle.make import names_of_files
+from edgetpu_retrain.deploy.bundle.make import file_names
 from edgetpu_retrain.io import program
 
 RECORDS = Path("results/.delivered")
@@ -36,7 +36,7 @@ def deliver_models(run: str) -> None:
 def make_bundle(run: str) -> list[str]:
     """As the rule bundle does; returns what it delivered."""
     Path("bundle").mkdir(exist_ok=True)
-    names = [f"bundle/{name}" for name in names_of_files(compiled=True)] + ["bundle.zip"]
+    names = [f"bundle/{name}" for name in file_names(compiled=True)] + ["bundle.zip"]
     for name in names:
         Path(name).write_text(f"{name} of {run}")
     deliver.record(names, run, RECORDS / "bundle.json")
@@ -150,7 +150,7 @@ def test_a_copy_is_whole_or_not_there(folder: Path):
     Path("label_map.txt").write_text("before")
     with pytest.raises(FileNotFoundError) as caught:
         deliver.deliver({"results/gone/label_map.txt": "label_map.txt"})
-    assert "results/gone/label_map.txt" in program.sentence(caught.value)
+    assert "results/gone/label_map.txt" in program.describe_os_error(caught.value)
     assert [path.name for path in folder.iterdir()] == ["label_map.txt"]
     assert Path("label_map.txt").read_text() == "before"
 

@@ -223,7 +223,7 @@ def test_the_same_answers_as_the_library_bit_for_bit(
     assert [result["photo"] for result in results] == [str(path) for path in paths]
     model = Interpreter(classifier.model, "cpu")
     for path, result in zip(paths, results, strict=True):
-        photo = read_photo(path.read_bytes(), preprocessing.decoded_at_least(classifier.size))
+        photo = read_photo(path.read_bytes(), preprocessing.min_decoded_side(classifier.size))
         expected = model.scores(preprocessing.to_pixels(photo, classifier.size))
         best = (-expected).argsort(kind="stable")
         found = [(entry["name"], entry["score"]) for entry in result["classes"]]
@@ -265,7 +265,7 @@ def test_folders_within_folders(run: Run, pictures: Path, tmp_path: Path):
     ]
     (tmp_path / "empty").mkdir()
     done = run(tmp_path / "empty")
-    assert (done.returncode, "there is no photo in this folder" in done.stderr) == (1, True)
+    assert (done.returncode, "there are no photos in this folder" in done.stderr) == (1, True)
 
 
 def test_files_that_are_no_photos_stop_nothing(run: Run, pictures: Path, tmp_path: Path):
@@ -292,13 +292,13 @@ def test_files_that_are_no_photos_stop_nothing(run: Run, pictures: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name photos or folders, or --camera, or --check"),
-        (["check.png", "--device", "gpu"], "'gpu' is not a device"),
+        ([], "give either photos or folders, or --camera, or --check"),
+        (["check.png", "--device", "gpu"], "'gpu' is not one of"),
         (["check.png", "--top_k", "0"], "--top_k must be at least 1"),
         (["check.png", "--threshold", "80"], "--threshold from 0 to 1"),
         (["check.png", "--model", "gone.tflite"], "gone.tflite: there is no such model"),
         (["check.png", "--model", "check.png"], "check.png is not a TFLite model"),
-        (["check.png", "--model", "model_edgetpu.tflite"], "type:\n  python classify.py --check"),
+        (["check.png", "--model", "model_edgetpu.tflite"], "run:\n  python classify.py --check"),
         (["check.png", "--device", "usb", "--model", "model.tflite"], "is not compiled for the"),
         (["check.png", "--device", "usb:0"], "The Edge TPU usb:0 cannot be used: libedgetpu"),
         (["check.png", "--labels", "check.png"], "check.png cannot be read as a label file"),
@@ -324,7 +324,7 @@ def test_the_board_s_test_on_the_cpu(run: Run, board: Path, classifier: Classifi
     assert done.returncode == 0, done.stdout
     for part in ("numpy ", "Pillow ", "ai-edge-litert ", "OpenCV is not installed"):
         assert part in done.stdout
-    assert re.search(r"model\.tflite on the CPU: \w+ 0\.\d+, in .* ms, as it should", done.stdout)
+    assert re.search(r"model\.tflite on the CPU: \w+ 0\.\d+, in .* ms, as expected", done.stdout)
     # The answer in the bundle is that of the runtime, called as its documentation says.
     runtime = Runtime(str(classifier.model))
     runtime.allocate_tensors()
@@ -349,7 +349,7 @@ def test_a_bundle_without_one_of_its_parts(bare_python: Path, board: Path, tmp_p
     command = [bare_python, "classify.py", "--check"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert re.search(rf"{part}.*ake the whole bundle", done.stdout + done.stderr)
+    assert re.search(rf"{part}.*Copy the whole bundle", done.stdout + done.stderr)
     assert "Traceback" not in done.stderr
 
 
@@ -375,7 +375,7 @@ def test_an_edge_tpu_that_answers(run: Run, board: Path, classifier: Classifier,
     done = run("--check", **environment)
     assert done.returncode == 0, done.stdout
     assert "RuntimeVersion(14)" in done.stdout
-    found = [line for line in done.stdout.splitlines() if line.endswith("as it should be.")]
+    found = [line for line in done.stdout.splitlines() if line.endswith("as expected.")]
     assert [line.split(":")[0].strip() for line in found] == [
         "model.tflite on the CPU",
         "model_edgetpu.tflite on the Edge TPU usb",
@@ -390,7 +390,7 @@ def test_an_edge_tpu_that_answers(run: Run, board: Path, classifier: Classifier,
 @pytest.mark.parametrize(
     ("mode", "words"),
     [
-        ("refuses", "Another process may hold it"),
+        ("refuses", "Another process may be using it"),
         ("crashes", "crashed (SIGSEGV)"),
         ("old", "library is too old for this model"),
     ],
@@ -406,11 +406,23 @@ def test_an_edge_tpu_that_fails(run: Run, tmp_path: Path, mode, words):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_library_that_is_older_than_the_model(board: Path, check: ModuleType, capsys):
+    """Said before the model is tried; the stand-in's package needs runtime 14."""
+    assert json.loads((board / "check.json").read_text())["edgetpu_runtime"] == 14
+    report = check.Report()
+    for version in ("BuildLabel(x), RuntimeVersion(14)", "of unknown version"):
+        check._check_runtime(report, version)
+    assert report.problems == 0
+    check._check_runtime(report, "BuildLabel(x), RuntimeVersion(13)")
+    assert report.problems == 1
+    assert "! model_edgetpu.tflite needs Edge TPU runtime 14 or later" in capsys.readouterr().out
+
+
 def test_a_library_without_a_device(run: Run, tmp_path: Path):
     library = stand_ins.edgetpu_library(tmp_path / "library", "absent")
     done = run("--check", LD_LIBRARY_PATH=str(library))
     assert done.returncode == 0
-    assert "model_edgetpu.tflite: not tested, there is no Edge TPU" in done.stdout
+    assert "model_edgetpu.tflite: not tested, because no Edge TPU was found" in done.stdout
     done = run("check.png", LD_LIBRARY_PATH=str(library))
     assert "model.tflite on the CPU" in done.stderr
 
@@ -432,7 +444,7 @@ def test_an_edge_tpu_that_hangs(
 ):
     library = stand_ins.edgetpu_library(tmp_path / "library", "hangs")
     monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
-    monkeypatch.setattr(check, "TIMEOUT", 2)
+    monkeypatch.setattr(check, "TIMEOUT_SECONDS", 2)
     check._test(check.Report(), board / "model_edgetpu.tflite", "usb:0")
     assert (
         "! model_edgetpu.tflite on the Edge TPU usb:0: no answer within 2 seconds"
@@ -463,8 +475,8 @@ def test_a_device_without_its_library(check: ModuleType, tmp_path: Path, capsys)
     plug_in_usb(tmp_path, speed="480")
     printed = findings(check, capsys)
     assert "! libedgetpu-none.so.1 is not installed" in printed
-    assert "the speed of USB 2" in printed
-    assert "You may not use" not in printed
+    assert "This is USB 2" in printed
+    assert "not allowed to use" not in printed
 
 
 def test_a_device_that_one_may_not_use(check: ModuleType, tmp_path: Path, capsys, monkeypatch):
@@ -497,7 +509,7 @@ def test_a_device_that_another_process_has(check: ModuleType, tmp_path: Path, ca
     (process / "fd").mkdir(parents=True)
     (process / "fd" / "9").symlink_to(node)
     (process / "comm").write_text("frigate.detecto\n")
-    assert "! frigate.detecto (process 4711) has" in findings(check, capsys)
+    assert "! frigate.detecto (process 4711) is using" in findings(check, capsys)
 
 
 def test_a_device_that_a_container_lacks(check: ModuleType, tmp_path: Path, capsys):
@@ -518,7 +530,7 @@ def test_a_pcie_device_without_a_driver(check: ModuleType, tmp_path: Path, capsy
 
 def test_a_machine_without_an_edge_tpu_lacks_nothing(check: ModuleType, capsys):
     printed = findings(check, capsys)
-    assert "No Edge TPU is plugged in" in printed
+    assert "No Edge TPU was found" in printed
     assert "!" not in printed
 
 
@@ -564,12 +576,12 @@ def test_the_files_of_a_bundle_are_named_before_it_is_made(
     """The rule names them one by one, so what else lies in the folder is not in the archive."""
     # Other tests run its programs.
     names = {path.name for path in board.iterdir()} - {"__pycache__"}
-    assert names == set(make.names_of_files(compiled=True))
+    assert names == set(make.file_names(compiled=True))
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "notes.txt").write_text("the user's own")
     made = classifier.model, None, classifier.label_map, classifier.manifest
     make.write_bundle(*made, tmp_path / "bundle", tmp_path / "bundle.zip")
-    names = {f"bundle/{name}" for name in make.names_of_files(compiled=False)}
+    names = {f"bundle/{name}" for name in make.file_names(compiled=False)}
     with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
         assert set(archive.namelist()) == names
     written = {str(path.relative_to(tmp_path)) for path in (tmp_path / "bundle").iterdir()}
@@ -612,7 +624,7 @@ def test_frigate_s_configuration(flowers: Classifier, tmp_path: Path):
     (tmp_path / "on/notes.txt").write_text("the user's own")
     frigate.write_folder(flowers.model, flowers.label_map, "on", tmp_path / "on")
     written = {path.name for path in (tmp_path / "on").iterdir()}
-    assert written == {*frigate.NAMES, "notes.txt"}
+    assert written == {*frigate.FILE_NAMES, "notes.txt"}
     written = yaml.safe_load((tmp_path / "on/config.yml").read_text())
     # Without quotes, YAML would take this name for a truth value.
     model = written["classification"]["custom"]["on"]
@@ -621,9 +633,9 @@ def test_frigate_s_configuration(flowers: Classifier, tmp_path: Path):
 
 
 def test_frigate_cannot_run_other_models(flowers: Classifier, models: Path, tmp_path: Path):
-    with pytest.raises(UserError, match="Frigate runs its classifications on the CPU"):
+    with pytest.raises(UserError, match="but Frigate runs its classifications on the CPU"):
         frigate.write_folder(flowers.compiled, flowers.label_map, "x", tmp_path / "x")
     small = models / "mobilenet_v1_0.25_128_quant.tflite"
-    with pytest.raises(UserError, match=r"takes uint8 \[1, 128, 128, 3\]; .* 224 x 224 pixels"):
+    with pytest.raises(UserError, match=r"takes uint8 \[1, 128, 128, 3\], .* 224 x 224 pixels"):
         frigate.write_folder(small, flowers.label_map, "x", tmp_path / "x")
     assert not (tmp_path / "x").exists()

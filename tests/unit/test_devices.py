@@ -43,7 +43,7 @@ def test_the_impostor_pycoral_is_not_asked(stand_in_library, monkeypatch):
 
 def test_what_is_not_a_device_is_refused():
     for name in ("gpu", "usb:", "CPU", "usb:1x", ""):
-        with pytest.raises(UserError, match=rf"'{name}' is not a device: use auto, cpu, usb"):
+        with pytest.raises(UserError, match=rf"'{name}' is not a device. Use auto, cpu, usb"):
             resolve_device(name)
     assert resolve_device("usb:12") == "usb:12"
 
@@ -57,4 +57,4 @@ def test_likely_causes_begin_with_what_is_known(no_library):
 
 
 def test_devices_that_are_found_are_named(stand_in_library):
-    assert "finds these devices, name one of them: usb:0, usb:1, pci:0" in devices.diagnosis()
+    assert "finds these devices, so use one of them: usb:0, usb:1, pci:0" in devices.diagnosis()

@@ -67,7 +67,7 @@ def test_a_cut_download_starts_afresh(server, tmp_path: Path):
 
 def test_a_download_that_is_always_cut_leaves_nothing(server, tmp_path: Path):
     server.cuts = 99
-    with pytest.raises(UserError, match="cut before the file was complete"):
+    with pytest.raises(UserError, match="lost before the file was complete"):
         download.fetch([url(server)], tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
 
@@ -88,8 +88,8 @@ def test_every_source_and_its_reason_are_named(server, tmp_path: Path):
     dead = "http://127.0.0.1:1/file"
     with pytest.raises(UserError) as error:
         download.fetch([url(server, "/missing"), dead], tmp_path / "file")
-    assert f"{url(server, '/missing')}: the server answered 404 Not Found" in str(error.value)
-    assert f"{dead}: no connection" in str(error.value)
+    assert f"{url(server, '/missing')}: the server responded with 404 Not Found" in str(error.value)
+    assert f"{dead}: cannot connect" in str(error.value)
     assert str(tmp_path / "file") in str(error.value)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from edgetpu_retrain.embeddings import embed as stage
 from edgetpu_retrain.embeddings.embed import embed
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
-from edgetpu_retrain.embeddings.shards import Embeddings, Known, read_undecodable
+from edgetpu_retrain.embeddings.shards import EmbeddingCache, Embeddings, read_undecodable
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import files
@@ -103,7 +103,7 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(flowers, extractor, tm
     large = enlarged(next(iter(flowers.values())), (3000, 2000), tmp_path)
     content = large.read_bytes()
     size = (96, 96)
-    small = decode.read_photo(content, preprocessing.decoded_at_least(size))
+    small = decode.read_photo(content, preprocessing.min_decoded_side(size))
     assert small.size == (375, 250)
     with Image.open(large) as image:
         whole = np.asarray(image.resize(size, Image.Resampling.BILINEAR)).astype(int)
@@ -119,9 +119,9 @@ def test_a_large_jpeg_is_upright_and_no_smaller_than_asked_for(flowers, tmp_path
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by a quarter to the right
     path = enlarged(next(iter(flowers.values())), (1200, 700), tmp_path, exif=exif)
-    assert decode.read_photo(path.read_bytes(), at_least=175).size == (175, 300)
-    assert decode.read_photo(path.read_bytes(), at_least=176).size == (350, 600)
-    assert decode.read_photo(path.read_bytes(), at_least=701).size == (700, 1200)
+    assert decode.read_photo(path.read_bytes(), min_side=175).size == (175, 300)
+    assert decode.read_photo(path.read_bytes(), min_side=176).size == (350, 600)
+    assert decode.read_photo(path.read_bytes(), min_side=701).size == (700, 1200)
 
 
 def test_nearest_takes_pixels_of_the_whole_photo(flowers, extractor: Path, tmp_path: Path):
@@ -190,7 +190,7 @@ def test_those_of_another_extractor_are_made_again(embedded, flowers, made: Path
     other = made / "classifier.tflite"
     again = embed(part_of(flowers, slice(1)), other, "cpu", earlier=[embedded])
     assert again.embeddings.shape == (1, 44)
-    assert "embedded again: the extractor is another one" in caplog.text
+    assert "not reused: the extractor changed" in caplog.text
 
 
 def test_those_of_another_preprocessing_are_made_again(
@@ -201,11 +201,11 @@ def test_those_of_another_preprocessing_are_made_again(
     assert not np.array_equal(nearest.embeddings, embedded.embeddings[:1])
     with pytest.raises(UserError, match="different extractors"):
         LabelledEmbeddings.load(save_shards(tmp_path, nearest, embedded), [])
-    assert "embedded again: the preprocessing was 'bilinear 2'" in caplog.text
+    assert "not reused: the preprocessing changed from 'bilinear 2'" in caplog.text
 
 
 def test_a_model_that_gives_floats_is_refused(flowers, made: Path):
-    with pytest.raises(UserError, match=r"float\.tflite gives float32 values"):
+    with pytest.raises(UserError, match=r"float\.tflite has float32 embeddings"):
         embed(part_of(flowers, slice(1)), made / "float.tflite", "cpu")
 
 
@@ -215,14 +215,14 @@ def test_a_photo_that_cannot_be_decoded_is_listed(embedded, flowers, extractor, 
     identity = files.sha256(broken)
     shard = dict(sorted({**flowers, identity: str(broken)}.items()))
     found = embed(shard, extractor, "cpu", num_threads=2)
-    assert "cannot be decoded" in found.why_undecodable()[identity]
+    assert "cannot be decoded" in found.undecodable_reasons()[identity]
     assert np.array_equal(found.embeddings, embedded.embeddings)
     # It is not tried again.
     broken.unlink()
     again = embed(shard, extractor, "cpu", earlier=[found])
-    assert again.why_undecodable() == found.why_undecodable()
+    assert again.undecodable_reasons() == found.undecodable_reasons()
     again.save(tmp_path / "again.npz")
-    assert read_undecodable(tmp_path / "again.npz") == found.why_undecodable()
+    assert read_undecodable(tmp_path / "again.npz") == found.undecodable_reasons()
 
 
 def test_a_photo_that_changed_or_went_is_named(flowers, extractor: Path, tmp_path: Path):
@@ -232,7 +232,7 @@ def test_a_photo_that_changed_or_went_is_named(flowers, extractor: Path, tmp_pat
     with pytest.raises(UserError, match=r"photo\.jpg has changed"):
         embed(shard, extractor, "cpu", num_threads=2)
     path.unlink()
-    with pytest.raises(UserError, match=r"photo\.jpg was there a moment ago"):
+    with pytest.raises(UserError, match=r"photo\.jpg can no longer be read"):
         embed(shard, extractor, "cpu")
 
 
@@ -256,24 +256,24 @@ def test_what_was_embedded_outlives_the_output_of_its_job(
     if not has_links:
         # As on FAT, and some network file systems.
         monkeypatch.setattr(os, "link", no_links)
-    known = Known(output.parent / ".known", extractor, "bilinear")
-    assert list(known.load("0000-of-0001")) == []
-    known.keep(output)
+    cache = EmbeddingCache(output.parent / ".known", extractor, "bilinear")
+    assert list(cache.load("0000-of-0001")) == []
+    cache.store(output)
     (kept,) = (output.parent / ".known").rglob("*.npz")
     assert kept.samefile(output) == has_links
     output.unlink()
-    (found,) = known.load("0000-of-0001")
+    (found,) = cache.load("0000-of-0001")
     assert np.array_equal(found.embeddings, embedded.embeddings)
     assert found.photos.tolist() == embedded.photos.tolist()
 
 
 def test_the_last_of_a_shard_is_known(output: Path, extractor: Path, flowers):
-    known = Known(output.parent / ".known", extractor, "bilinear")
-    known.keep(output)
+    cache = EmbeddingCache(output.parent / ".known", extractor, "bilinear")
+    cache.store(output)
     fewer = embed(part_of(flowers, slice(3)), extractor, "cpu")
     fewer.save(output)
-    known.keep(output)
-    (found,) = known.load("0000-of-0001")
+    cache.store(output)
+    (found,) = cache.load("0000-of-0001")
     assert found.photos.tolist() == fewer.photos.tolist()
 
 
@@ -281,11 +281,14 @@ def test_what_another_extractor_or_preprocessing_gave_is_not_known(
     output: Path, extractor: Path, made: Path
 ):
     folder = output.parent / ".known"
-    Known(folder, extractor, "bilinear").keep(output)
-    assert list(Known(folder, extractor, "nearest").load("0000-of-0001")) == []
-    assert list(Known(folder, made / "classifier.tflite", "bilinear").load("0000-of-0001")) == []
+    EmbeddingCache(folder, extractor, "bilinear").store(output)
+    assert list(EmbeddingCache(folder, extractor, "nearest").load("0000-of-0001")) == []
+    assert (
+        list(EmbeddingCache(folder, made / "classifier.tflite", "bilinear").load("0000-of-0001"))
+        == []
+    )
     # But when one comes back, nothing has to be embedded again.
-    assert len(list(Known(folder, extractor, "bilinear").load("0000-of-0001"))) == 1
+    assert len(list(EmbeddingCache(folder, extractor, "bilinear").load("0000-of-0001"))) == 1
 
 
 def with_another_compression(content: bytes) -> bytes:
@@ -305,20 +308,20 @@ def with_another_compression(content: bytes) -> bytes:
     ids=["empty", "half", "changed", "compression"],
 )
 def test_what_is_damaged_is_embedded_again(output: Path, extractor: Path, caplog, damage):
-    known = Known(output.parent / ".known", extractor, "bilinear")
-    known.keep(output)
+    cache = EmbeddingCache(output.parent / ".known", extractor, "bilinear")
+    cache.store(output)
     (kept,) = (output.parent / ".known").rglob("*.npz")
     content = kept.read_bytes()
     kept.write_bytes(damage(content))
     assert kept.read_bytes() != content
-    assert list(known.load("0000-of-0001")) == []
-    assert f"{kept} is damaged and not used" in caplog.text
+    assert list(cache.load("0000-of-0001")) == []
+    assert f"{kept} is damaged and is not used" in caplog.text
 
 
 def test_what_goes_in_the_meantime_is_embedded_again(output: Path, extractor: Path, monkeypatch):
     """What is known may be deleted at any time."""
-    known = Known(output.parent / ".known", extractor, "bilinear")
-    known.keep(output)
+    cache = EmbeddingCache(output.parent / ".known", extractor, "bilinear")
+    cache.store(output)
     load = Embeddings.load
 
     def load_too_late(path: Path) -> Embeddings:
@@ -326,7 +329,7 @@ def test_what_goes_in_the_meantime_is_embedded_again(output: Path, extractor: Pa
         return load(path)
 
     monkeypatch.setattr(Embeddings, "load", load_too_late)
-    assert list(known.load("0000-of-0001")) == []
+    assert list(cache.load("0000-of-0001")) == []
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 1), (3, 4), (4, 2), (2, 3)])
@@ -340,11 +343,11 @@ def test_another_number_of_shards_embeds_nothing_again(
             divided[name][sha256] = path
         return divided
 
-    known = Known(tmp_path / ".known", extractor, "bilinear")
+    cache = EmbeddingCache(tmp_path / ".known", extractor, "bilinear")
     for name, shard in shards(before).items():
         embed(shard, extractor, "cpu").save(tmp_path / f"{name}.npz")
-        known.keep(tmp_path / f"{name}.npz")
+        cache.store(tmp_path / f"{name}.npz")
     monkeypatch.setattr(stage, "open_photo", None)
     for name, shard in shards(after).items():
-        found = embed(shard, extractor, "cpu", earlier=known.load(name))
+        found = embed(shard, extractor, "cpu", earlier=cache.load(name))
         assert found.photos.astype(str).tolist() == list(shard)

@@ -556,5 +556,5 @@ def test_jobs_on_other_machines_expect_the_same(tmp_path: Path, kind):
     path = run.folder / "results" / "photos" / "digests.json"
     plan.fingerprints.photos.save(path)
     shutil.rmtree(run.photos / "rose")
-    elsewhere = make_plan(run.folder, looks_at_photos=False, **run.settings)
+    elsewhere = make_plan(run.folder, scan_photos=False, **run.settings)
     assert stages(elsewhere) == stages(plan)

@@ -55,9 +55,7 @@ def test_the_last_layer_is_cut_off(made: Path):
     assert np.ptp(found) > 0.1
     named = float_extractor(Model.parse(content, "x"), tensor=POOL)
     assert named.to_bytes() == extractor.to_bytes()
-    with pytest.raises(
-        UserError, match="gives embeddings 256 wide; the backbone's entry says 1000"
-    ):
+    with pytest.raises(UserError, match="embeddings with 256 values; the backbone's width is 1000"):
         float_extractor(Model.parse(content, "x"), width=1000)
 
 
@@ -131,14 +129,14 @@ def half(model: schema.ModelT) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (takes(1, 10, 8), r"net takes the shape \[1, 10, 8\]; expected one RGB image"),
-        (takes(1, 96, 96, 1), r"takes the shape \[1, 96, 96, 1\]; expected one RGB image"),
-        (any_size, "takes images of any size or number, and the Edge TPU needs fixed shapes"),
-        (two_inputs, "takes 2 inputs"),
+        (takes(1, 10, 8), r"net has an input of shape \[1, 10, 8\]; expected one RGB image"),
+        (takes(1, 96, 96, 1), r"has an input of shape \[1, 96, 96, 1\]; expected one RGB image"),
+        (any_size, "input of variable size, or for several images at a time"),
+        (two_inputs, "has 2 inputs"),
         (two_outputs, "has 2 outputs, so it is not a classifier"),
-        (picture_out, r"gives the shape \[1, 48, 48, \d+\].*one vector"),
-        (loops, "has 2 subgraphs, as recurrent networks have"),
-        (half, "as float16 and computes in float"),
+        (picture_out, r"has an output of shape \[1, 48, 48, \d+\].*one vector"),
+        (loops, "has 2 subgraphs, as recurrent networks do"),
+        (half, "as float16 but computes in float"),
     ],
 )
 def test_what_is_not_an_image_classifier_is_refused(made: Path, change, message: str):
@@ -158,6 +156,8 @@ def test_operators_without_a_replacement_are_named_with_their_place(made: Path):
 
     name = extractor.tensor(extractor.operators[3].outputs[0]).name
     changed = Model.parse(look.changed(extractor.to_bytes(), gelu), "net")
-    with pytest.raises(UserError, match=rf"(?s)the Edge TPU has not: GELU \(1\).*GELU -> '{name}'"):
+    with pytest.raises(
+        UserError, match=rf"(?s)the Edge TPU does not support: GELU \(1\).*GELU -> '{name}'"
+    ):
         check_operators(changed)
     check_operators(changed, allow_cpu_operators=True)

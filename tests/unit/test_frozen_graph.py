@@ -69,7 +69,7 @@ def test_the_sample_s_backbone(tmp_path: Path):
 
 
 def test_a_wrong_tensor_names_the_right_ones(tmp_path: Path):
-    with pytest.raises(UserError, match="holds no node 'MobilenetV1/AvgPool'") as error:
+    with pytest.raises(UserError, match="has no node 'MobilenetV1/AvgPool'") as error:
         truncate(SAMPLE, tmp_path / "cut.tflite", "MobilenetV1/AvgPool")
     assert f"pooling layers are: {POOL}" in str(error.value)
     assert "Its inputs are: input" in str(error.value)
@@ -81,7 +81,7 @@ def test_the_converter_s_own_words_are_shown(tmp_path: Path, monkeypatch):
     program = tmp_path / "tflite_convert"
     program.write_text("#!/bin/sh\nseq 100 >&2; echo 'Unsupported operation' >&2; exit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(frozen_graph, "_converter", lambda: str(program))
+    monkeypatch.setattr(frozen_graph, "_find_converter", lambda: str(program))
     with pytest.raises(UserError, match=r"tflite_convert could not cut(.|\n)*Unsupp") as error:
         truncate(SAMPLE, tmp_path / "out" / "cut.tflite")
     assert len(str(error.value).splitlines()) < 10

@@ -8,7 +8,7 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageFilter
 
-from edgetpu_retrain.photos.decode import PhotoError, advice, read_photo
+from edgetpu_retrain.photos.decode import PhotoError, read_photo, with_advice
 from edgetpu_retrain.photos.walk import find_photos
 from tests.indexing import write_index
 
@@ -38,7 +38,7 @@ def test_a_heic_photo_is_read(picture: Image.Image):
     read = read_photo(encode(picture))
     assert read.mode == "RGB"
     assert difference(read, picture) < 3
-    assert difference(read_photo(encode(picture), at_least=32), picture) < 3
+    assert difference(read_photo(encode(picture), min_side=32), picture) < 3
 
 
 def test_a_turned_heic_photo_is_read_upright(picture: Image.Image):
@@ -67,7 +67,7 @@ def test_a_damaged_heic_photo_is_refused(picture: Image.Image):
     for damaged in (content[: len(content) // 2], content[:40], b"\0\0\0\x18ftypheic"):
         with pytest.raises(PhotoError):
             read_photo(damaged)
-    assert "export it as JPEG" in advice("IMG_1.HEIC", "cannot be decoded")
+    assert "export it as JPEG" in with_advice("IMG_1.HEIC", "cannot be decoded")
 
 
 def test_heic_photos_are_found_and_indexed(picture: Image.Image, tmp_path: Path):

@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 from edgetpu_retrain import ImprintingEngine
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.evaluation import scoring
-from edgetpu_retrain.head import unit
+from edgetpu_retrain.head import l2_normalize
 from edgetpu_retrain.photos import preprocessing
 from edgetpu_retrain.photos.decode import read_photo
 from edgetpu_retrain.tflite.l2_normalization import append_l2_normalization
@@ -84,7 +84,7 @@ def teach(engine: ImprintingEngine, pixels, labels, first: int = 0) -> np.ndarra
         assert len(embedding) == engine.embedding_dim
         engine.train(embedding, first + label)
     means = np.stack([embeddings[labels == label].sum(axis=0) for label in np.unique(labels)])
-    return (unit(embeddings) @ unit(means).T).argmax(axis=1) + first
+    return (l2_normalize(embeddings) @ l2_normalize(means).T).argmax(axis=1) + first
 
 
 def test_an_extractor_learns_classes(made: Path, pixels):
@@ -104,7 +104,7 @@ def test_a_class_is_added_and_the_others_stay(made: Path, pixels, tmp_path: Path
             ImprintingEngine(made / "extractor.tflite").serialize_extractor_model(), pixels
         )
         means = np.stack([embeddings[label == LABELS].mean(axis=0) for label in (0, 1)])
-        content = coral_model(made / "extractor.tflite", unit(means))
+        content = coral_model(made / "extractor.tflite", l2_normalize(means))
     else:
         engine = ImprintingEngine(made / "extractor.tflite")
         teach(engine, [p for p, chosen in zip(pixels, two, strict=True) if chosen], LABELS[two])

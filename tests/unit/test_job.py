@@ -70,7 +70,7 @@ def test_ctrl_c_ends_a_job_without_a_word(tmp_path: Path, where: str):
         ("Path('missing.tflite').read_bytes()", "missing.tflite: no such file or directory."),
         ("Path('.').read_bytes()", ".: is a directory."),
         ("Path('job.log').rename('none/job.log')", "job.log -> none/job.log: no such file"),
-        ("raise OSError(28, 'No space left on device')", "the system says: no space left"),
+        ("raise OSError(28, 'No space left on device')", "system error: no space left"),
         ("raise OSError('the disk is gone')", "the disk is gone"),
     ],
 )
@@ -138,7 +138,7 @@ def at_work(tmp_path: Path):
 
 
 def test_a_run_can_wait_for_the_jobs_of_one_that_was_killed(tmp_path: Path, at_work):
-    lock = tmp_path / job.AT_WORK
+    lock = tmp_path / job.ACTIVE_JOBS_LOCK
     jobs = [at_work("job.run(snakemake)"), at_work("job.run(snakemake)")]
     # They do not wait for one another.
     assert [process.poll() for process in jobs] == [None, None]
@@ -151,4 +151,4 @@ def test_a_run_can_wait_for_the_jobs_of_one_that_was_killed(tmp_path: Path, at_w
 
 def test_a_command_that_is_no_job_holds_up_no_run(tmp_path: Path, at_work):
     at_work("program.run('job.log')")
-    assert locking.lock(tmp_path / job.AT_WORK) is not None
+    assert locking.lock(tmp_path / job.ACTIVE_JOBS_LOCK) is not None

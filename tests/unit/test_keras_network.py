@@ -29,7 +29,7 @@ def test_a_converted_network_gives_the_same_scores(float_networks: Path, tmp_pat
 
 def test_what_is_not_a_network_is_named(tmp_path: Path):
     (tmp_path / "x.keras").write_text("x")
-    with pytest.raises(UserError, match=r"x\.keras is not a file that Keras saved"):
+    with pytest.raises(UserError, match=r"x\.keras is not a file saved by Keras"):
         keras_network.convert(tmp_path / "x.keras", tmp_path / "x.tflite")
     assert [path.name for path in tmp_path.iterdir()] == ["x.keras"]
 
@@ -37,15 +37,15 @@ def test_what_is_not_a_network_is_named(tmp_path: Path):
 def test_refusals_are_one_sentence_each(float_networks: Path):
     said = json.loads((float_networks / "refused.json").read_text())
     for name, part in {
-        "own layer": "holds Own, which is not a part of Keras",
-        "lambda": "holds a Lambda layer",
-        "any size": "takes images of any size",
-        "steps": "takes the shape [None, 10, 8]; expected one RGB image",
+        "own layer": "has Own, which is not part of Keras",
+        "lambda": "has a Lambda layer",
+        "any size": "has an input of variable size",
+        "steps": "has an input of shape [None, 10, 8]; expected one RGB image",
         "detector": "has 2 outputs, so it is not a classifier",
-        "never built": "has never seen an image",
-        "weights": "holds weights without their network",
+        "never built": "was never built",
+        "weights": "has only weights, not the network",
         "Keras 2": "was saved by Keras 2.13.1, and Keras 3",
-        "text": "is not a file that Keras saved",
+        "text": "is not a file saved by Keras",
         "empty folder": "is not a SavedModel",
     }.items():
         assert part in said[name], name

@@ -36,7 +36,7 @@ def whole() -> Embeddings:
 @pytest.fixture(scope="module")
 def manifest(whole: Embeddings) -> list[Photo]:
     """All of them, broken ones too, in another order, as three classes."""
-    sha256s = [*whole.photos.astype(str).tolist(), *whole.why_undecodable()]
+    sha256s = [*whole.photos.astype(str).tolist(), *whole.undecodable_reasons()]
     return [
         Photo(f"{i}.jpg", "cab"[i % 3], ("train", "train", "validation", "test")[i % 4], sha256)
         for i, sha256 in reversed(list(enumerate(sha256s)))
@@ -84,7 +84,7 @@ def labelled(whole, manifest, tmp_path: Path) -> LabelledEmbeddings:
 
 def test_every_photo_gets_its_own_class_split_and_path(whole, manifest, labelled):
     assert labelled.classes == ("a", "b", "c")
-    expected = {p.sha256: p for p in manifest if p.sha256 not in whole.why_undecodable()}
+    expected = {p.sha256: p for p in manifest if p.sha256 not in whole.undecodable_reasons()}
     columns = (labelled.rows, labelled.labels, labelled.splits, labelled.paths)
     found = [
         Photo(path, labelled.classes[label], SPLITS[split], labelled.identities[row])
@@ -93,17 +93,17 @@ def test_every_photo_gets_its_own_class_split_and_path(whole, manifest, labelled
     assert len(labelled) == len(found) == len(expected)
     assert {photo.sha256: photo for photo in found} == expected
     # The manifest's order is another one.
-    assert [photo for _, photo in labelled.listed()] == list(expected.values())
-    assert all(found[i] == photo for i, photo in labelled.listed())
+    assert [photo for _, photo in labelled.in_manifest_order()] == list(expected.values())
+    assert all(found[i] == photo for i, photo in labelled.in_manifest_order())
 
 
 def test_a_split_is_dequantized(whole, labelled):
-    tested = labelled.take(labelled.splits == TEST)
+    tested = labelled.select(labelled.splits == TEST)
     known = whole.photos.astype(str).tolist()
     values = tested[:]
     assert values.dtype == np.float32
-    assert {photo.split for _, photo in tested.listed()} == {"test"}
-    for i, photo in tested.listed():
+    assert {photo.split for _, photo in tested.in_manifest_order()} == {"test"}
+    for i, photo in tested.in_manifest_order():
         expected = 0.25 * (whole.embeddings[known.index(photo.sha256)].astype(float) + 3)
         assert np.array_equal(values[i], expected)
     assert np.array_equal(tested[np.array([5, 2])], values[[5, 2]])
@@ -116,12 +116,12 @@ def test_a_photo_that_is_listed_twice_counts_twice(whole, manifest, tmp_path: Pa
     assert len(labelled) == len(whole.photos) + 1
     assert labelled.rows.tolist().count(4) == 2
     assert labelled.classes == ("a", "b", "c", "d")
-    assert [photo for _, photo in labelled.listed()][-1] == copy
+    assert [photo for _, photo in labelled.in_manifest_order()][-1] == copy
 
 
 def test_a_photo_that_is_not_embedded_is_an_error(whole, manifest, tmp_path: Path):
     others = [Photo("x", "a", "train", digit * 64) for digit in "0f"]
-    with pytest.raises(UserError, match="2 photos are not embedded"):
+    with pytest.raises(UserError, match="2 photos have no embedding"):
         LabelledEmbeddings.load(save_shards(tmp_path, whole), [*manifest, *others])
 
 
@@ -138,13 +138,13 @@ def test_a_shard_may_be_empty_and_all_of_them_too(whole, manifest, tmp_path: Pat
     assert np.array_equal(labelled.vectors, whole.embeddings)
     labelled = LabelledEmbeddings.load(save_shards(tmp_path, nothing), [])
     assert labelled.vectors.shape == (0, 24)
-    assert (len(labelled), labelled.classes, list(labelled.listed())) == (0, (), [])
+    assert (len(labelled), labelled.classes, list(labelled.in_manifest_order())) == (0, (), [])
 
 
 def test_files_of_another_number_of_shards_are_refused(whole, manifest, tmp_path: Path):
     half, _ = divided(whole, 2)
     shards = save_shards(tmp_path, half, *divided(whole, 4)[1:])
-    with pytest.raises(UserError, match="Two files of embeddings hold the same photo"):
+    with pytest.raises(UserError, match="Two files of embeddings contain the same photo"):
         LabelledEmbeddings.load(shards, manifest)
 
 
@@ -160,7 +160,7 @@ def test_a_damaged_file_is_named(whole, manifest, tmp_path: Path):
 
 def test_training_takes_them_centred_scaled_and_along_principal_axes(labelled):
     """Against scikit-learn's principal components of all of them."""
-    kept = labelled.take(labelled.splits != TEST)
+    kept = labelled.select(labelled.splits != TEST)
     data = TrainingData.of(kept, np.zeros(len(kept), int))
     values = data.embeddings(slice(None))
     assert values.dtype == np.float32

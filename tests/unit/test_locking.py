@@ -11,7 +11,7 @@ import pytest
 from edgetpu_retrain.workflow import locking
 
 HOLD = (
-    "import sys, time; from edgetpu_retrain import locking;"
+    "import sys, time; from edgetpu_retrain.workflow import locking;"
     "held = locking.lock(sys.argv[1]); print('held' if held else 'refused', flush=True);"
     "time.sleep(600)"
 )

@@ -38,7 +38,7 @@ def test_the_shards_that_may_share_photos_are_found(before, after):
     for sha256 in identities(5000):
         sources[new[manifest.shard_of(sha256, after)]].add(old[manifest.shard_of(sha256, before)])
     for name in new:
-        assert set(manifest.overlapping(name, old)) == sources[name]
+        assert set(manifest.overlapping_shards(name, old)) == sources[name]
 
 
 NAMES = ["with space.png", "ümläut ß.png", "tab\tand\nnewline.png", '"quoted", comma.png', "a\rb"]

@@ -38,7 +38,7 @@ def test_what_a_model_takes_and_gives(classifier: bytes):
         # The runtime's names end in the signature's.
         assert expected["name"].startswith(spec.name)
     assert not model.is_compiled
-    assert model.packages == 0
+    assert model.darwinn_packages == 0
 
 
 def test_the_operators_are_those_of_the_runtime(made: Path):
@@ -54,7 +54,7 @@ def test_the_operators_are_those_of_the_runtime(made: Path):
 def test_a_compiled_model(made: Path):
     model = Model.load(made / "extractor_edgetpu.tflite")
     assert [operator.name for operator in model.operators] == ["edgetpu-custom-op"]
-    assert (model.is_compiled, model.packages) == (True, 1)
+    assert (model.is_compiled, model.darwinn_packages) == (True, 1)
 
 
 @pytest.mark.parametrize("name", ["classifier", "int8", "float"])
@@ -145,7 +145,7 @@ def test_a_quantizer_s_buffers_behind_the_model_are_read(models: Path, photos: P
 
 def test_buffers_behind_the_model_that_are_cut_short_are_refused(classifier: bytes):
     content = by_offset(classifier)
-    with pytest.raises(UserError, match=r"damaged or incomplete.*ends behind the file"):
+    with pytest.raises(UserError, match=r"damaged or incomplete.*extends beyond the end"):
         parse(content[:-5])
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from edgetpu_retrain.backbone import compiler
+from edgetpu_retrain.config.settings import Compiler
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.photos.decode import PhotoError, read_file
 from tests.conftest import ROOT
@@ -78,7 +79,7 @@ def test_an_empty_class_folder_added_later_is_noticed(root: Path):
 
 def test_a_compiler_in_the_home_folder(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    settings = {"path": "~/coral/edgetpu_compiler", "sources": []}
+    settings = Compiler(path="~/coral/edgetpu_compiler")
     assert compiler.find(settings, "x") == str(tmp_path / "coral/edgetpu_compiler")
 
 

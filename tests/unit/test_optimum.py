@@ -17,7 +17,7 @@ from edgetpu_retrain.embeddings.labelled_embeddings import (
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.runtime.interpreter import Quantization
 from edgetpu_retrain.training import cross_validation, folds
-from edgetpu_retrain.training.optimum import Plan, descend, finish
+from edgetpu_retrain.training.optimum import Plan, refine_lbfgs, train_sgd
 from edgetpu_retrain.training.recipes import check_settings, train
 
 
@@ -60,7 +60,7 @@ def test_the_last_layer_is_scikit_learn_s(digits, balanced: bool):
     kept = (labels > 0) | (np.arange(len(labels)) % 6 == 0)
     data = data_of(pictures[kept], labels[kept])
     plan = Plan.of([((-1, -1), 1.0, 1e-3, balanced)])
-    layer = finish(data, plan, descend(data, plan))
+    layer = refine_lbfgs(data, plan, train_sgd(data, plan))
     everything = np.arange(len(data.labels))
     expected = scikit_learn(data, everything, 1e-3, class_weight="balanced" if balanced else None)
     np.testing.assert_allclose(layer.weights[:, 0], expected.coef_.T, atol=0.02)
@@ -70,7 +70,7 @@ def test_the_last_layer_is_scikit_learn_s(digits, balanced: bool):
 
 def test_layers_without_a_fold_or_on_a_part_see_only_the_rest(digits):
     data = data_of(*digits)
-    layers = descend(data, Plan.of([((2, 3), 1.0, 1e-3, False), ((2, 3), 0.25, 1e-3, False)]))
+    layers = train_sgd(data, Plan.of([((2, 3), 1.0, 1e-3, False), ((2, 3), 0.25, 1e-3, False)]))
     held_out = np.flatnonzero(data.folds == 2)
     found = layers.logits(data.embeddings(held_out)).argmax(axis=2)
     for i, share in enumerate((1.0, 0.25)):
@@ -110,8 +110,8 @@ def test_photos_in_many_parts_give_the_same_layers_as_in_one(digits, monkeypatch
     found, finished = [], []
     for length in (10_000, 300):
         monkeypatch.setattr(labelled_embeddings, "_BLOCK", length)
-        found.append(descend(data, Plan.of(layers)))
-        finished.append(finish(data, last, descend(data, last)).weights)
+        found.append(train_sgd(data, Plan.of(layers)))
+        finished.append(refine_lbfgs(data, last, train_sgd(data, last)).weights)
     everything = data.embeddings(np.arange(len(data.labels)))
     predicted = [layers.logits(everything).argmax(axis=2) for layers in found]
     assert np.mean(predicted[0] == predicted[1]) > 0.995
@@ -125,7 +125,7 @@ def test_fewer_photos_than_directions_lose_nothing(digits):
     data = data_of(wide, labels)
     assert data.axes.shape[1] < 60
     plan = Plan.of([((-1, -1), 1.0, 1e-3, False)])
-    layer = finish(data, plan, descend(data, plan))
+    layer = refine_lbfgs(data, plan, train_sgd(data, plan))
     everything = np.arange(60)
     expected = scikit_learn(data, everything, 1e-3)
     np.testing.assert_allclose(layer.weights[:, 0], expected.coef_.T, atol=0.02)
@@ -195,7 +195,7 @@ def test_a_head_takes_embeddings_as_they_come(some_digits, recipe: str, worse: f
     labelled = labelled_of(*some_digits)
     trained = train(labelled, recipe, seed=0)
     assert set(labelled.splits[trained.labelled.lines]) == {TRAIN, VALIDATION}
-    tested = labelled.take(labelled.splits == TEST)
+    tested = labelled.select(labelled.splits == TEST)
     logits = trained.head.logits(tested[:])
     accuracy = np.mean(logits.argmax(axis=1) == tested.labels)
     values = trained.labelled[:]

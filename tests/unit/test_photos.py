@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgetpu_retrain.photos.decode import PhotoError, advice, read_photo, reason_against
+from edgetpu_retrain.photos.decode import PhotoError, read_photo, rejection_reason, with_advice
 from edgetpu_retrain.photos.walk import find_photos
 
 RED, GREEN, BLUE = (254, 0, 0), (0, 128, 1), (0, 0, 254)
@@ -181,14 +181,14 @@ def test_a_file_that_may_not_be_opened_has_its_reason(tmp_path: Path, monkeypatc
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    assert reason_against(str(path), path.stat()) == "cannot be opened: Permission denied"
+    assert rejection_reason(str(path), path.stat()) == "cannot be opened: Permission denied"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"])
 def test_every_format_is_known_by_its_first_bytes(tmp_path: Path, kind):
     path = tmp_path / "photo"
     path.write_bytes(encode(half_and_half(), kind))
-    assert reason_against(str(path), path.stat()) == ""
+    assert rejection_reason(str(path), path.stat()) == ""
 
 
 def test_what_cannot_be_a_photo_is_known_without_decoding_it(tmp_path: Path):
@@ -202,14 +202,14 @@ def test_what_cannot_be_a_photo_is_known_without_decoding_it(tmp_path: Path):
     ):
         path = tmp_path / "photo.jpg"
         path.write_bytes(content)
-        assert reason_against(str(path), path.stat()) == reason
+        assert rejection_reason(str(path), path.stat()) == reason
     os.mkfifo(tmp_path / "pipe.jpg")
-    assert reason_against(str(tmp_path / "pipe.jpg"), (tmp_path / "pipe.jpg").stat()) == (
+    assert rejection_reason(str(tmp_path / "pipe.jpg"), (tmp_path / "pipe.jpg").stat()) == (
         "not a regular file"
     )
 
 
 def test_what_can_be_done_about_a_photo_is_said():
-    assert advice("a/b.HEIC", "no") == "no (HEIC: export it as JPEG)"
-    assert advice(Path("b.nef"), "no") == "no (camera raw file: export it as JPEG)"
-    assert advice("b.jpg", "no") == "no"
+    assert with_advice("a/b.HEIC", "no") == "no (HEIC: export it as JPEG)"
+    assert with_advice(Path("b.nef"), "no") == "no (camera raw file: export it as JPEG)"
+    assert with_advice("b.jpg", "no") == "no"

@@ -12,7 +12,7 @@ from edgetpu_retrain.index import manifest
 from edgetpu_retrain.index.identity_cache import IdentityCache
 from edgetpu_retrain.io import files
 from edgetpu_retrain.workflow import plan
-from edgetpu_retrain.workflow.plan import Compared
+from edgetpu_retrain.workflow.plan import ComparedModel
 from tests.conftest import ROOT
 from tests.planning import lay_small_photos, make_plan
 
@@ -125,11 +125,11 @@ def test_the_number_of_shards_of_the_catalogue(tmp_path: Path, small_shards):
 def test_jobs_on_other_machines_take_what_the_index_left(tmp_path: Path, photos):
     settings = {"dataset": photos, "backbone": V1, "shards": 4}
     with pytest.raises(FileNotFoundError, match="digests"):
-        make_plan(tmp_path, looks_at_photos=False, **settings)
+        make_plan(tmp_path, scan_photos=False, **settings)
     listed = make_plan(tmp_path, **settings).fingerprints.photos
     listed.save(tmp_path / "results" / "garden" / "digests.json")
     (Path(photos) / "rose" / "000.bmp").unlink()
-    found = make_plan(tmp_path, looks_at_photos=False, **settings)
+    found = make_plan(tmp_path, scan_photos=False, **settings)
     assert (found.num_shards, found.fingerprints.photos) == (4, listed)
 
 
@@ -139,7 +139,7 @@ def test_a_dataset_cannot_have_a_name_that_is_taken(tmp_path: Path, photos, name
         shutil.make_archive(str(tmp_path / "backbones"), "zip", photos)
     else:
         shutil.move(photos, tmp_path / name)
-    with pytest.raises(UserError, match="results/backbones is for something else: rename it"):
+    with pytest.raises(UserError, match="results/backbones is reserved"):
         make_plan(tmp_path, dataset=str(tmp_path / name), backbone=V1)
 
 
@@ -163,11 +163,11 @@ def test_what_is_compared_begins_with_what_is_configured(tmp_path: Path, photos)
     found = make_plan(tmp_path, dataset=photos, backbone=V1, compare=compare)
     assert (found.backbone, found.recipe) == (V1, "optimum")
     assert found.compared == [
-        Compared(V1, "optimum", 2.2),
-        Compared("efficientnet_edgetpu_s", "optimum", 5.0),
-        Compared("mine", "optimum", None),
-        Compared(V1, "coral-reg=0.1", 2.2),
-        Compared("mine", "imprinting", None),
+        ComparedModel(V1, "optimum", 2.2),
+        ComparedModel("efficientnet_edgetpu_s", "optimum", 5.0),
+        ComparedModel("mine", "optimum", None),
+        ComparedModel(V1, "coral-reg=0.1", 2.2),
+        ComparedModel("mine", "imprinting", None),
     ]
     assert found.recipes == {
         "optimum": {"recipe": "optimum"},
@@ -176,7 +176,7 @@ def test_what_is_compared_begins_with_what_is_configured(tmp_path: Path, photos)
         "imprinting": {"recipe": "imprinting"},
     }
     assert found.backbones.keys() == {V1, "efficientnet_edgetpu_s", "mine"}
-    assert found.specified == {
+    assert found.backbone_specs == {
         V1: V1, "efficientnet_edgetpu_s": "efficientnet_edgetpu_s", "mine": mine
     }  # fmt: skip
 
@@ -194,7 +194,7 @@ def test_a_name_to_compare_is_that_of_the_configured_network(tmp_path: Path, pho
     mine = network(tmp_path) | {"name": V1}
     found = make_plan(tmp_path, dataset=photos, backbone=mine, compare=[V1, NOT_COMPILED])
     assert [one.backbone for one in found.compared] == [V1, NOT_COMPILED]
-    assert found.specified == {V1: mine, NOT_COMPILED: NOT_COMPILED}
+    assert found.backbone_specs == {V1: mine, NOT_COMPILED: NOT_COMPILED}
 
 
 def test_a_setting_of_another_recipe_is_an_error(tmp_path: Path, photos):

@@ -125,7 +125,7 @@ def test_the_bias_of_a_dead_channel_is_kept(made: Path, manifest: list[Photo], t
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("smallest", r"(?s)cannot quantize:.*MINIMUM -> .*give it as a quantized tflite"),
+        ("smallest", r"(?s)cannot quantize:.*MINIMUM -> .*give it as tflite"),
         ("half", r"(?s)cannot be quantized by ai-edge-quantizer:.*CONV_2D, MEAN, SPLIT"),
     ],
 )
@@ -156,15 +156,15 @@ def test_odd_operators_are_quantized(float_networks: Path, tmp_path: Path):
 
 def test_a_wrong_mean_and_std_are_pointed_out(extractor: Path, manifest: list[Photo]):
     pixels = np.stack([resized(photo.path, 96) for photo in manifest[:4]])
-    right = first_layer.look(extractor, pixels, RGB)
+    right = first_layer.measure(extractor, pixels, RGB)
     assert right.warning is None
     assert (right.lowest, right.highest) == (-1, (pixels.max() / 128) - 1)
-    bright = first_layer.look(extractor, pixels, Normalization(0, 1))
+    bright = first_layer.measure(extractor, pixels, Normalization(0, 1))
     # The layer is linear before its activation; what it pads the photos with is not scaled.
     assert bright.deviation == pytest.approx(128 * right.deviation, rel=0.05)
     assert bright.saturated > 0.8
     assert "Check the backbone's mean and std" in bright.warning
-    dark = first_layer.look(extractor, pixels, Normalization(128, 128 * 128))
+    dark = first_layer.measure(extractor, pixels, Normalization(128, 128 * 128))
     assert dark.deviation == pytest.approx(right.deviation / 128, rel=1e-3)
     assert "about 1 is usual" in dark.warning
 
@@ -195,7 +195,7 @@ def test_photos_that_are_gone_are_left_out(
 ):
     chosen = [photo.sha256 for photo in manifest[:2]]
     output, report = tmp_path / "x.tflite", tmp_path / "x.json"
-    with pytest.raises(UserError, match=r"None of the 1 photos.*refresh: true"):
+    with pytest.raises(UserError, match=r"None of the photos chosen to calibrate.*refresh: true"):
         quantized_extractor.make(extractor, manifest, ["0" * 64], output, report, 128, 128)
     assert not output.exists()
     with caplog.at_level(logging.INFO):

@@ -15,10 +15,10 @@ from sklearn import datasets, metrics
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from edgetpu_retrain.index.corrections import Applied
+from edgetpu_retrain.index.corrections import AppliedCorrection
 from edgetpu_retrain.index.manifest import Skipped
 from edgetpu_retrain.report import advice, findings, history, page
-from edgetpu_retrain.report.duplicates import copied_tests, find_groups, tally, write_copies
+from edgetpu_retrain.report.duplicates import find_groups, measure_leakage, tally, write_copies
 from edgetpu_retrain.report.suspects import find_suspects, write_suspects
 from edgetpu_retrain.training.intervals import wilson_interval
 from edgetpu_retrain.training.predictions import SPLITS, ListedPredictions
@@ -194,16 +194,16 @@ def test_groups_of_copies_and_what_the_test_owes_them(tmp_path: Path):
     hashes[[1, 7], :6] = 255
     hashes[6, 0] = 0b111
     groups = find_groups(predictions, numbers, hashes)
-    assert [(tuple(g.rows), g.classes, g.kind, g.bits) for g in groups] == [
-        ((1, 3), ("a", "b"), "alike", 48),
-        ((0, 2, 7), ("a",), "alike", 0),
-        ((5, 6), ("b",), "copies", 3),
+    assert [(tuple(g.rows), g.classes, g.kind, g.distance) for g in groups] == [
+        ((1, 3), ("a", "b"), "similar", 48),
+        ((0, 2, 7), ("a",), "similar", 0),
+        ((5, 6), ("b",), "near-identical", 3),
     ]
-    assert tally(groups, different=True) == (1, 2)
-    assert tally(groups, different=False) == (2, 5)
-    tests = copied_tests(predictions, numbers)
-    assert (tests.photos, tests.correct) == (2, 1)
-    assert (tests.other_photos, tests.other_correct) == (1, 1)
+    assert tally(groups, conflicting=True) == (1, 2)
+    assert tally(groups, conflicting=False) == (2, 5)
+    leakage = measure_leakage(predictions, numbers)
+    assert (leakage.photos, leakage.correct) == (2, 1)
+    assert (leakage.other_photos, leakage.other_correct) == (1, 1)
     write_copies(groups, predictions, tmp_path / "copies.tsv")
     lines = (tmp_path / "copies.tsv").read_text().splitlines()
     assert lines[0] == "group\tpath\tclass"
@@ -230,7 +230,7 @@ def test_the_verdict_is_true_at_any_size(classes: int, photos: int, accuracy: fl
         accuracy == 1 and photos >= 20
     )
     wrong = len(predictions.labels) - correct - len(found.suspects)
-    pairs = re.findall(r"class \d+ taken for class \d+ : (\d+)", text)
+    pairs = re.findall(r"class \d+ classified as class \d+ : (\d+)", text)
     assert sum(map(int, pairs)) == wrong or len(pairs) == 12
 
 
@@ -239,8 +239,8 @@ def test_without_any_held_out_photo_nothing_is_claimed():
     run = run_of(predictions, evaluation={"test": None, "cross_validation": None})
     run.photos.update({"class 0": 30, "class 1": 30, "class 2": 30})
     text = text_of(document_of(findings.find(run)))
-    assert "nobody knows how accurate the model is" in text
-    assert "No photo was judged" in text
+    assert "the accuracy of the model is unknown" in text
+    assert "labels cannot be checked" in text
     assert "90 photos in 3 classes" in text
     assert "%" not in text
 
@@ -254,12 +254,12 @@ def test_a_comparison_made_before_decides_about_the_backbone():
     rows = [row | {"milliseconds": 1.0} for row in rows]
     run = run_of(predictions, evaluation={"recipe": "optimum"}, comparison=rows)
     text = text_of(document_of(findings.find(run)))
-    assert "Take big with the recipe optimum." in text
-    assert "5.0 points ahead of this one, by more than chance" in text
+    assert "Use big with the recipe optimum." in text
+    assert "5.0 points better than this model. The difference is statistically significant" in text
     rows[1]["differs"] = False
     text = text_of(document_of(findings.find(run)))
-    assert "Take big" not in text
-    assert "big (optimum) and net (optimum) do not differ by more than chance" in text
+    assert "Use big" not in text
+    assert "the difference between big (optimum) and net (optimum) may be chance" in text
 
 
 def test_figures_are_those_of_scikit_learn(digits):
@@ -293,7 +293,9 @@ def test_names_are_text_whatever_they_are(tmp_path: Path):
         predictions,
         np.repeat(np.arange(18), 2),
         skipped=[Skipped("<b>&\udcfe.jpg", "<i>")],
-        corrections=[Applied("f" * 64, "</script>", HOSTILE[0], HOSTILE[1], "relabelled", "<u>")],
+        corrections=[
+            AppliedCorrection("f" * 64, "</script>", HOSTILE[0], HOSTILE[1], "relabelled", "<u>")
+        ],
         settings={"dataset": "</pre><script>"},
     )
     document = document_of(findings.find(run), folder="results/<s>")
@@ -341,15 +343,18 @@ def test_it_says_what_was_changed_and_what_that_brought(tmp_path: Path):
     assert history.append([], before, own) == []
     assert history.append(history.read([own]), before, own) == []
     assert len(history.read([own])) == 1
-    applied = [Applied(f"{i:064x}", "p", "class 0", "class 1", "relabelled", "") for i in range(3)]
+    applied = [
+        AppliedCorrection(f"{i:064x}", "p", "class 0", "class 1", "relabelled", "")
+        for i in range(3)
+    ]
     after = findings.find(
         run_of(made_up(4, 50, 0.9), corrections=applied, settings={"dataset": "birds", "seed": 1})
     )
     earlier = history.append(history.read([own]), after, own)
     assert len(earlier) == 1
     text = text_of(document_of(after, earlier))
-    assert "had 80.0%, now 90.0%" in text
-    assert "Changed since: 3 corrections instead of 0 and the settings seed." in text
-    assert "The corrections and the other changes brought 10.0 points" in text
+    assert "reached 80.0%, this one 90.0%" in text
+    assert "Changed since then: 3 corrections instead of 0 and the setting seed." in text
+    assert "The corrections and the other changes raised the accuracy by 10.0 points" in text
     assert "Your corrections were applied: 3 relabelled." in text
     assert Counter(re.findall(r"this run", text)) == {"this run": 1}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from edgetpu_retrain.index import corrections
-from edgetpu_retrain.index.corrections import Applied
+from edgetpu_retrain.index.corrections import AppliedCorrection
 from edgetpu_retrain.report import findings
 from edgetpu_retrain.report.suspects import find_suspects
 from tests.browser import open_browser, set_window, wait_for
@@ -44,8 +44,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> findings.Run:
     groups = np.arange(len(paths))
     groups[59] = 0
     earlier = [
-        Applied("e" * 64, "gone.jpg", "", HOSTILE[1], "missing", 'said "so"'),
-        Applied(predictions.identities[1], paths[1], HOSTILE[0], "", "left out", ""),
+        AppliedCorrection("e" * 64, "gone.jpg", "", HOSTILE[1], "missing", 'said "so"'),
+        AppliedCorrection(predictions.identities[1], paths[1], HOSTILE[0], "", "left out", ""),
     ]
     return run_of(predictions, groups, corrections=earlier)
 
@@ -117,10 +117,10 @@ def test_decisions_are_saved_and_read_back(browser, address: str, run: findings.
         "s.value = arguments[1]; s.dispatchEvent(new Event('change'));"
     )
     browser.execute_script(choose, other.sha256, third)
-    assert browser.find_element("id", "number").text == "4 photos decided."
+    assert browser.find_element("id", "number").text == "4 photos reviewed."
     # What was decided outlives the tab.
     open_page(browser, address)
-    assert browser.find_element("id", "number").text == "4 photos decided."
+    assert browser.find_element("id", "number").text == "4 photos reviewed."
     browser.find_element("id", "save").click()
     saved = browser.downloads / "corrections.tsv"
     wait_for(saved.is_file)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edgetpu_retrain.index.corrections import IN_A_GROUP, Applied
+from edgetpu_retrain.index.corrections import IN_A_GROUP, AppliedCorrection
 from edgetpu_retrain.report import advice, findings
 from tests.unit.test_report import document_of, made_up, run_of
 
@@ -23,9 +23,10 @@ def test_a_label_given_in_a_group_can_be_wrong():
     plain = findings.find(run_of(predictions)).suspects.tolist()
     assert len(plain) > 2
 
-    def decided(note: str) -> list[Applied]:
+    def decided(note: str) -> list[AppliedCorrection]:
         return [
-            Applied(predictions.identities[row], "x", "", "a", "labelled", note) for row in plain
+            AppliedCorrection(predictions.identities[row], "x", "", "a", "labelled", note)
+            for row in plain
         ]
 
     alone = findings.find(run_of(predictions, corrections=decided("")))

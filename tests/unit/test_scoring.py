@@ -93,5 +93,5 @@ def test_raw_photos_agree_with_their_embeddings(written, flowers):
 def test_a_mismatch_is_an_error_that_names_the_photo(written, flowers):
     expected, _ = scored(written, flowers)
     expected[2] = expected[2][::-1] + 1
-    with pytest.raises(UserError, match=rf"{Path(flowers[2].path).name}.* embeddings are of"):
+    with pytest.raises(UserError, match=rf"{Path(flowers[2].path).name}.* embeddings were"):
         scoring.check_on_photos(written[1], flowers, expected, "cpu")

@@ -45,8 +45,8 @@ def test_a_key_without_a_value_has_its_default():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"sede": 1}, "there is no key 'sede'. Did you mean seed? The keys are: backbone, calibra"),
-        ({"training": {"regg": 1}}, "there is no key 'training.regg'. Did you mean reg? The keys"),
+        ({"sede": 1}, "there is no key 'sede'. Did you mean seed? Valid keys: backbone, calibrat"),
+        ({"training": {"regg": 1}}, "there is no key 'training.regg'. Did you mean reg? Valid key"),
         ({"dataset": None}, "dataset is missing."),
         ({"dataset": 12}, "dataset is 12; expected text: a name, a folder, an archive"),
         ({"seed": "1.5"}, "seed is '1.5'; expected a whole number, 0 or greater."),

@@ -71,19 +71,19 @@ def test_without_accounting(programs):
 
 def test_without_a_default_partition_the_partitions_are_named(programs):
     (programs / "sinfo.txt").write_text(NODES.replace("*", ""))
-    with pytest.raises(UserError, match=r"no default partition.*SBATCH_PARTITION.*long, short"):
+    with pytest.raises(UserError, match=r"no default partition.*long, short: export SBATCH_"):
         slurm.cluster()
 
 
 def test_without_nodes(programs):
     (programs / "sinfo.txt").write_text("long* 4 15000 down* infinite\n")
-    with pytest.raises(UserError, match=r"No node of Slurm's partition 'long' is up"):
+    with pytest.raises(UserError, match=r"No node of the Slurm partition 'long' is up"):
         slurm.cluster()
 
 
 def test_without_slurm(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="sinfo is not found"):
+    with pytest.raises(UserError, match="sinfo was not found"):
         slurm.cluster()
 
 

@@ -18,26 +18,30 @@ def result(**classes: tuple[int, int]) -> dict:
 
 
 def test_accuracy_comes_with_its_interval():
-    (line,) = summary.accuracy(result(a=(45, 50), b=(36, 50)), "test photos, on usb:0")
+    (line,) = summary.accuracy(result(a=(45, 50), b=(36, 50)), "test photo", ", run on usb:0")
     # Wilson's interval of 81 of 100: (0.8283 +- 0.0772 / 1.0384), by hand.
-    assert line == ("Accuracy: 81.0% of 100 test photos, on usb:0 (95 % interval 72.2% to 87.5%)")
+    assert line == (
+        "Accuracy: 81.0% on 100 test photos, run on usb:0 (95% interval 72.2% to 87.5%)"
+    )
+    (line,) = summary.accuracy(result(a=(1, 1)), "photo", "")
+    assert line.startswith("Accuracy: 100.0% on 1 photo (")
 
 
-def test_weak_and_hardly_tested_classes_are_named():
+def test_weak_and_undertested_classes_are_named():
     found = result(a=(9, 9), b=(1, 4), c=(6, 8), d=(0, 0), e=(5, 5))
     assert summary.weakest(found) == ["Weakest classes: b (1 of 4), c (6 of 8)"]
-    assert summary.hardly_tested(found) == ["Classes with fewer than 5 test photos: d (0), b (4)"]
+    assert summary.undertested(found) == ["Classes with fewer than 5 test photos: d (0), b (4)"]
     good = result(a=(9, 9), b=(8, 8))
-    assert summary.weakest(good) == summary.hardly_tested(good) == []
+    assert summary.weakest(good) == summary.undertested(good) == []
     many = result(**{f"c{i:02}": (1, 2) for i in range(40)})
-    for (line,) in (summary.weakest(many), summary.hardly_tested(many)):
+    for (line,) in (summary.weakest(many), summary.undertested(many)):
         assert len(line) < 200
-    assert "and 35 more" in summary.hardly_tested(many)[0]
+    assert "and 35 more" in summary.undertested(many)[0]
 
 
 def test_no_test_photos():
-    assert summary.accuracy(None, "test photos") == []
-    assert summary.weakest(None) == summary.hardly_tested(None) == []
+    assert summary.accuracy(None, "test photo", "") == []
+    assert summary.weakest(None) == summary.undertested(None) == []
 
 
 def test_the_whole_summary(tmp_path: Path):
@@ -56,11 +60,11 @@ def test_the_whole_summary(tmp_path: Path):
     text = summary.summary(
         [model], tmp_path / "evaluation.json", tmp_path / "skipped.tsv", tmp_path / "c.png"
     )
-    assert "91.7% of 12 test photos, on cpu" in text
-    assert "91.7% of 120 photos, cross-validated" in text
+    assert "91.7% on 12 test photos, run on cpu" in text
+    assert "91.7% on 120 photos in cross-validation" in text
     assert "a (50 of 60)" in text
     assert "fewer than 5" not in text
-    for part in ("2,048 bytes", "for the CPU", "2 photos were skipped", "skipped.tsv", "c.png"):
+    for part in ("2,048 bytes", "for the CPU", "2 files were skipped", "skipped.tsv", "c.png"):
         assert part in text
     assert f"--model {model} --input" in text
 
@@ -70,8 +74,8 @@ def test_what_quantizing_cost_is_said(tmp_path: Path):
     check = {"accuracy": 0.861, "float_accuracy": 0.892, "photos": 500}
     path.write_text(json.dumps({"check": check, "warnings": ["It costs."]}))
     assert summary.quantized(path) == [
-        "Quantized: a linear layer on its embeddings is correct on 86.1%, on 89.2% before "
-        f"(500 photos); see {path}",
+        "Quantization: a linear classifier on the embeddings reaches 86.1%, compared with 89.2% "
+        f"before quantization (500 photos); see {path}",
         "Warning: It costs.",
     ]
     path.write_text(json.dumps({"check": None, "warnings": []}))

@@ -46,7 +46,7 @@ def manifest() -> list[Photo]:
 def test_it_is_the_recipe_on_the_training_split(shards, manifest):
     labelled = LabelledEmbeddings.load(shards, manifest)
     head = recipes.train(labelled, **RECIPE).head
-    trained = labelled.take(labelled.splits == TRAIN)
+    trained = labelled.select(labelled.splits == TRAIN)
     x, y = trained[:], trained.labels
     model = SoftmaxRegression(4, 3, 0.05, seed=0)
     model.train_with_sgd({"data_train": x, "labels_train": y}, 300, 0.1, batch_size=20)

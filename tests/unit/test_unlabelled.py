@@ -50,13 +50,13 @@ def rows(found: Written) -> list[tuple[str, str, str]]:
 def test_labels_in_the_file_do_what_folders_do(heap, tmp_path: Path):
     sorted_photos, flat = heap
     by_folder = write_index(sorted_photos)
-    options = {"unlabelled": [flat], "corrected_by": label_all(flat, tmp_path / "labels.tsv")}
+    options = {"unlabelled": [flat], "corrections_path": label_all(flat, tmp_path / "labels.tsv")}
     (tmp_path / "empty").mkdir()
     found = scan_folder(tmp_path / "empty", **options | {"root": None})
     assert sorted((p.sha256, p.label, p.split) for p in found.photos) == rows(by_folder)
     assert found.digests(4).labels == scan_folder(sorted_photos).digests(4).labels
     assert found.digests(4).shards == scan_folder(sorted_photos).digests(4).shards
-    assert {one.outcome for one in found.corrected} == {"labelled"}
+    assert {one.outcome for one in found.applied_corrections} == {"labelled"}
 
 
 def test_a_label_changes_labels_and_no_shard(heap, tmp_path: Path):
@@ -76,7 +76,7 @@ def test_a_label_changes_labels_and_no_shard(heap, tmp_path: Path):
     table = tmp_path / "labels.tsv"
     new, other, out = (files.sha256(beside / f"{i}.bmp") for i in range(3))
     table.write_text(f"{HEADER}{new}\tdaisy\t\t\n{other}\ttulip\t\t\n{out}\t\t\t\n")
-    after = write_index(sorted_photos, unlabelled=[beside], corrected_by=table)
+    after = write_index(sorted_photos, unlabelled=[beside], corrections_path=table)
     assert after.digests.labels != before.digests.labels
     assert after.digests.shards == before.digests.shards
     assert after.shards == before.shards
@@ -106,7 +106,7 @@ def test_no_label_at_all_is_indexed(heap, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("label", "why"),
-    [(" rose", "begins or ends"), ("a/b", "slash"), (".x", "hidden"), ("x" * 201, "200 bytes")],
+    [(" rose", "starts or ends"), ("a/b", "slash"), (".x", "hidden"), ("x" * 201, "200 bytes")],
 )
 def test_a_label_that_cannot_be_a_class_is_refused(tmp_path: Path, label: str, why: str):
     path = tmp_path / "labels.tsv"
@@ -184,5 +184,5 @@ def test_folders_inside_one_another_are_refused(tmp_path: Path):
         find_unlabelled([a, b])
     with pytest.raises(UserError, match=r"a/b is inside .*/a\."):
         find_unlabelled(b, a)
-    with pytest.raises(UserError, match="there is no folder"):
+    with pytest.raises(UserError, match="does not exist"):
         find_unlabelled([str(tmp_path / "c")])

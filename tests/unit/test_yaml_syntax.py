@@ -13,18 +13,18 @@ SHIPPED = (ROOT / "config.yaml").read_text()
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [
-        ("dataset: a\nsplit:\n\ttest: 0.1\n", 3, "a tab; indent with spaces"),
-        ("seed: 0\ndataset: 'flowers\nshards: 8\n", 2, "a quote is opened and not closed"),
-        ("dataset: 'a\nseed: 0\nresize: 'nearest'\n", 1, "opened here is closed in line 3 only"),
-        ("dataset flowers\nseed: 0\n", 1, "a key without a colon"),
-        ("dataset:flowers\nseed: 0\n", 1, "a colon without a space behind it"),
+        ("dataset: a\nsplit:\n\ttest: 0.1\n", 3, "there is a tab; indent with spaces"),
+        ("seed: 0\ndataset: 'flowers\nshards: 8\n", 2, "a quote is opened but not closed"),
+        ("dataset: 'a\nseed: 0\nresize: 'nearest'\n", 1, "opened here is not closed until line 3"),
+        ("dataset flowers\nseed: 0\n", 1, "a key has no colon after it"),
+        ("dataset:flowers\nseed: 0\n", 1, "colon is not followed by a space"),
         ("seed: 0\n dataset: flowers\n", 2, "check the indentation"),
         ("split:\n  test: 0.1\n validation: 0.1\n", 3, "not indented like those above"),
         ("seed: 0\nbackbone: {name: x, tflite: y\nshards: 1\n", 2, "brace is not closed"),
-        ('dataset: "C:\\x"\n', 1, "take single quotes"),
+        ('dataset: "C:\\x"\n', 1, "use single quotes"),
         ("dataset: @birds\n", 1, "put the text in quotes"),
-        ("seed: 0\nshards: 1\nseed: 1\n", 3, "the key 'seed' stands in line 1 already"),
-        ("split: {test: 0.1, test: 0.2}\n", 1, "the key 'test' stands in line 1 already"),
+        ("seed: 0\nshards: 1\nseed: 1\n", 3, "the key 'seed' is already in line 1"),
+        ("split: {test: 0.1, test: 0.2}\n", 1, "the key 'test' is already in line 1"),
     ],
 )
 def test_what_is_wrong_in_which_line(tmp_path: Path, text: str, line: int, what: str):
@@ -39,7 +39,7 @@ def test_what_is_wrong_in_which_line(tmp_path: Path, text: str, line: int, what:
 def test_a_quote_missing_in_the_shipped_file(tmp_path: Path):
     path = tmp_path / "config.yaml"
     path.write_text(SHIPPED.replace("\ndataset: flowers", '\ndataset: "flowers'))
-    with pytest.raises(UserError, match=r'the quote that is opened here.*\n  dataset: "flowers$'):
+    with pytest.raises(UserError, match=r'the quote opened here.*\n  dataset: "flowers$'):
         yaml_syntax.check(path)
 
 
@@ -74,5 +74,5 @@ def test_targets_that_options_take_for_theirs(tmp_path: Path):
         command_line.check(right.split())
     command_line.check(["--cores", "2", "a.tflite", "--config", "seed=1"])
     command_line.check(["--configfile", str(mine), str(mine), "--cores", "2", "a.tflite"])
-    with pytest.raises(UserError, match="put the whole in quotes"):
+    with pytest.raises(UserError, match="Quote the whole setting"):
         command_line.check(["--config", "backbone={name:", "x}"])

@@ -108,7 +108,7 @@ def test_compiling_and_bringing_in_what_was_compiled(
     tflite = f"tflite: {made}/classifier.tflite"
     done = snakemake("--config", f"backbone={{name: small, {tflite}}}", "--", EDGETPU)
     assert_user_error(
-        done, "No source of edgetpu_compiler gave it", "127.0.0.1:1", "compiled: PATH"
+        done, "edgetpu_compiler could not be downloaded", "127.0.0.1:1", "compiled: PATH"
     )
     assert not (project / EDGETPU).exists()
     done = snakemake("--config", f"backbone={{name: small, {tflite}}}", "--", MODEL)
@@ -141,7 +141,7 @@ def test_a_compiled_file_that_does_not_fit_is_refused(
 ):
     for compiled, message in (
         ("extractor.tflite", "is not compiled for the Edge TPU"),
-        ("scaled_edgetpu.tflite", "takes or gives something else than"),
+        ("scaled_edgetpu.tflite", "differs in input, output or quantization"),
     ):
         entry = f"{{name: x, tflite: {made}/classifier.tflite, compiled: {made}/{compiled}}}"
         done = snakemake("--config", f"backbone={entry}", "--", EDGETPU)
@@ -176,11 +176,11 @@ def test_an_extractor_where_this_project_would_put_it(
     [
         ("tflite: bad.tflite", ["bad.tflite is not a TFLite model"]),
         ("tflite: cut.tflite", ["cut.tflite is a damaged"]),
-        ("tflite: MADE/classifier.tflite, tensor: Pool", ["a tensor 'Pool'", "SOFTMAX"]),
-        ("tflite: MADE/classifier.tflite, width: 7", ["256 wide", "says 7"]),
+        ("tflite: MADE/classifier.tflite, tensor: Pool", ["the output 'Pool'", "SOFTMAX"]),
+        ("tflite: MADE/classifier.tflite, width: 7", ["256 values", "width is 7"]),
         ("extractor: MADE/classifier.tflite", ["is a whole classifier", "Give it as tflite"]),
         ("frozen_graph: bad.tflite, tensor: x", ["bad.tflite cannot be read as a frozen"]),
-        (f"frozen_graph: {FROZEN_GRAPH}, tensor: Pool", ["holds no node 'Pool'", POOL]),
+        (f"frozen_graph: {FROZEN_GRAPH}, tensor: Pool", ["has no node 'Pool'", POOL]),
     ],
 )
 def test_mistakes_are_one_clear_sentence(

@@ -16,15 +16,15 @@ SAMPLE = ("dataset=sample", "backbone=sample", "device=cpu", "compiler={sources:
 def test_the_sample_on_a_device(project: Path):
     done = run_snakemake(project, "--config", *SAMPLE, "--", "bundle")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "No model for the Edge TPU is in it" in done.stderr
-    assert "bundle/ (the folder for a device, with README.md)" in done.stdout
+    assert "The bundle has no model for the Edge TPU" in done.stderr
+    assert "bundle/ (the folder to copy to a device, with README.md)" in done.stdout
     assert not (project / "bundle/model_edgetpu.tflite").exists()
     assert (project / "bundle.zip").is_file()
     command = [sys.executable, "classify.py"]
     check = subprocess.run(
         [*command, "--check"], cwd=project / "bundle", capture_output=True, text=True
     )
-    assert "All is well" in check.stdout, check.stdout
+    assert "No problems found" in check.stdout, check.stdout
     photo = next((project / "resources/datasets/sample").glob("**/*.jpg"))
     found = subprocess.run(
         [*command, photo, "--json"], cwd=project / "bundle", capture_output=True, text=True
@@ -34,7 +34,7 @@ def test_the_sample_on_a_device(project: Path):
     assert jobs_run(done) == []
     # The sample's network takes 96 pixels.
     done = run_snakemake(project, "--config", *SAMPLE, "--", "frigate")
-    assert_user_error(done, "Frigate gives its classifications uint8 pictures of 224 x 224 pixels")
+    assert_user_error(done, "but Frigate passes uint8 pictures of 224 x 224 pixels")
 
 
 def test_what_would_go_to_a_device_with_an_edge_tpu(project: Path):

@@ -109,7 +109,7 @@ def test_nothing_to_do_stays_so_and_a_change_is_noticed(
     assert done.returncode == 0, done.stdout + done.stderr
     # Without notes, and with new times, jobs may run again; no photo is embedded again.
     printed = done.stdout + done.stderr
-    assert "photos embedded" not in printed.replace("0 photos embedded", "")
+    assert "Embeddings:" not in printed.replace("Embeddings: 0 computed", "")
     assert products(project, FOLDER) == before
     assert jobs_run(run_snakemake(project, "-n", TARGET)) == []
     state(project)
@@ -176,6 +176,6 @@ def test_photos_that_change_while_the_run_starts(project: Path):
     script.write_text(f"import os\nos.unlink({str(photo)!r})\n{content}")
     done = run_snakemake(project, TARGET)
     assert done.returncode != 0
-    assert "changed while the run started. Run again." in done.stdout + done.stderr
+    assert "changed while the run was starting. Run again." in done.stdout + done.stderr
     script.write_text(content)
     assert run_snakemake(project, TARGET).returncode == 0

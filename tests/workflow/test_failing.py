@@ -50,7 +50,7 @@ def test_a_good_run_prints_little_and_logs_the_rest(own: Path, project: Path, sn
     done = snakemake("--quiet", "all", "--", TARGET)
     assert done.returncode == 0, done.stderr
     printed = (done.stdout + done.stderr).splitlines()
-    assert "photos correct, cross-validated" in "\n".join(printed)
+    assert "Cross-validation: " in "\n".join(printed)
     # Eight jobs and the summary.
     assert len([line for line in printed if "XNNPACK" not in line]) <= 8 + 12, printed
     assert "above its minimum" in (project / "logs/photos/small/optimum/train.log").read_text()
@@ -64,7 +64,7 @@ def test_another_network_s_compiled_file_is_found_before_anything_is_embedded(
     settings = (f"backbone={{name: s, {entry}}}", "compiler={allow_cpu_operators: true}")
     # Whether or not that file is asked for.
     done = snakemake("--config", *settings, "--", TARGET)
-    assert_user_error(done, "takes or gives something else", "scaled_edgetpu.tflite")
+    assert_user_error(done, "differs in input, output or quantization", "scaled_edgetpu.tflite")
     assert not list((project / "results").glob("photos/*/embeddings/*.npz"))
 
 
@@ -123,7 +123,7 @@ def test_the_cpu_model_is_made_where_the_compiler_cannot_be_had(
     config["compiler"] = {"sources": [source]}
     (project / "config.yaml").write_text(yaml.safe_dump(config))
     done = snakemake()
-    assert_user_error(done, "No source of edgetpu_compiler gave it", "Accuracy:")
+    assert_user_error(done, "edgetpu_compiler could not be downloaded", "Accuracy:")
     assert (project / TARGET).is_file()
     assert (project / "report.html").is_file()
     assert not (project / "retrained_model_edgetpu.tflite").exists()

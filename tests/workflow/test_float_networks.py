@@ -96,4 +96,4 @@ def test_what_a_float_network_lacks_is_said_before_any_job(project: Path, made: 
         done = run_snakemake(
             project, "-n", "--config", "dataset=garden", f"backbone={entry}", "--", MODEL
         )
-        assert_user_error(done, "a float network does not say how its pixels", "give mean and std")
+        assert_user_error(done, "does not record how its pixels were scaled", "Give mean and std")

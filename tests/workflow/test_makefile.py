@@ -36,7 +36,7 @@ def test_the_demo_ends_with_its_results_and_does_nothing_twice(project: Path):
     assert done.stdout.startswith("Running the workflow on the sample")
     model = re.search(r"^(\S+\.tflite) \(.*, ([\d,]+) bytes\)$", done.stdout, re.MULTILINE)
     assert (project / model[1]).stat().st_size == int(model[2].replace(",", ""))
-    accuracy = re.search(r"^Accuracy: ([\d.]+)% of \d+ test photos", done.stdout, re.MULTILINE)
+    accuracy = re.search(r"^Accuracy: ([\d.]+)% on \d+ test photos", done.stdout, re.MULTILINE)
     assert 88 <= float(accuracy[1]) <= 98
     assert "skipped.tsv lists" in done.stdout
     again = make(project, *READY, "demo")

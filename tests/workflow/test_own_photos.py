@@ -95,12 +95,12 @@ def test_adding_and_removing_photos(
     done = snakemake(TARGET)
     assert jobs_run(done).count("embed") == 1
     assert {"index", "train", "evaluate", "deliver"} <= set(jobs_run(done))
-    assert "1 photos embedded" in done.stdout + done.stderr
+    assert "Embeddings: 1 computed" in done.stdout + done.stderr
     after = embedded(project)
     assert set(after) == {*before, files.sha256(new)}
     assert jobs_run(snakemake(TARGET)) == []
     Path(new).unlink()
-    assert "0 photos embedded" in (done := snakemake(TARGET)).stdout + done.stderr
+    assert "Embeddings: 0 computed" in (done := snakemake(TARGET)).stdout + done.stderr
     assert set(embedded(project)) == set(before)
 
 

@@ -58,7 +58,7 @@ def test_what_is_at_the_top_is_of_one_run(project: Path):
     assert label_map(project) == "0 daisy\n1 dandelion\n"
     assert not (project / EDGETPU).exists()
     assert [path.name for path in (project / "bundle").iterdir()] == ["mine.txt"]
-    [removed] = [line for line in done.stderr.splitlines() if line.startswith("Removed, since")]
+    [removed] = [line for line in done.stderr.splitlines() if line.startswith("Removed files")]
     assert {EDGETPU, "bundle.zip", "bundle/README.md"} <= set(removed.split(": ")[1].split(", "))
     # A bundle comes with the model that is in it.
     listed = run_snakemake(project, "-n", "--config", "dataset=garden", "--", "bundle")
@@ -71,7 +71,7 @@ def test_a_run_that_had_nothing_to_do_ends_with_the_summary_too(project: Path):
     assert jobs_run(done) == []
     evaluation = json.loads((project / "results/meadow/v1/optimum/evaluation.json").read_text())
     accuracy = f"{evaluation['cross_validation']['accuracy']:.1%}"
-    for text in (CPU, "label_map.txt", accuracy, "95 % interval", "classify_image.py"):
+    for text in (CPU, "label_map.txt", accuracy, "95% interval", "classify_image.py"):
         assert text in done.stdout
     (project / "label_map.txt").unlink()
     assert run(project, "meadow").stdout == done.stdout

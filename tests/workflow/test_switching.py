@@ -150,5 +150,5 @@ def test_the_default_target_is_the_whole_delivery(
     assert {name: (project / name).read_bytes() for name in contents} == contents
     (results.parent / "embeddings/0000-of-0001.npz").unlink()
     done = snakemake(*command)
-    assert "0 photos embedded, 20 taken over" in done.stdout + done.stderr
+    assert "Embeddings: 0 computed, 20 reused" in done.stdout + done.stderr
     assert jobs_run(snakemake(*command)) == []

@@ -22,18 +22,18 @@ try:
     SETTINGS = read_settings()
     PLAN = plan.make(
         SETTINGS,
-        plan.Places(
+        plan.Folders(
             workflow=HERE,
             results=Path(PREFIX, "results"),
             compiler=Path(PREFIX, COMPILER_FOLDER),
             cache=Path(".snakemake/identities"),
         ),
-        looks_at_photos=workflow.is_main_process,
+        scan_photos=workflow.is_main_process,
     )
 except UserError as error:
     stop(error)
 except OSError as error:
-    stop(program.sentence(error))
+    stop(program.describe_os_error(error))
 if workflow.is_main_process:
     # Pass these decisions on to jobs on other machines.
     DECIDED = [f"device={PLAN.device}", f"shards={PLAN.num_shards}"]
@@ -253,10 +253,10 @@ def reported_settings(wildcards):
     if not SETTINGS.unlabelled:
         del settings["unlabelled"]
     elif not SETTINGS.dataset:
-        # The key in config.yaml would be taken.
+        # Without this, the command would use the dataset in config.yaml.
         settings["dataset"] = ""
     return settings | {
-        "backbone": PLAN.specified[wildcards.backbone],
+        "backbone": PLAN.backbone_specs[wildcards.backbone],
         "training": PLAN.recipes[wildcards.recipe],
         "device": PLAN.device,
     }

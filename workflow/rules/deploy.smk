@@ -1,5 +1,5 @@
-from edgetpu_retrain.deploy.bundle.make import names_of_files
-from edgetpu_retrain.deploy.frigate import NAMES
+from edgetpu_retrain.deploy.bundle.make import file_names
+from edgetpu_retrain.deploy.frigate import FILE_NAMES
 
 RUN = PLAN.fingerprints.model(**MODEL)
 
@@ -64,7 +64,7 @@ rule bundle:
         label_map=configured(rules.train.output.label_map),
         manifest=there("bundle", MANIFEST),
     output:
-        files=[f"bundle/{name}" for name in names_of_files(compiled=len(twins()) > 1)],
+        files=[f"bundle/{name}" for name in file_names(compiled=len(twins()) > 1)],
         archive="bundle.zip",
         record="results/.delivered/bundle.json",
         fingerprint="results/.bundle",
@@ -87,7 +87,7 @@ rule frigate:
         model=configured(f"{RESULTS}/retrained_model.tflite"),
         label_map=configured(rules.train.output.label_map),
     output:
-        files=[f"frigate/{FRIGATE}/{name}" for name in NAMES],
+        files=[f"frigate/{FRIGATE}/{name}" for name in FILE_NAMES],
         record="results/.delivered/frigate.json",
         fingerprint="results/.frigate",
     log:

@@ -13,7 +13,7 @@ rule fetch_backbone:
         "../envs/retrain.yaml"
     params:
         fingerprint=fingerprint("fetch_backbone"),
-        source=lambda wildcards: vars(backbone_source(**wildcards)),
+        source=lambda wildcards: backbone_source(**wildcards).request(),
     script:
         "../../scripts/fetch_backbone.py"
 

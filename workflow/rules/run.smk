@@ -18,11 +18,11 @@ def begin():
         if held is None:
             sys.exit("Another run is working in this folder. Wait until it has ended.")
         # Jobs that outlive a killed run would replace this run's results with old ones.
-        if locking.lock(job.AT_WORK) is None:
+        if locking.lock(job.ACTIVE_JOBS_LOCK) is None:
             print(
                 "Waiting for jobs of the last run, which was killed.", file=sys.stderr
             )
-            locking.lock(job.AT_WORK, wait=True)
+            locking.lock(job.ACTIVE_JOBS_LOCK, wait=True)
         HELD.append(held)
     except locking.UnsupportedError:
         # Some network file systems have no locks.
@@ -75,10 +75,10 @@ def print_summary():
     except UserError as error:
         text = f"Error: {error}"
     except OSError as error:
-        text = f"Error: {job.sentence(error)}"
+        text = f"Error: {program.describe_os_error(error)}"
     print("", text, sep="\n")
     if "deliver" in wanted and len(twins()) == 1:
-        print(f"No model for the Edge TPU was made: {compiler.WHY_NOT}")
+        print(f"No model for the Edge TPU was made: {compiler.WHY_NOT_COMPILED}")
 
 
 def print_summary_of_nothing():

@@ -1,4 +1,4 @@
-"""A float extractor and a few of the user's photos go in.
+"""Quantizes a float extractor to int8, calibrated on some of the user's photos.
 
-Out comes an extractor quantized to int8, and how much that changed its embeddings.
+A report says how much quantization changed the embeddings.
 """

@@ -1,4 +1,4 @@
-"""Choose the photos that a float network is calibrated on, and those that it is checked on."""
+"""Choose photos to calibrate quantization on, and others to check it on."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -10,17 +10,17 @@ _COLUMNS = ("sha256",)
 
 
 def choose(photos: Iterable[Photo], count: int) -> list[str]:
-    """Chooses photos spread over the classes, by their identities alone.
+    """Chooses photos evenly from all classes, by their identities.
 
-    Every class gives its first photos in the order of identities, each the same number where it
-    has as many, so the order of a listing and the names of files make no difference.
+    From each class, the first photos in the order of their identities are chosen, the same number
+    from each class if it has that many. The order of `photos` and file names make no difference.
 
     Args:
-        photos: to choose from; copies count once.
-        count: how many, if there are as many.
+        photos: photos to choose from; identical copies count once.
+        count: maximum number of photos.
 
     Returns:
-        Identities, sorted.
+        The identities (SHA-256 in hexadecimal), sorted.
 
     >>> photos = [Photo(f"{i}.jpg", "ab"[i > 0], "train", str(i) * 64) for i in range(4)]
     >>> [sha256[0] for sha256 in choose(photos, 3)]
@@ -29,7 +29,7 @@ def choose(photos: Iterable[Photo], count: int) -> list[str]:
     by_class: dict[str, list[str]] = {}
     for sha256, label in sorted((photo.sha256, photo.label) for photo in photos):
         by_class.setdefault(label, []).append(sha256)
-    # The first photo of every class, then the second of every class, and so on.
+    # Round-robin: the first photo of every class, then the second of every class, and so on.
     turns = sorted(
         (turn, sha256) for members in by_class.values() for turn, sha256 in enumerate(members)
     )
@@ -37,25 +37,25 @@ def choose(photos: Iterable[Photo], count: int) -> list[str]:
 
 
 def choose_for_calibration(photos: Iterable[Photo], count: int) -> list[str]:
-    """Chooses `count` photos of the training split."""
+    """Chooses up to `count` photos of the training split; returns their identities, sorted."""
     return choose((photo for photo in photos if photo.split == "train"), count)
 
 
 def choose_for_check(photos: Iterable[Photo], count: int, calibrated: Collection[str]) -> list[str]:
-    """Chooses `count` photos of any split that the network was not calibrated on."""
+    """Chooses up to `count` photos of any split that are not in `calibrated`."""
     return choose((photo for photo in photos if photo.sha256 not in calibrated), count)
 
 
 def write(identities: Iterable[str], path: str | Path) -> None:
-    """Writes the identities of chosen photos."""
+    """Writes the identities of photos to a .tsv file."""
     with files.replacing(path) as temporary:
         temporary.write_bytes(tables.to_tsv(_COLUMNS, ([sha256] for sha256 in identities)))
 
 
 def read(path: str | Path) -> list[str]:
-    """Reads what `write` wrote.
+    """Reads a file written by `write`.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     return [sha256 for (sha256,) in tables.read(path, _COLUMNS)]

@@ -1,4 +1,4 @@
-"""Measure what quantizing an extractor costs, on photos that it was not calibrated on."""
+"""Measure the loss from quantization, on photos that were not used for calibration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from edgetpu_retrain.backbone.quantize.quantization import (
     Normalization,
     cosines,
     embed_both,
-    quietly,
+    silenced,
 )
 from edgetpu_retrain.tflite.float_network import IMAGE, SIGNATURE
 from edgetpu_retrain.tflite.model import Model
@@ -19,21 +19,22 @@ from edgetpu_retrain.tflite.model import Model
 _MAX_COST = 0.02
 _FOLDS = 5
 _SHOWN_LAYERS = 5
-# Every layer is compared on these alone: one of them takes as long as a dozen without its layers.
+# Comparing all layers on one photo takes as long as comparing a dozen embeddings.
 _LAYER_PHOTOS = 8
-# Inverse strength of the L2 penalty, for embeddings whose mean squared length is 1.
+# Inverse strength of the L2 penalty, for embeddings with a mean squared norm of 1.
 _C = 100.0
 
 
 @dataclass(frozen=True)
 class Layer:
-    """How far a layer's values are from those of the float network.
+    """The quantization error of a layer's output.
 
     Attributes:
-        name: the tensor that it writes.
-        operator: its operator.
-        error: root mean square of the difference, as a share of that of the float values.
-        error_before: the largest error among what it reads.
+        name: name of its output tensor.
+        operator: name of its operator.
+        error: root mean square of the difference to the float values, relative to the root mean
+            square of the float values.
+        error_before: the largest error among its inputs.
     """
 
     name: str
@@ -44,16 +45,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Check:
-    """What a quantized extractor gives where the float one gave something else.
+    """Comparison of a quantized extractor with its float extractor.
 
     Attributes:
-        photos: how many both were compared on.
-        cosine: mean cosine of the two embeddings of a photo.
-        lowest_cosine: that of the photo where they differ most.
-        accuracy: out-of-fold accuracy of a linear layer on the quantized embeddings; None where
+        photos: number of photos compared.
+        cosine: mean cosine similarity of a photo's quantized and float embeddings.
+        lowest_cosine: lowest cosine similarity of any photo.
+        accuracy: out-of-fold accuracy of a linear layer on the quantized embeddings; None if
             there are too few photos.
-        float_accuracy: that on the float embeddings, with the same folds.
-        layers: those with the largest error, in descending order.
+        float_accuracy: the same on the float embeddings, with the same folds.
+        layers: layers with the largest errors, in descending order.
     """
 
     photos: int
@@ -64,17 +65,21 @@ class Check:
     layers: tuple[Layer, ...]
 
     def __str__(self) -> str:
-        text = f"On {self.photos} others its embeddings have a cosine of {self.cosine:.4f} to float"
+        photos = "1 other photo" if self.photos == 1 else f"{self.photos} other photos"
+        text = (
+            f"On {photos}, the cosine similarity of quantized and float embeddings is "
+            f"{self.cosine:.4f}"
+        )
         if self.accuracy is None or self.float_accuracy is None:
             return f"{text}."
         return (
-            f"{text} ones; a linear layer is correct on {self.accuracy:.1%} of them, on "
-            f"{self.float_accuracy:.1%} with float ones."
+            f"{text}; the accuracy of a linear layer is {self.accuracy:.1%} on quantized and "
+            f"{self.float_accuracy:.1%} on float embeddings."
         )
 
     @property
     def warning(self) -> str | None:
-        """What to do where quantizing costs too much accuracy; None where it does not."""
+        """A warning if quantization costs more than two points of accuracy; otherwise None."""
         if self.accuracy is None or self.float_accuracy is None:
             return None
         cost = self.float_accuracy - self.accuracy
@@ -82,11 +87,10 @@ class Check:
             return None
         worst = ", ".join(f"{layer.name} ({layer.operator})" for layer in self.layers[:3])
         return (
-            f"Quantizing costs {100 * cost:.1f} points of accuracy ({self.float_accuracy:.1%} to "
-            f"{self.accuracy:.1%} on {self.photos} photos). What to try: more photos "
-            "(calibration.photos); ReLU6 in place of activations without a limit; training the "
-            "network with weight decay, or quantization-aware; another network. The layers "
-            f"with the largest error: {worst}."
+            f"Quantization costs {100 * cost:.1f} points of accuracy ({self.float_accuracy:.1%} to "
+            f"{self.accuracy:.1%} on {self.photos} photos). Try more photos (calibration.photos), "
+            "ReLU6 instead of unbounded activations, weight decay or quantization-aware training "
+            f"for the network, or another network. Layers with the largest errors: {worst}."
         )
 
 
@@ -98,29 +102,29 @@ def check(
     normalization: Normalization,
     num_threads: int = 1,
 ) -> Check | None:
-    """Compares a quantized extractor with the float one that it was made of.
+    """Compares a quantized extractor with the float extractor it was made from.
 
     Args:
-        extractor: path of the float one.
-        quantized: path of the other one, which takes raw bytes.
-        pixels: [N, height, width, 3] uint8, photos that it was not calibrated on.
+        extractor: path of the float extractor.
+        quantized: path of the quantized extractor, which takes raw RGB bytes.
+        pixels: [N, height, width, 3] uint8, photos that were not used for calibration.
         labels: [N], their classes.
-        normalization: of the float one.
-        num_threads: how many threads the CPU may use.
+        normalization: pixel scaling of the float extractor.
+        num_threads: number of CPU threads.
 
     Returns:
-        None where there is no photo.
+        The comparison, or None if there are no photos.
     """
     if not len(pixels):
         return None
-    found, expected = embed_both(extractor, quantized, pixels, normalization, num_threads)
-    near = cosines(found, expected)
+    actual, expected = embed_both(extractor, quantized, pixels, normalization, num_threads)
+    similarities = cosines(actual, expected)
     layers = compare_layers(extractor, quantized, pixels[:_LAYER_PHOTOS], normalization)
     return Check(
         photos=len(pixels),
-        cosine=float(near.mean()),
-        lowest_cosine=float(near.min()),
-        accuracy=linear_accuracy(found, labels),
+        cosine=float(similarities.mean()),
+        lowest_cosine=float(similarities.min()),
+        accuracy=linear_accuracy(actual, labels),
         float_accuracy=linear_accuracy(expected, labels),
         layers=tuple(layers[:_SHOWN_LAYERS]),
     )
@@ -131,11 +135,11 @@ def linear_accuracy(embeddings: np.ndarray, labels: Sequence[str]) -> float | No
 
     Args:
         embeddings: [N, D] float.
-        labels: [N].
+        labels: [N], classes.
 
     Returns:
-        The share of photos that a layer got right which was trained on the other folds; None where
-        fewer than two classes have two photos each.
+        The share of photos classified correctly by a layer trained on the other folds. Classes with
+        one photo are left out; the result is None if fewer than two classes remain.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -161,21 +165,21 @@ def compare_layers(
     pixels: np.ndarray,
     normalization: Normalization,
 ) -> list[Layer]:
-    """Compares what every layer gives, in descending order of error.
+    """Returns the quantization error of every layer, in descending order.
 
     Args:
         extractor: path of the float extractor.
-        quantized: path of the quantized one.
+        quantized: path of the quantized extractor.
         pixels: [N, height, width, 3] uint8.
-        normalization: of the float one.
+        normalization: pixel scaling of the float extractor.
     """
     from ai_edge_quantizer import model_validator
     from ai_edge_quantizer.utils import validation_utils
 
     network = Model.load(extractor)
     metric = validation_utils.ValidationErrorMetric.MSE
-    with quietly():
-        errors = model_validator.compare_model(
+    with silenced():
+        results = model_validator.compare_model(
             Path(extractor).read_bytes(),
             Path(quantized).read_bytes(),
             {SIGNATURE: [{IMAGE: normalization(photo)[np.newaxis]} for photo in pixels]},
@@ -183,23 +187,23 @@ def compare_layers(
             compare_fns=[relative_error],
             num_threads=1,
         ).get_all_tensor_results()
-    found = {name: float(values[metric.value]) for name, values in errors.items()}
+    errors = {name: float(values[metric.value]) for name, values in results.items()}
     layers = []
     for operator in network.operators:
         name = network.full_name(operator.outputs[0])
-        if name in found:
-            before = [found.get(network.full_name(i), 0.0) for i in operator.inputs if i >= 0]
+        if name in errors:
+            before = [errors.get(network.full_name(i), 0.0) for i in operator.inputs if i >= 0]
             spec = network.tensor(operator.outputs[0])
-            layers.append(Layer(spec.name, operator.name, found[name], max(before, default=0.0)))
+            layers.append(Layer(spec.name, operator.name, errors[name], max(before, default=0.0)))
     return sorted(layers, key=lambda layer: -layer.error)
 
 
-def relative_error(found: Any, expected: Any) -> float:
-    """Returns the root mean square of a difference as a share of that of what was expected.
+def relative_error(actual: Any, expected: Any) -> float:
+    """Returns the root mean square error, relative to the root mean square of `expected`.
 
     >>> round(relative_error([1.0, 1.1], [1.0, 1.0]), 3)
     0.071
     """
     expected = np.asarray(expected, np.float64)
-    size = np.linalg.norm(expected)
-    return float(np.linalg.norm(np.asarray(found, np.float64) - expected) / size) if size else 0.0
+    norm = np.linalg.norm(expected)
+    return float(np.linalg.norm(np.asarray(actual, np.float64) - expected) / norm) if norm else 0.0

@@ -1,4 +1,4 @@
-"""From a float extractor and photos to a quantized extractor, and a report on it."""
+"""Quantize a float extractor, and report what quantization costs."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from edgetpu_retrain.tflite.model import Model
 
 log = logging.getLogger(__name__)
 
-# Accuracy on these many is known to a point or two.
+# Enough to know the accuracy to within a point or two.
 _CHECK_PHOTOS = 500
 
 
@@ -36,42 +36,44 @@ def make(
     allow_cpu_operators: bool = False,
     num_threads: int = 1,
 ) -> None:
-    """Quantizes a float extractor, and compares the two on photos that were not chosen.
+    """Quantizes a float extractor, and compares the two on photos not used for calibration.
 
     Args:
         extractor: path of the float extractor.
         manifest: all photos.
-        chosen: identities of those to calibrate on; what is not listed any more is left out.
-        output: where the quantized extractor goes, which takes raw RGB bytes.
-        report: where the comparison goes, as JSON.
-        mean: the pixel value that stands for 0.
-        std: how many pixel values stand for 1.
-        resize: as `preprocessing.to_pixels` takes it.
-        allow_cpu_operators: let it hold operators that the Edge TPU has not.
-        num_threads: how many threads the CPU may use.
+        chosen: identities of the photos to calibrate on; those not in the manifest are ignored.
+        output: path of the quantized extractor, which takes raw RGB bytes.
+        report: path of the comparison, a JSON file.
+        mean: pixel value that the network takes as 0.
+        std: number of pixel values per unit of the network's input.
+        resize: as in `preprocessing.to_pixels`.
+        allow_cpu_operators: accept operators the Edge TPU does not support.
+        num_threads: number of CPU threads.
 
     Raises:
-        UserError: it cannot be quantized, or no photo is left to calibrate on.
+        UserError: the extractor cannot be quantized, or none of the photos to calibrate on can be
+            read.
     """
     (image,) = Model.load(extractor).inputs
     size = (image.shape[2], image.shape[1])
-    listed = {photo.sha256: photo for photo in manifest}
+    by_identity = {photo.sha256: photo for photo in manifest}
     wanted = list(chosen)
-    calibrated, _ = _read(wanted, listed, size, resize)
+    calibrated, _ = _read(wanted, by_identity, size, resize)
     if not len(calibrated):
         raise UserError(
-            f"None of the {len(wanted)} photos that {extractor} is to be calibrated on can be "
-            "read any more; run again with --config calibration='{refresh: true}'."
+            f"None of the photos chosen to calibrate {extractor} can be read any more. To choose "
+            "others, run again with --config calibration='{refresh: true}'."
         )
     normalization = Normalization(mean, std)
-    first = first_layer.look(extractor, calibrated, normalization)
+    first = first_layer.measure(extractor, calibrated, normalization)
     with files.replacing(output) as temporary:
         quantize(extractor, temporary, calibrated, normalization, allow_cpu_operators, num_threads)
         others = calibration.choose_for_check(manifest, _CHECK_PHOTOS, set(wanted))
-        pixels, labels = _read(others, listed, size, resize)
+        pixels, labels = _read(others, by_identity, size, resize)
         checked = check(extractor, temporary, pixels, labels, normalization, num_threads)
     if checked is not None:
-        log.info("Quantized on %d photos. %s", len(calibrated), checked)
+        count = "1 photo" if len(calibrated) == 1 else f"{len(calibrated)} photos"
+        log.info("Quantized, calibrated on %s. %s", count, checked)
     warnings = [text for text in (first.warning, checked and checked.warning) if text]
     for text in warnings:
         log.warning("Warning: %s", text)
@@ -86,18 +88,18 @@ def make(
 
 
 def _read(
-    identities: Iterable[str], listed: Mapping[str, Photo], size: tuple[int, int], resize: str
+    identities: Iterable[str], by_identity: Mapping[str, Photo], size: tuple[int, int], resize: str
 ) -> tuple[np.ndarray, list[str]]:
-    """Returns the pixels [N, height, width, 3] of those photos that can be read, and classes."""
+    """Returns the pixels [N, height, width, 3] and classes of the photos that can be read."""
     pixels, labels = [], []
     for sha256 in identities:
-        photo = listed.get(sha256)
+        photo = by_identity.get(sha256)
         if photo is None:
             continue
         try:
             opened = open_photo(photo.path, sha256)
         except decode.PhotoError as error:
-            log.debug("%s is left out: %s", photo.path, error)
+            log.debug("%s is skipped: %s", photo.path, error)
             continue
         pixels.append(preprocessing.to_pixels(opened, size, resize))
         labels.append(photo.label)

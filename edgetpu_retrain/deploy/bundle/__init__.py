@@ -1,4 +1,4 @@
-"""A finished model and a few test photos go in.
+"""Makes the bundle: a folder with the model and programs that run on a device on their own.
 
-Out comes a folder that runs on a device by itself: its programs import nothing of this package.
+The programs (`classify.py` and `check.py`) do not import this package.
 """

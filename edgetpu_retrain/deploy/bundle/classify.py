@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""Classify photos, or what a camera sees, with the model that lies beside this file.
+"""Classify photos or camera pictures with the model in this folder.
 
     python3 classify.py photo.jpg a_folder --top_k 3
     python3 classify.py --camera 0 --json
     python3 classify.py --check
 
-It stands alone: numpy, Pillow, and ai-edge-litert or tflite-runtime (which PyCoral brings) are all
-it needs; OpenCV only for a camera. Python 3.9 and later; it keeps to the syntax of 3.7, which the
-Coral Dev Board has.
+It needs numpy, Pillow, and ai-edge-litert or tflite-runtime (which comes with PyCoral), and OpenCV
+for a camera. It is for Python 3.9 or later, with the syntax of 3.7 for the Coral Dev Board.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from typing import Any
 
 try:
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 except ImportError as error:
     MISSING: ImportError | None = error
 else:
@@ -56,21 +55,21 @@ MAX_PIXELS = 120_000_000
 
 
 class UserError(Exception):
-    """What the person at the keyboard can put right; the text says how."""
+    """An error that the user can fix; the message says how."""
 
 
 class PhotoError(Exception):
-    """A photo cannot be used; the text is the reason."""
+    """A photo cannot be used; the message is the reason."""
 
 
 def find_runtime() -> tuple[str, Any]:
-    """Returns the installed TFLite runtime: the name of its package, and its module."""
+    """Returns the installed TFLite runtime: the name of its package and its module."""
     for package, module in RUNTIMES:
         try:
             return package, importlib.import_module(module)
         except ImportError:
             continue
-    raise UserError(f"No TFLite runtime is installed. Type:\n  {INSTALL}")
+    raise UserError(f"No TFLite runtime is installed. Run:\n  {INSTALL}")
 
 
 class _Device(ctypes.Structure):
@@ -83,22 +82,22 @@ def library_name() -> str:
 
 
 def list_edge_tpus() -> list[str]:
-    """Returns what the Edge TPU library finds, as in ["usb:0"]; opens no device."""
+    """Returns the Edge TPUs that the library finds, such as ["usb:0"], without opening them."""
     try:
         library = ctypes.CDLL(library_name())
         count = ctypes.c_size_t()
         library.edgetpu_list_devices.restype = ctypes.POINTER(_Device)
         library.edgetpu_free_devices.argtypes = [ctypes.POINTER(_Device)]
-        found = library.edgetpu_list_devices(ctypes.byref(count))
-        kinds = [{0: "pci", 1: "usb"}[found[i].type] for i in range(count.value)]
-        library.edgetpu_free_devices(found)
+        devices = library.edgetpu_list_devices(ctypes.byref(count))
+        kinds = [{0: "pci", 1: "usb"}[devices[i].type] for i in range(count.value)]
+        library.edgetpu_free_devices(devices)
     except (OSError, AttributeError):
         return []
     return [f"{kind}:{i}" for kind in ("usb", "pci") for i in range(kinds.count(kind))]
 
 
 def choose(model: str | None, device: str) -> tuple[Path, str]:
-    """Returns which model runs on which device: cpu, or the name of an Edge TPU."""
+    """Returns the path of the model to run and its device: "cpu", or the name of an Edge TPU."""
     if model is not None:
         path = Path(model)
         compiled = path.is_file() and CUSTOM_OP in path.read_bytes()
@@ -111,22 +110,22 @@ def choose(model: str | None, device: str) -> tuple[Path, str]:
         device = next(iter(list_edge_tpus()), "") if compiled else "cpu"
     if not device:
         raise UserError(
-            f"{path} is compiled for the Edge TPU, and none was found. To find out why, type:\n"
-            f"  {PYTHON} {Path(__file__).name} --check"
+            f"{path} is compiled for the Edge TPU, but no Edge TPU was found. To find out why, run:"
+            f"\n  {PYTHON} {Path(__file__).name} --check"
         )
     if compiled and device == "cpu":
-        raise UserError(f"{path} is compiled for the Edge TPU; the CPU runs model.tflite.")
+        raise UserError(f"{path} is compiled for the Edge TPU. On the CPU, use model.tflite.")
     if not compiled and device != "cpu" and path.is_file():
-        raise UserError(f"{path} is not compiled for the Edge TPU; that runs model_edgetpu.tflite.")
+        raise UserError(f"{path} is not compiled for the Edge TPU. Use model_edgetpu.tflite.")
     return path, device
 
 
 class Classifier:
-    """A model of this bundle, ready to run.
+    """A classifier, loaded and ready to run.
 
     Attributes:
-        size: (width, height) of the pictures that it takes, in pixels.
-        names: what its classes are called.
+        size: (width, height) of its input in pixels.
+        names: names of its classes.
     """
 
     def __init__(self, model: Path, device: str, labels: str | None):
@@ -147,23 +146,23 @@ class Classifier:
         except (ValueError, RuntimeError) as error:
             raise UserError(f"{model} cannot be loaded: {error}") from None
         except SystemError:
-            # That is how tflite-runtime 2.14 fails where numpy is newer than it.
+            # tflite-runtime 2.14 fails like this with numpy 2.
             raise UserError(
-                f"{package} does not fit numpy {np.__version__}. Type:\n  {PIP} 'numpy<2'"
+                f"{package} is incompatible with numpy {np.__version__}. Run:\n  {PIP} 'numpy<2'"
             ) from None
         inputs = self._interpreter.get_input_details()
         outputs = self._interpreter.get_output_details()
         shape = [int(n) for n in inputs[0]["shape"]]
         if len(inputs) > 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
-            raise UserError(f"{model} does not take one RGB picture: its input is {shape}.")
+            raise UserError(f"{model} does not take one RGB picture: its input shape is {shape}.")
         if inputs[0]["dtype"] != np.uint8 or outputs[0]["dtype"] != np.uint8:
-            raise UserError(f"{model} does not take raw RGB bytes and give scores as uint8.")
+            raise UserError(f"{model} does not have a uint8 input and output.")
         self._input, self._output = inputs[0], outputs[0]
         self.size = (shape[2], shape[1])
         self.names = class_names(model, int(np.prod(outputs[0]["shape"])), labels)
 
     def scores(self, photo: Image.Image) -> np.ndarray:
-        """Returns a score per class, float32 [C], of a picture in mode RGB of any size."""
+        """Returns the scores of a picture, float32 [C]; it is in mode RGB and of any size."""
         pixels = np.asarray(photo.resize(self.size, Image.Resampling.BILINEAR))
         self._interpreter.set_tensor(self._input["index"], pixels[np.newaxis])
         try:
@@ -172,24 +171,25 @@ class Classifier:
             raise UserError(f"The model cannot be run: {error}") from None
         values = self._interpreter.get_tensor(self._output["index"]).reshape(-1)
         scale, zero_point = self._output["quantization"]
-        return np.float32(scale) * (values.astype(np.float32) - np.float32(zero_point))
+        centred: np.ndarray = values.astype(np.float32) - np.float32(zero_point)
+        return np.float32(scale) * centred
 
 
 def _load_edge_tpu(runtime: Any, device: str) -> Any:
     try:
-        # load_delegate would print a traceback of its own where the library is missing.
+        # load_delegate prints its own traceback if the library is missing.
         ctypes.CDLL(library_name())
         return runtime.load_delegate(library_name(), {"device": device})
     except (ValueError, OSError) as error:
         raise UserError(
             f"The Edge TPU {device} cannot be used: {str(error).strip()}\n"
-            f"To find out why, type:\n  {PYTHON} {Path(__file__).name} --check\n"
-            "Or take the CPU: --device cpu"
+            f"To find out why, run:\n  {PYTHON} {Path(__file__).name} --check\n"
+            "Or use the CPU: --device cpu"
         ) from None
 
 
 def class_names(model: Path, count: int, labels: str | None) -> list[str]:
-    """Returns the names of a model's classes: from a label file, the model, or labels.txt."""
+    """Returns the names of a model's classes: from `labels`, its metadata or labels.txt."""
     if labels is None and zipfile.is_zipfile(model):
         with zipfile.ZipFile(model) as archive:
             for name in archive.namelist():
@@ -211,30 +211,30 @@ def class_names(model: Path, count: int, labels: str | None) -> list[str]:
 
 
 def read_photo(content: bytes, at_least: int) -> Image.Image:
-    """Decodes a photo to mode RGB: upright, transparency on white, the first of an animation.
+    """Decodes a photo to mode RGB: upright, on white if transparent, the first frame if animated.
 
-    A JPEG may be decoded at a fraction of its size, of both sides `at_least` so many pixels.
+    A JPEG may be decoded at a reduced size, with both sides of `at_least` so many pixels.
     """
     if not content:
         raise PhotoError("the file is empty")
     try:
         with warnings.catch_warnings():
-            # Size is judged below, by one limit for all formats.
+            # Pillow warns at its own limit; MAX_PIXELS applies instead.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.size[0] * image.size[1] > MAX_PIXELS:
-                raise PhotoError("absurdly large ({} x {} pixels)".format(*image.size))
+                raise PhotoError("too large ({} x {} pixels)".format(*image.size))
             if image.format == "JPEG":
                 image.draft("RGB", (at_least, at_least))
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except PhotoError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise PhotoError("not an image of a supported format") from None
     except Image.DecompressionBombError:
-        raise PhotoError("absurdly large") from None
-    # Pillow's decoders raise whatever a damaged file leads them to.
+        raise PhotoError("too large") from None
+    # Pillow's decoders can raise any exception for a damaged file.
     except Exception as error:
         raise PhotoError(f"cannot be decoded: {error}") from None
 
@@ -244,10 +244,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if mode.startswith("I;16") or mode == "I":
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 0xFFFF:
-            raise PhotoError("32-bit grey values are not supported: save it with 8 or 16 bits")
+            raise PhotoError("32-bit greyscale is not supported: save it with 8 or 16 bits")
         return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if mode == "F":
-        raise PhotoError("floating-point values are not supported: save it with 8 or 16 bits")
+        raise PhotoError("floating-point pixels are not supported: save it with 8 or 16 bits")
     transparent = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
     if transparent or (mode == "P" and image.palette and image.palette.mode.endswith("A")):
         image = image.convert("RGBA")
@@ -256,20 +256,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def find_photos(inputs: list[str]) -> Iterator[Path]:
-    """Yields the photos that are named, and those below the folders that are named."""
+    """Yields the given photos, and all photos in the given folders and their subfolders."""
     for folder in map(Path, inputs):
         if not folder.is_dir():
             yield folder
             continue
-        below = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
-        found = [p for p in below if not any(n[0] == "." for n in p.relative_to(folder).parts)]
-        if not found:
-            raise UserError(f"{folder}: there is no photo in this folder.")
-        yield from found
+        photos = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
+        visible = [p for p in photos if not any(n[0] == "." for n in p.relative_to(folder).parts)]
+        if not visible:
+            raise UserError(f"{folder}: there are no photos in this folder.")
+        yield from visible
 
 
 def read_photos(inputs: list[str], at_least: int) -> Iterator[tuple[str, Any]]:
-    """Yields each photo's path and what is in it, or the reason why it cannot be read."""
+    """Yields the path of each photo with its picture, or with the PhotoError that prevents it."""
     for path in find_photos(inputs):
         try:
             yield str(path), read_photo(path.read_bytes(), at_least)
@@ -281,32 +281,32 @@ def read_photos(inputs: list[str], at_least: int) -> Iterator[tuple[str, Any]]:
 
 
 def read_camera(camera: str) -> Iterator[tuple[str, Any]]:
-    """Yields the time and the picture, as long as there are any, of a camera, stream or video."""
+    """Yields pictures from a camera, stream or video, each with its time, until it ends."""
     try:
         import cv2
     except ImportError:
-        raise UserError(f"A camera needs OpenCV. Type:\n  {PIP} opencv-python-headless") from None
+        raise UserError(f"A camera needs OpenCV. Run:\n  {PIP} opencv-python-headless") from None
     capture = cv2.VideoCapture(int(camera) if camera.isdecimal() else camera)
     if not capture.isOpened():
         raise UserError(
-            f"The camera {camera!r} cannot be opened. `ls /dev/video*` lists the cameras that "
-            "OpenCV can use; the Raspberry Pi's own camera modules are not among them (README.md)."
+            f"The camera {camera!r} cannot be opened. `ls /dev/video*` lists the cameras. OpenCV "
+            "cannot use the Raspberry Pi's own camera modules; see README.md."
         )
     while True:
-        there, frame = capture.read()
-        if not there:
+        success, frame = capture.read()
+        if not success:
             return
         now = datetime.datetime.now().isoformat(timespec="milliseconds")
         yield now, Image.fromarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
 
 
 def classify(arguments: argparse.Namespace) -> bool:
-    """Prints the classes of each picture; returns whether all could be read."""
+    """Prints the classes of each picture; returns whether all pictures could be read."""
     model, device = choose(arguments.model, arguments.device)
     classifier = Classifier(model, device, arguments.labels)
     on = "the CPU" if device == "cpu" else f"the Edge TPU {device}"
     print(f"{model.name} on {on}, with {find_runtime()[0]}", file=sys.stderr)
-    # As in training: so many pixels are left for the resize that averages over them.
+    # As in training: a JPEG decoded at reduced size keeps some pixels for resizing to average.
     at_least = math.ceil(1.5 * max(classifier.size))
     with contextlib.suppress(ImportError):
         importlib.import_module("pillow_heif").register_heif_opener()
@@ -327,68 +327,68 @@ def classify(arguments: argparse.Namespace) -> bool:
         scores = classifier.scores(picture)
         milliseconds = 1000 * (time.perf_counter() - start)
         best = (-scores).argsort(kind="stable")[: arguments.top_k]
-        found = [(classifier.names[i], float(scores[i])) for i in best]
-        found = [(label, score) for label, score in found if score >= arguments.threshold]
+        classes = [(classifier.names[i], float(scores[i])) for i in best]
+        classes = [(label, score) for label, score in classes if score >= arguments.threshold]
         if arguments.json:
             result = {
                 key: name,
-                "classes": [{"name": label, "score": score} for label, score in found],
+                "classes": [{"name": label, "score": score} for label, score in classes],
                 "milliseconds": round(milliseconds, 2),
                 "device": device,
             }
             print(json.dumps(result), flush=True)
             continue
         print(f"{name} ({milliseconds:.1f} ms)")
-        for label, score in found:
+        for label, score in classes:
             print(f"  {label}: {score:.3f}")
-        if not found:
+        if not classes:
             print(f"  no class reaches {arguments.threshold}")
         sys.stdout.flush()
     return all_read
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Reads the command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("photos", nargs="*", help="photos, or folders of photos")
-    parser.add_argument("--camera", help="number of a camera, or the address of a stream or video")
+    parser.add_argument("photos", nargs="*", help="photos or folders of photos")
+    parser.add_argument("--camera", help="number of a camera, or address of a stream or video")
     parser.add_argument("--check", action="store_true", help="test this machine and its Edge TPU")
     parser.add_argument("--top_k", "--top-k", type=int, default=1, help="classes to print (1)")
-    parser.add_argument("--threshold", type=float, default=0.0, help="leave out lower scores (0)")
+    parser.add_argument("--threshold", type=float, default=0.0, help="omit lower scores (0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object per picture")
     parser.add_argument("--device", default="auto", help="auto, cpu, usb, pci, usb:N or pci:N")
-    parser.add_argument("--model", help="another .tflite file than the ones beside this program")
-    parser.add_argument("--labels", help="its label file, where the model holds no names")
+    parser.add_argument("--model", help="use this .tflite file instead of the model in this folder")
+    parser.add_argument("--labels", help="label file, if the model has no class names")
     arguments = parser.parse_args()
     if not re.fullmatch(r"auto|cpu|(usb|pci)(:\d+)?", arguments.device):
-        parser.error(f"{arguments.device!r} is not a device: auto, cpu, usb, pci, usb:N or pci:N")
+        parser.error(f"{arguments.device!r} is not one of auto, cpu, usb, pci, usb:N and pci:N")
     if arguments.top_k < 1 or not 0 <= arguments.threshold <= 1:
         parser.error("--top_k must be at least 1, and --threshold from 0 to 1")
     if bool(arguments.photos) + (arguments.camera is not None) + arguments.check != 1:
-        parser.error("name photos or folders, or --camera, or --check")
+        parser.error("give either photos or folders, or --camera, or --check")
     return arguments
 
 
 def main() -> int:
-    """Runs the program; returns its exit code: 1 where something could not be done."""
+    """Runs the program; returns its exit code, 1 if anything failed."""
     arguments = parse_arguments()
-    # A class or file name must not stop a board whose language is not set.
+    # On a board without a locale, a class or file name outside ASCII must not raise an error.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         if arguments.check and not (HERE / "check.py").is_file():
-            raise UserError(f"{HERE / 'check.py'} is missing: take the whole bundle.")
+            raise UserError(f"{HERE / 'check.py'} is missing. Copy the whole bundle again.")
         if arguments.check:
             return 0 if importlib.import_module("check").check() else 1
         if MISSING:
-            raise UserError(f"{MISSING}. Type:\n  {INSTALL}")
+            raise UserError(f"{MISSING}. Run:\n  {INSTALL}")
         return 0 if classify(arguments) else 1
-    except UserError as problem:
-        print(problem, file=sys.stderr)
+    except UserError as error:
+        print(error, file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # What read the output has gone, as head does.
+        # The reader has closed the pipe, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""One folder for a device: the model, a program that runs it, and a test of the board.
+"""Writes the bundle for a device: the model, a program that runs it, and a test of the board.
 
-`classify.py`, `check.py`, `README.md` and `requirements.txt` beside this file go there as they are.
-The programs stand alone: on the device there is no `edgetpu_retrain`.
+`classify.py`, `check.py`, `README.md` and `requirements.txt` in this folder are copied unchanged.
+The programs do not import `edgetpu_retrain`, which is not installed on the device.
 """
 
 import heapq
@@ -21,15 +21,23 @@ from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import preprocessing
 from edgetpu_retrain.photos.decode import PhotoError, open_photo
 from edgetpu_retrain.runtime.interpreter import Interpreter
+from edgetpu_retrain.tflite.edgetpu_package import min_runtime_version
+from edgetpu_retrain.tflite.model import Model
 
 _PARTS = ("classify.py", "check.py", "README.md", "requirements.txt")
-# So many photos are tried to find one that the model is sure of.
+# How many photos are tried to find one with a high score.
 _MAX_TRIED = 50
 
 
 @dataclass(frozen=True)
 class _Example:
-    """A picture, float32 [C] scores that the CPU model gives it, and the class it is taken for."""
+    """A photo as the model's input, its scores from the CPU model and its predicted class.
+
+    Attributes:
+        pixels: [height, width, 3] uint8, RGB.
+        scores: [C] float32.
+        predicted: name of the predicted class.
+    """
 
     pixels: np.ndarray
     scores: np.ndarray
@@ -44,15 +52,18 @@ def write_bundle(
     folder: str | Path,
     archive: str | Path,
 ) -> None:
-    """Writes the folder for a device, and the same as a ZIP archive.
+    """Writes the bundle as a folder and as a ZIP archive; equal input gives equal archives.
 
     Args:
-        model: the classifier for the CPU.
-        compiled: the same for the Edge TPU, if there is one.
-        label_map: their label map.
-        manifest: photos, one of which becomes the picture to test a board with.
-        folder: where to; other files in it stay, and are not in the archive.
+        model: path of the CPU model.
+        compiled: path of the Edge TPU model; None without one.
+        label_map: path of their label map.
+        manifest: photos of the dataset; one of them becomes the test picture, check.png.
+        folder: the folder to write to; other files in it are kept, and are not archived.
         archive: path of the ZIP archive.
+
+    Raises:
+        ValueError: no photo could be decoded.
     """
     labels = read_label_map(label_map)
     names = [labels[i] for i in range(len(labels))]
@@ -65,41 +76,44 @@ def write_bundle(
     for name, source in copies.items():
         with files.replacing(folder / name) as made:
             shutil.copyfile(source, made)
-    # Without loss, and of the size that the model takes, so that it is the same everywhere.
+    # Lossless and in the model's input size, so that every device classifies the same pixels.
     with files.replacing(folder / "check.png") as made:
         Image.fromarray(example.pixels).save(made, format="PNG")
     scores = {name: float(score) for name, score in zip(names, example.scores, strict=True)}
-    answer = {"class": example.predicted, "scores": scores}
+    answer: dict[str, object] = {"class": example.predicted, "scores": scores}
+    if compiled is not None:
+        answer["edgetpu_runtime"] = min_runtime_version(Model.load(compiled))
     with files.replacing(folder / "check.json") as made:
         made.write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
     with files.replacing(archive) as made, zipfile.ZipFile(made, "w") as packed:
-        for name in sorted(names_of_files(compiled is not None)):
-            # Without dates, so that the same model gives the same archive.
+        for name in sorted(file_names(compiled is not None)):
+            # ZipInfo has a fixed date, which makes the archive reproducible.
             entry = zipfile.ZipInfo(f"{folder.name}/{name}")
             entry.external_attr = 0o644 << 16
             packed.writestr(entry, (folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
 
 
-def names_of_files(compiled: bool) -> list[str]:
-    """Returns the names of a bundle's files, with or without a model for the Edge TPU."""
+def file_names(compiled: bool) -> list[str]:
+    """Returns the names of a bundle's files, with or without the Edge TPU model."""
     models = ["model.tflite", "model_edgetpu.tflite"] if compiled else ["model.tflite"]
     return [*_PARTS, *models, "labels.txt", "check.png", "check.json"]
 
 
 def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Photo]) -> _Example:
-    """Returns that of some photos, those for testing first, which the model is surest of.
+    """Returns the correctly classified photo with the highest score, out of at most 50 photos.
 
-    One of the right class is preferred: other processors should give the same answer.
+    Test photos are tried first. A high score makes the prediction robust to the rounding of other
+    processors. If no photo is classified correctly, the one with the highest score is returned.
     """
     interpreter = Interpreter(model, "cpu")
-    at_least = preprocessing.decoded_at_least(interpreter.input_size)
+    min_side = preprocessing.min_decoded_side(interpreter.input_size)
     tried = heapq.nsmallest(
         _MAX_TRIED, manifest, key=lambda photo: (photo.split != "test", photo.sha256)
     )
     best: tuple[bool, float] | None = None
     for photo in tried:
         try:
-            picture = open_photo(photo.path, photo.sha256, at_least)
+            picture = open_photo(photo.path, photo.sha256, min_side)
         except PhotoError:
             continue
         pixels = preprocessing.to_pixels(picture, interpreter.input_size)

@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const bar = document.getElementById("bar");
   const STORE = "corrections " + data.key;
-  // Identity of a photo -> what was decided on this page: {label, path, note}.
+  // Decisions made on this page, by the photo's SHA-256: {label, path, note}.
   let decided = {};
 
   function quote(field) {
@@ -11,7 +11,7 @@
   }
 
   function remember() {
-    try { localStorage.setItem(STORE, JSON.stringify(decided)); } catch { /* a private window */ }
+    try { localStorage.setItem(STORE, JSON.stringify(decided)); } catch { /* private window */ }
   }
 
   function recall() {
@@ -20,25 +20,25 @@
 
   function show() {
     for (const box of document.querySelectorAll(".decide")) {
-      const one = decided[box.dataset.sha256];
-      box.closest(".card").classList.toggle("decided", Boolean(one));
-      let pressed = false;
+      const decision = decided[box.dataset.sha256];
+      box.closest(".card").classList.toggle("decided", Boolean(decision));
+      let anyPressed = false;
       for (const button of box.querySelectorAll("button")) {
-        const is = Boolean(one) && button.value === one.label;
-        pressed ||= is;
-        button.setAttribute("aria-pressed", is);
+        const pressed = Boolean(decision) && button.value === decision.label;
+        anyPressed ||= pressed;
+        button.setAttribute("aria-pressed", pressed);
       }
       const select = box.querySelector("select");
       if (select) {
-        const other = Boolean(one) && !pressed;
-        select.value = other ? one.label : "";
+        const other = Boolean(decision) && !anyPressed;
+        select.value = other ? decision.label : "";
         select.classList.toggle("chosen", other);
       }
     }
     const number = Object.keys(decided).length;
     bar.hidden = number === 0;
     document.getElementById("number").textContent =
-      number === 1 ? "1 photo decided." : number + " photos decided.";
+      number === 1 ? "1 photo reviewed." : number + " photos reviewed.";
   }
 
   function decide(box, label) {
@@ -55,8 +55,8 @@
 
   function save() {
     const all = { ...data.corrections, ...decided };
-    const lines = Object.entries(all).map(([sha256, one]) =>
-      [sha256, one.label, one.path, one.note].map(quote).join("\t"));
+    const lines = Object.entries(all).map(([sha256, decision]) =>
+      [sha256, decision.label, decision.path, decision.note].map(quote).join("\t"));
     const text = ["sha256\tclass\tpath\tnote", ...lines].join("\n") + "\n";
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text], { type: "text/tab-separated-values" }));
@@ -85,11 +85,11 @@
   document.getElementById("save").addEventListener("click", save);
 
   const known = new Set([...document.querySelectorAll(".decide")].map((b) => b.dataset.sha256));
-  for (const [sha256, one] of Object.entries(recall())) {
-    const valid = one.label === "" || data.classes.includes(one.label);
+  for (const [sha256, decision] of Object.entries(recall())) {
+    const valid = decision.label === "" || data.classes.includes(decision.label);
     const earlier = data.corrections[sha256];
     const isNew = !earlier || earlier.note === "in a group";
-    if (known.has(sha256) && valid && isNew) decided[sha256] = one;
+    if (known.has(sha256) && valid && isNew) decided[sha256] = decision;
   }
   show();
 })();
