@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import read_class_names, read_label_map
-from edgetpu_retrain.io import program
+from edgetpu_retrain.io import program, tables
 from edgetpu_retrain.photos import decode, preprocessing, walk
 from edgetpu_retrain.runtime.interpreter import Interpreter
 
@@ -172,7 +172,9 @@ def write_text(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
 
 
 def write_csv(predictions: Iterable[Prediction], top_k: int, target: str) -> Iterator[Prediction]:
-    file = sys.stdout if target == "-" else open(target, "w", encoding="utf-8", newline="")  # noqa: SIM115
+    file = sys.stdout
+    if target != "-":
+        file = open(target, "w", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
     suffixes = ["", *(f"_{i}" for i in range(2, top_k + 1))]
     header = [f"{column}{suffix}" for suffix in suffixes for column in ("class", "score")]
     with file:
@@ -182,7 +184,8 @@ def write_csv(predictions: Iterable[Prediction], top_k: int, target: str) -> Ite
             cells = [cell for name, score in prediction.classes for cell in (name, f"{score:.4f}")]
             cells += [""] * (len(header) - len(cells))
             milliseconds = f"{prediction.milliseconds:.2f}" if not prediction.error else ""
-            table.writerow([prediction.path, *cells, milliseconds, prediction.error])
+            row = [str(prediction.path), *cells, milliseconds, prediction.error]
+            table.writerow([tables.protect(cell) for cell in row])
             yield prediction
 
 
@@ -224,6 +227,8 @@ def run(arguments: argparse.Namespace) -> bool:
 
 def main() -> None:
     arguments = parse_arguments()
+    # Names of files may contain bytes that are not valid UTF-8.
+    sys.stdout.reconfigure(errors="surrogateescape")
     with program.run():
         try:
             sys.exit(0 if run(arguments) else 1)

@@ -9,10 +9,11 @@ from edgetpu_retrain.index.index import Digests, Index
 from edgetpu_retrain.index.manifest import Photo, Skipped
 
 
-def scan_folder(folder: Path, **options) -> Index:
+def scan_folder(folder: Path, cache: Path | None = None, **options) -> Index:
     """Lists `folder` (or another `root`), with its cache in it; a tenth each is held out."""
     options = {"root": folder, "validation": 0.1, "test": 0.1} | options
-    return scan.scan(cache=IdentityCache(folder / ".index" / "identities.npz"), **options)
+    cache = cache or folder / ".index" / "identities.npz"
+    return scan.scan(cache=IdentityCache(cache), **options)
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,12 @@ class Backbone(Section):
     make_extractor: ClassVar[Callable[..., None]]
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z",
-        description="letters, digits, dots, dashes and underscores",
+        # Not the name of what else is in results/DATASET.
+        pattern=r"^(?!(?i:shards|.*\.(?:tsv|json|html|log))\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z",
+        description=(
+            "at most 100 letters, digits, dots, dashes and underscores, and not shards or a name "
+            "that ends in .tsv, .json, .html or .log"
+        ),
     )
     source: Source
     compiled: Source | None = Field(default=None, description=_FILE)
@@ -298,7 +302,7 @@ def resolve(
     """
     if not isinstance(wanted, str):
         has_network = KINDS.keys() & wanted.keys()
-        base = {} if has_network else catalogue.get(wanted.get("name", ""), {})
+        base = {} if has_network else catalogue.get(str(wanted.get("name", "")), {})
         return {**_without_information(base), **wanted}
     if wanted not in catalogue:
         names = sorted(catalogue)

@@ -1,4 +1,4 @@
-"""Resolve the configured dataset: a catalogue name, a folder, an archive or a URL."""
+"""Resolve the configured dataset: a catalogue name, a folder, a table, an archive or a URL."""
 
 import itertools
 import re
@@ -9,7 +9,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edgetpu_retrain.config.messages import check_braces, did_you_mean
+from edgetpu_retrain.config.settings import FRIGATE_NAME
 from edgetpu_retrain.errors import UserError
+
+# File systems allow names of 255 bytes, and others are made of this one.
+_MAX_NAME = 60
+# Of tables of paths and classes.
+TABLE_SUFFIXES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -20,11 +26,12 @@ class Dataset:
 
     Attributes:
         name: the name of its folder in results/.
-        folder: path of a folder of photos, which is read in place.
+        folder: path of a folder of photos, or of a table of them (.csv), which are read in place.
         archive: path of an archive on disk.
         urls: URLs of the same archive.
         sha256: SHA-256 of the archive in hexadecimal, if known.
         photos: number of photos in the archive, if known.
+        frigate: name of the classification in Frigate whose folder this is, if it is one.
     """
 
     name: str
@@ -33,6 +40,7 @@ class Dataset:
     urls: tuple[str, ...] = ()
     sha256: str | None = None
     photos: int | None = None
+    frigate: str | None = None
 
     @property
     def is_packed(self) -> bool:
@@ -57,7 +65,7 @@ def find_unlabelled(value: str | Sequence[str], dataset: str | None = None) -> t
 
     Args:
         value: the value of the key: a path, or several.
-        dataset: the folder of the dataset, if it is a folder.
+        dataset: path of the dataset's folder or table, if it is on disk.
 
     Raises:
         UserError: there is no such folder, or one is inside another.
@@ -67,7 +75,7 @@ def find_unlabelled(value: str | Sequence[str], dataset: str | None = None) -> t
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"config: unlabelled: the folder {folder} does not exist.")
-    known = [*folders, *([Path(dataset)] if dataset else [])]
+    known = [*folders, *([Path(dataset)] if dataset and Path(dataset).is_dir() else [])]
     for folder, other in itertools.permutations(known, 2):
         if folder.resolve().is_relative_to(other.resolve()):
             raise UserError(
@@ -85,12 +93,15 @@ def name_unlabelled(folder: str, reserved: Container[str] = ()) -> Dataset:
     """
     path = Path(folder).resolve()
     # Frigate stores unsorted photos in clips/NAME/train.
-    name = _slug(path.parent.name if path.name == "train" else path.name)
+    is_train = path.name == "train"
+    original = path.parent.name if is_train else path.name
+    name = _slug(original)
     if name in reserved:
         raise UserError(
             f"config: unlabelled is {folder!r}, but results/{name} is reserved. Rename the folder."
         )
-    return Dataset(name)
+    is_frigate = is_train and re.match(FRIGATE_NAME, original)
+    return Dataset(name, frigate=original if is_frigate else None)
 
 
 def find_dataset(
@@ -99,7 +110,7 @@ def find_dataset(
     sha256: str | None = None,
     reserved: Container[str] = (),
 ) -> Dataset:
-    """Resolves the config key `dataset`: a catalogue name, a folder, an archive, or its URL.
+    """Resolves the config key `dataset`: a catalogue name, a folder, a table, an archive or a URL.
 
     Args:
         value: the value of the key.
@@ -122,7 +133,7 @@ def find_dataset(
     if not (dataset.archive or dataset.urls) or value in catalogue:
         raise UserError(
             "config: dataset_sha256 is only for an archive of your own, but the dataset "
-            f"{value!r} is " + ("in the catalogue." if value in catalogue else "a folder.")
+            f"{value!r} is " + ("in the catalogue." if value in catalogue else "not an archive.")
         )
     return Dataset(dataset.name, archive=dataset.archive, urls=dataset.urls, sha256=sha256)
 
@@ -144,14 +155,17 @@ def _find_dataset(value: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Dat
         folder = path.resolve()
         # Frigate stores photos in clips/NAME/dataset.
         name = folder.parent.name if folder.name == "dataset" else folder.name
-        return Dataset(_slug(name), folder=str(path))
+        is_frigate = name != folder.name and re.match(FRIGATE_NAME, name)
+        return Dataset(_slug(name), folder=str(path), frigate=name if is_frigate else None)
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+        return Dataset(_slug(path.stem), folder=str(path))
     if path.is_file():
         check_braces("dataset", str(path))
         return Dataset(_stem(path.name), archive=str(path))
     names = sorted(catalogue)
     raise UserError(
-        f"config: dataset is {value!r}, which is not a folder or archive on disk, not an "
-        f"http(s) URL, and not in workflow/datasets.yaml.{did_you_mean(value, names)} "
+        f"config: dataset is {value!r}, which is not a folder, archive or table on disk, not "
+        f"an http(s) URL, and not in workflow/datasets.yaml.{did_you_mean(value, names)} "
         f"Names in that file: {', '.join(names)}."
     )
 
@@ -184,9 +198,9 @@ def find_corrections(value: str | None, may_be_new: bool = False) -> str | None:
 
 
 def _stem(name: str) -> str:
-    return _slug(re.sub(r"\.(tgz|tbz2|txz|zip|tar(\.\w+)?)$", "", name, flags=re.IGNORECASE))
+    return _slug(re.sub(r"\.(tgz|tbz2|txz|zip|tar(\.\w+)?)\Z", "", name, flags=re.IGNORECASE))
 
 
 def _slug(name: str) -> str:
     """Returns a safe folder name: letters of any script, digits, ``_``, ``.`` and ``-``."""
-    return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "photos"
+    return re.sub(r"[^\w.-]+", "_", name).lstrip(".")[:_MAX_NAME] or "photos"

@@ -11,6 +11,8 @@ from edgetpu_retrain.errors import UserError
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
 Url = Annotated[str, Field(pattern=r"^https?://")]
 _Text = Annotated[str, Field(min_length=1)]
+# What Frigate takes as the name of a classification, and Snakemake as a folder.
+FRIGATE_NAME = r"^(?![0-9]+\Z)[^./\\{}\x00-\x1f][^/\\{}\x00-\x1f]*\Z"
 _SHA256 = "64 hexadecimal digits in quotes"
 
 
@@ -22,7 +24,7 @@ class Calibration(Section):
 
 
 class Split(Section):
-    """The fractions of photos held out for validation and testing."""
+    """Which photos are held out for validation and testing."""
 
     validation: Number = Field(
         default=0.1, ge=0, lt=1, description="a number from 0 up to, but not including, 1"
@@ -30,6 +32,7 @@ class Split(Section):
     test: Number = Field(
         default=0.1, ge=0, lt=1, description="a number from 0 up to, but not including, 1"
     )
+    folders: bool = Field(default=True, description="true or false")
 
 
 class Training(Section):
@@ -97,7 +100,7 @@ class Settings(Section):
     """The whole configuration, with defaults for keys that are not given."""
 
     dataset: _Text | None = Field(
-        default=None, description="text: a name, a folder, an archive or a URL"
+        default=None, description="text: a name, a folder, an archive, a URL or a table"
     )
     unlabelled: _Text | list[_Text] = Field(
         default_factory=list, description="the path of a folder of photos, or a list of such paths"
@@ -121,7 +124,7 @@ class Settings(Section):
     )
     frigate: str | None = Field(
         default=None,
-        pattern=r"^(?![0-9]+\Z)[^./\\{}][^/\\{}]*\Z",
+        pattern=FRIGATE_NAME,
         description=(
             "the name of a custom classification in Frigate: not a number, no dot at the start, "
             "none of / \\ { }"
@@ -134,11 +137,11 @@ class Settings(Section):
         default_factory=Calibration, description="a mapping with the keys photos and refresh"
     )
     split: Split = Field(
-        default_factory=Split, description="a mapping with the keys validation and test"
+        default_factory=Split, description="a mapping with the keys validation, test and folders"
     )
     seed: WholeNumber = Field(default=0, ge=0, description="a whole number, 0 or greater")
-    shards: Literal["auto"] | Annotated[WholeNumber, Field(ge=1, le=9999)] = Field(
-        default="auto", description="auto, or a whole number from 1 to 9999"
+    shards: Literal["auto"] | Annotated[WholeNumber, Field(ge=1, le=1000)] = Field(
+        default="auto", description="auto, or a whole number from 1 to 1000"
     )
     max_skipped: Number = Field(default=0.1, ge=0, le=1, description="a number from 0 to 1")
     training: Training = Field(

@@ -30,13 +30,21 @@ _MISTAKES = {
         "a character has a special meaning in YAML; put the text in quotes"
     ),
 }
+# A file of a few lines whose aliases refer to one another can stand for billions of values.
+_MAX_VALUES = 100_000
 # PyYAML notices these mistakes only at the end of the construct, often the end of the file.
 _REPORTED_WHERE_THEY_START = r"unexpected end of stream|expected '?,'? or"
 
 
 # PyYAML has no type annotations, so mypy sees a base class of type Any.
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Rejects mappings with duplicate keys, which PyYAML would accept."""
+    """Rejects duplicate keys and endless aliases, which PyYAML would accept."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        root: yaml.Node | None = super().get_single_node()
+        if root is not None:
+            _count_values(root, {})
+        return root
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[str, int] = {}
@@ -52,6 +60,31 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             lines[key.value] = line
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
+
+
+def _count_values(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Returns how many values a node stands for when its aliases are written out.
+
+    Raises:
+        UserError: they are too many, or an alias refers to something that contains it.
+    """
+    if node in known:
+        count = known[node]
+    elif isinstance(node, yaml.ScalarNode):
+        count = 1
+    else:
+        # Found again below itself, the node contains itself.
+        known[node] = _MAX_VALUES
+        parts = node.value
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in parts for part in pair]
+        count = known[node] = 1 + sum(_count_values(part, known) for part in parts)
+    if count >= _MAX_VALUES:
+        raise UserError(
+            f"line {node.start_mark.line + 1}: with all aliases (*name) written out, this is more "
+            f"than {_MAX_VALUES} values. Write them out, or remove some."
+        )
+    return count
 
 
 def check(path: str | Path) -> None:
@@ -70,6 +103,8 @@ def check(path: str | Path) -> None:
         content = yaml.load(text, _Loader)
     except UserError as error:
         raise UserError(f"{path}, {error}") from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply.") from None
     except yaml.MarkedYAMLError as error:
         raise UserError(f"{path}, {_describe(error, text)}") from None
     except yaml.YAMLError as error:

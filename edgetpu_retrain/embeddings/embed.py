@@ -14,8 +14,8 @@ import numpy as np
 from edgetpu_retrain.embeddings.shards import Embeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files
-from edgetpu_retrain.photos import perceptual_hash, preprocessing
-from edgetpu_retrain.photos.decode import PhotoError, open_photo, with_advice
+from edgetpu_retrain.photos import memory, perceptual_hash, preprocessing
+from edgetpu_retrain.photos.decode import PhotoError, read_content, read_photo, with_advice
 from edgetpu_retrain.runtime.interpreter import Interpreter
 
 log = logging.getLogger(__name__)
@@ -73,14 +73,16 @@ def embed(
 
     def decode(sha256: str) -> tuple[np.ndarray, np.ndarray] | str:
         """Returns the pixels and the perceptual hash of a photo, or why it cannot be decoded."""
-        try:
-            photo = open_photo(shard[sha256], sha256, min_side)
-        except PhotoError as error:
-            return with_advice(shard[sha256], str(error))
-        stretched = preprocessing.stretch(photo, model.input_size, resize)
-        # Hashing the already averaged image is faster than averaging all pixels again.
-        picture = photo if resize == "nearest" else stretched
-        return np.asarray(stretched), perceptual_hash.perceptual_hash(picture)
+        content = read_content(shard[sha256], sha256)
+        with memory.for_photo(content, min_side):
+            try:
+                photo = read_photo(content, min_side)
+            except PhotoError as error:
+                return with_advice(shard[sha256], str(error))
+            stretched = preprocessing.stretch(photo, model.input_size, resize)
+            # Hashing the already averaged image is faster than averaging all pixels again.
+            picture = photo if resize == "nearest" else stretched
+            return np.asarray(stretched), perceptual_hash.perceptual_hash(picture)
 
     def decode_and_run(sha256: str) -> _EmbeddingAndHash | str:
         decoded = decode(sha256)

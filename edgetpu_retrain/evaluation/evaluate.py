@@ -18,8 +18,8 @@ from edgetpu_retrain.embeddings.labelled_embeddings import TEST, LabelledEmbeddi
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.evaluation import figures, scoring
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.index import layout
 from edgetpu_retrain.index.manifest import Photo
-from edgetpu_retrain.index.scan import class_folders
 from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import decode, preprocessing, walk
 from edgetpu_retrain.runtime.interpreter import Interpreter
@@ -246,7 +246,8 @@ def _predict_folder(
     labels, scores = array("i"), array("f")
     if folder is not None:
         interpreter = Interpreter(model, device)
-        for photo, picture in _pictures(Path(folder), classes):
+        min_side = preprocessing.min_decoded_side(interpreter.input_size, resize)
+        for photo, picture in _pictures(Path(folder), classes, min_side):
             pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
             photo_scores = interpreter.run(pixels) * _STEP
             add(photo, -1, photo_scores)
@@ -257,22 +258,24 @@ def _predict_folder(
     return _file_predictions(classes, np.asarray(labels), split, values)
 
 
-def _pictures(folder: Path, classes: Sequence[str]) -> Iterator[tuple[Photo, Image.Image]]:
-    for class_folder in class_folders(folder, descend=False):
-        if class_folder.name not in classes:
+def _pictures(
+    folder: Path, classes: Sequence[str], min_side: int | None
+) -> Iterator[tuple[Photo, Image.Image]]:
+    for class_folder in layout.find(folder).folders:
+        name = class_folder.label
+        if name not in classes:
             raise UserError(
-                f"config: test_dataset has a folder {class_folder.name!r}, which is not one of "
-                f"the classes: {', '.join(classes)}."
+                f"config: test_dataset has a folder {class_folder.path.name!r}, which is not one "
+                f"of the classes: {', '.join(classes)}."
             )
-        paths = walk.find_photos(class_folder)
-        for path, _ in tqdm(paths, desc=f"Classifying {class_folder.name}", unit="photo"):
+        paths = walk.find_photos(class_folder.path)
+        for path, _ in tqdm(paths, desc=f"Classifying {name}", unit="photo"):
             try:
-                picture = decode.read_file(path)
+                picture = decode.read_file(path, min_side)
             except decode.PhotoError as error:
                 log.warning("Skipping %s: %s", path, error)
                 continue
-            name, sha256 = class_folder.name, files.sha256(path)
-            yield Photo(str(path), name, predictions.TEST_DATASET, sha256), picture
+            yield Photo(path, name, predictions.TEST_DATASET, files.sha256(path)), picture
 
 
 def save(evaluation: Evaluation, path: str | Path) -> None:

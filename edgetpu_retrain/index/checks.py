@@ -108,20 +108,21 @@ def check_counts(
     if untrained:
         raise UserError(
             f"No photo of {', '.join(map(repr, untrained))} is in the training split. Add photos, "
-            "or decrease split.validation and split.test in config.yaml."
+            "or change split in config.yaml: decrease validation and test, or, if the folders "
+            "of your dataset say the split, set folders to false."
         )
 
 
 def warn_about_strays(strays: Sequence[Skipped]) -> None:
-    """Logs a warning with the first few photos that are not in a class folder."""
-    if strays:
-        paths = [Path(stray.path) for stray in strays]
-        shown = ", ".join(path.name for path in paths[:_SHOWN])
-        shown += " ..." if len(paths) > _SHOWN else ""
-        count = "1 photo" if len(paths) == 1 else f"{len(paths)} photos"
-        log.warning(
-            "Ignoring %s outside the class folders in %s: %s", count, paths[0].parent, shown
-        )
+    """Logs a warning per folder with the first few photos that are not in a class folder."""
+    by_folder: dict[Path, list[str]] = {}
+    for stray in strays:
+        path = Path(stray.path)
+        by_folder.setdefault(path.parent, []).append(path.name)
+    for folder, names in by_folder.items():
+        shown = ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+        count = "1 photo" if len(names) == 1 else f"{len(names)} photos"
+        log.warning("Ignoring %s outside the class folders in %s: %s", count, folder, shown)
 
 
 def warn_about_unreadable(unreadable: Sequence[Skipped]) -> None:

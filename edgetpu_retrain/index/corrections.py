@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgetpu_retrain.config.messages import did_you_mean
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.index.layout import class_name
 from edgetpu_retrain.io import tables
 
 COLUMNS = ("sha256", "class", "path", "note")
@@ -98,7 +99,8 @@ def _parse(path: str | Path, line: int, row: Sequence[str]) -> Correction:
     sha256 = row[0].strip().lower()
     if len(sha256) != 64 or set(sha256) - _DIGITS:
         raise _malformed(path, line, f"{row[0]!r} is not a SHA-256 (64 hexadecimal digits)")
-    return Correction(sha256, row[1], row[2], row[3], line)
+    label, photo, note = map(tables.unprotect, row[1:])
+    return Correction(sha256, class_name(label) or label, photo, note, line)
 
 
 def _check_unique(path: str | Path, new: Correction, old: Correction | None) -> None:
@@ -112,8 +114,8 @@ def invalid_class_reason(name: str) -> str:
     >>> invalid_class_reason("robin"), invalid_class_reason("a/b")
     ('', "the class name 'a/b' contains a slash")
     """
-    if not name or name != name.strip():
-        return f"the class name {name!r} is empty, or starts or ends with a space"
+    if not name.strip():
+        return f"the class name {name!r} consists only of blanks"
     if not name.isprintable():
         return f"the class name {name!r} has non-printable characters"
     if "/" in name or "\\" in name:

@@ -47,6 +47,7 @@ class Index:
         unusable: files that cannot be photos, with reasons.
         strays: photos that are not in a class folder.
         applied_corrections: outcome of every correction.
+        notes: what the user should know about how the dataset was read.
         unlabelled: photos in the unlabelled folders, without a class. Those that a correction gives
             a class are in `photos`, too. All are embedded.
         unreadable: files in the unlabelled folders that cannot be photos, with reasons.
@@ -58,6 +59,7 @@ class Index:
     unusable: list[Skipped]
     strays: list[Skipped]
     applied_corrections: list[AppliedCorrection]
+    notes: list[str] = field(default_factory=list)
     unlabelled: list[Photo] = field(default_factory=list)
     unreadable: list[Skipped] = field(default_factory=list)
 
@@ -202,9 +204,10 @@ def summary(index: Index) -> str:
 
 
 def totals(index: Index) -> str:
-    """Returns the number of photos and classes, and the outcomes of corrections, as text."""
+    """Returns the number of photos and classes, and what the user should know, as text."""
     labels = {photo.label for photo in index.photos}
-    lines = [f"{len(index.photos)} photos in {len(labels)} classes"]
+    lines = [*index.notes]
+    lines += [f"{len(index.photos)} photos in {len(labels)} classes"]
     if index.unlabelled:
         lines.append(f"{len(index.unlabelled)} photos in the unlabelled folders")
     if index.applied_corrections:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -14,11 +15,39 @@ from edgetpu_retrain.io import files
 # File names may contain bytes that are not valid UTF-8.
 _ENCODING, _ERRORS = "utf-8", "surrogateescape"
 
+# Spreadsheets compute cells that start so (https://owasp.org/www-community/attacks/CSV_Injection).
+_STARTS = "=+-@'"
+_FORMULA = re.compile(r"'*[=+\-@]")
+_PROTECTED = re.compile(r"'+[=+\-@]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\Z", re.IGNORECASE)
+
 AddRow = Callable[[Sequence[str]], None]
+
+
+def protect(cell: str) -> str:
+    """Returns a cell that no spreadsheet takes for a formula: with a quote before it if need be.
+
+    >>> protect("=1+1"), protect("-1.5"), protect("daisy")
+    ("'=1+1", '-1.5', 'daisy')
+    """
+    if cell and cell[0] in _STARTS and _FORMULA.match(cell) and not _NUMBER.match(cell):
+        return "'" + cell
+    return cell
+
+
+def unprotect(cell: str) -> str:
+    """Returns what `protect` was given.
+
+    >>> unprotect("'=1+1"), unprotect(protect("'=1+1"))
+    ('=1+1', "'=1+1")
+    """
+    return cell[1:] if cell.startswith("'") and _PROTECTED.match(cell) else cell
 
 
 def to_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     r"""Returns a table as UTF-8; fields that contain a tab, quote or line break are quoted.
+
+    Cells that a spreadsheet would compute are protected.
 
     >>> to_tsv(["path", "class"], [["a.jpg", "daisy"]])
     b'path\tclass\na.jpg\tdaisy\n'
@@ -54,9 +83,10 @@ def _adding(file: TextIO, columns: Sequence[str]) -> AddRow:
     writer = csv.writer(file, dialect="excel-tab", lineterminator="\n")
     # csv quotes a carriage return only if it is part of the line terminator.
     quoting = csv.writer(file, dialect="excel-tab", lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(columns)
+    writer.writerow([protect(name) for name in columns])
 
     def add(row: Sequence[str]) -> None:
+        row = [protect(cell) for cell in row]
         (quoting if "\r" in "".join(row) else writer).writerow(row)
 
     return add
@@ -85,11 +115,11 @@ def read(path: str | Path, columns: Sequence[str]) -> Iterator[list[str]]:
         raise UserError(f"{path} is damaged: the last line is incomplete. Delete it and run again.")
     with open_table(path) as file:
         rows = csv.reader(file, dialect="excel-tab")
-        header = next(rows, [])
+        header = [unprotect(name) for name in next(rows, [])]
         for row in rows if header == list(columns) else [header]:
             if header != list(columns) or len(row) != len(columns):
                 raise UserError(
                     f"{path}, line {rows.line_num}: expected the columns {', '.join(columns)}. "
                     "Delete the file and run again."
                 )
-            yield row
+            yield [unprotect(cell) for cell in row]

@@ -18,7 +18,7 @@ from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files, program
 from edgetpu_retrain.labelling import views
 from edgetpu_retrain.labelling.session import Session
-from edgetpu_retrain.photos import decode
+from edgetpu_retrain.photos import decode, memory
 from edgetpu_retrain.report.thumbnails import to_jpeg
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -153,10 +153,11 @@ def _jpeg(session: Session, sha256: str, side: int, kept_in: Path | None) -> Res
         content = kept.read_bytes()
     else:
         try:
-            photo = decode.open_photo(session.paths[sha256], sha256, side)
+            original = decode.read_content(session.paths[sha256], sha256)
+            with memory.for_photo(original, side):
+                content = to_jpeg(decode.read_photo(original, side), side)
         except (UserError, decode.PhotoError) as error:
             abort(404, str(error))
-        content = to_jpeg(photo, side)
         if kept:
             with files.replacing(kept) as temporary:
                 temporary.write_bytes(content)

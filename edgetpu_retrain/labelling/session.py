@@ -12,6 +12,7 @@ import numpy as np
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import corrections
+from edgetpu_retrain.index.layout import class_name
 from edgetpu_retrain.io import files
 from edgetpu_retrain.labelling import choose, learner, progress, views
 from edgetpu_retrain.labelling.choose import Group
@@ -128,6 +129,9 @@ class Session:
         unknown = [sha256 for sha256 in identities if sha256 not in self.row_of]
         if unknown or not identities:
             raise UserError("The page knows no such photo. Reload it.")
+        if name:
+            # As it is read from the file.
+            name = class_name(name) or name
         with self._lock:
             if name:
                 self._check_class(identities, name)
@@ -155,6 +159,9 @@ class Session:
     def _check_class(self, identities: Iterable[str], name: str) -> None:
         if reason := corrections.invalid_class_reason(name):
             raise UserError(f"{reason[0].upper()}{reason[1:]}.")
+        used = {*self._folders, *(decision.label for decision in self._decided.values())}
+        if twins := [other for other in used - {name} if other.casefold() == name.casefold()]:
+            raise UserError(f"There is a class {twins[0]!r} already. Use it, or another name.")
         # The index takes a class that is no folder only from a photo that is in no folder.
         known = {folder for folder in self._folders if folder}
         known |= {

@@ -1,5 +1,6 @@
 """Decode photos of any supported format to upright 8-bit RGB, or explain why not."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -9,21 +10,32 @@ from pathlib import Path
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.photos import file_kinds, jpeg_header
 
-FORMATS = ("JPEG", "HEIF", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 120_000_000
+# More than an uncompressed photo of MAX_PIXELS has.
+MAX_BYTES = 500_000_000
+NOT_SUPPORTED = "not an image of a supported format"
 CANNOT_BE_OPENED = "cannot be opened"
+CAMERA_RAW = "its first picture is a preview, as in camera raw files: export it as JPEG"
 # As many bytes as Pillow passes to a format's accept function.
-_START_BYTES = 16
+_ACCEPTED_BYTES = 16
+_STRIP_ROWS = 256
+# Tags of TIFF 6.0 and of DNG: bit 0 of the first says that the picture is a reduced one.
+_NEW_SUBFILE_TYPE, _DNG_VERSION = 254, 50706
 
 # Pillow loads some of these formats on demand, and does not include HEIF (HEIC on iPhones).
 Image.init()
 pillow_heif.register_heif_opener()
+FORMATS: tuple[str, ...] = ("JPEG", "HEIF", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+if "AVIF" in Image.OPEN and features.check("avif"):
+    FORMATS += ("AVIF",)
 
-RAW_SUFFIXES = {".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf"}
+RAW_SUFFIXES = {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".orf", ".rw2", ".raf"}
+RAW_SUFFIXES |= {".pef", ".srw", ".3fr", ".iiq", ".erf", ".dcr", ".kdc", ".mef", ".mos", ".rwl"}
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 
 
@@ -34,8 +46,9 @@ class PhotoError(Exception):
 def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
     """Decodes a photo.
 
-    EXIF orientation is applied; transparent pixels are blended with white; greyscale, palette, CMYK
-    and 16-bit images are converted; the first frame of an animation is used.
+    EXIF orientation is applied, even if other EXIF data is damaged; transparent pixels are blended
+    with white; greyscale, palette, CMYK and 16-bit images are converted; the first frame of an
+    animation is used.
 
     Args:
         content: the content of the file.
@@ -63,9 +76,10 @@ def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
         raise PhotoError("the file is empty")
     try:
         with warnings.catch_warnings():
-            # Pillow warns of large images in its own way; MAX_PIXELS is the limit here.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = open_image(content)
+            if image.format == "TIFF" and _is_camera_raw(image):
+                raise PhotoError(CAMERA_RAW)
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise PhotoError(f"absurdly large ({width} x {height} pixels)")
@@ -73,19 +87,34 @@ def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
             if min_side is not None and image.format == "JPEG":
                 image.draft("RGB", (min_side, min_side))
             image.load()
-            # In place, because otherwise even upright images are copied.
-            ImageOps.exif_transpose(image, in_place=True)
+            _turn_upright(image)
             return _to_rgb(image)
     except PhotoError:
         raise
     except UnidentifiedImageError:
-        raise PhotoError("not an image of a supported format") from None
+        kind = file_kinds.describe(content[: file_kinds.START_BYTES])
+        raise PhotoError(kind or NOT_SUPPORTED) from None
     except Image.DecompressionBombError:
         raise PhotoError("absurdly large") from None
     # On damaged files, Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error,
     # zlib.error and more.
     except Exception as error:
         raise PhotoError(f"cannot be decoded: {error}") from error
+
+
+def open_image(content: bytes) -> Image.Image:
+    """Opens a photo without decoding it; only its header is read.
+
+    Raises:
+        PhotoError: the header is damaged.
+        Exception: Pillow cannot open the file.
+    """
+    if content.startswith(b"\xff\xd8") and not jpeg_header.is_sound(content):
+        raise PhotoError("cannot be decoded: its JPEG header is damaged")
+    with warnings.catch_warnings():
+        # Pillow warns of large images in its own way; MAX_PIXELS is the limit here.
+        warnings.simplefilter("ignore")
+        return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
 def read_file(path: str | Path, min_side: int | None = None) -> Image.Image:
@@ -101,6 +130,18 @@ def read_file(path: str | Path, min_side: int | None = None) -> Image.Image:
     return read_photo(Path(path).read_bytes(), min_side)
 
 
+def _is_camera_raw(image: Image.Image) -> bool:
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1) or _DNG_VERSION in tags
+
+
+def _turn_upright(image: Image.Image) -> None:
+    # Damaged EXIF data raises as much as damaged images do, and says nothing about the image.
+    with contextlib.suppress(Exception):
+        # In place, because otherwise even upright images are copied.
+        ImageOps.exif_transpose(image, in_place=True)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
@@ -113,11 +154,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _grey(values >> 8)
     if image.mode == "F":
         raise PhotoError("floating-point values are not supported: save it with 8 or 16 bits")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    return _on_white(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Blends transparent pixels with white; in strips, to hold a large image only once more."""
+    width, height = image.size
+    photo = Image.new("RGB", image.size)
+    for top in range(0, height, _STRIP_ROWS):
+        box = (0, top, width, min(top + _STRIP_ROWS, height))
+        strip = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        photo.paste(Image.alpha_composite(white, strip).convert("RGB"), box)
+    return photo
 
 
 def _grey(values: np.ndarray) -> Image.Image:
@@ -130,14 +179,18 @@ def rejection_reason(path: str, status: os.stat_result) -> str:
         return "not a regular file"
     if not status.st_size:
         return "the file is empty"
+    if status.st_size > MAX_BYTES:
+        return f"larger than {MAX_BYTES // 1_000_000} MB"
     try:
         with open(path, "rb", buffering=0) as file:
-            start = file.read(_START_BYTES)
+            start = file.read(file_kinds.START_BYTES)
     except OSError as error:
         return cannot_be_opened(error)
     decoders = (Image.OPEN[name][1] for name in FORMATS)
-    if not any(accept is None or accept(start) for accept in decoders):
-        return "not an image of a supported format"
+    if not any(accept is None or accept(start[:_ACCEPTED_BYTES]) for accept in decoders):
+        return file_kinds.describe(start) or NOT_SUPPORTED
+    if os.path.splitext(path)[1].lower() in RAW_SUFFIXES and start.startswith((b"II", b"MM")):
+        return CAMERA_RAW
     return ""
 
 
@@ -148,6 +201,8 @@ def cannot_be_opened(error: OSError) -> str:
 
 def with_advice(path: str | Path, reason: str) -> str:
     """Returns the reason for skipping a photo, with advice added for HEIC and camera raw files."""
+    if reason == CAMERA_RAW or file_kinds.is_described(reason):
+        return reason
     suffix = os.path.splitext(path)[1].lower()
     if suffix in HEIF_SUFFIXES:
         return f"{reason} (HEIC: export it as JPEG)"
@@ -168,10 +223,19 @@ def open_photo(path: str, sha256: str, min_side: int | None = None) -> Image.Ima
         UserError: the file is gone or has changed since it was indexed.
         PhotoError: the photo cannot be decoded.
     """
+    return read_photo(read_content(path, sha256), min_side)
+
+
+def read_content(path: str, sha256: str) -> bytes:
+    """Returns the content of a photo of the index.
+
+    Raises:
+        UserError: the file is gone or has changed since it was indexed.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} can no longer be read: {error.strerror}. Run again.") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(f"{path} has changed since the photos were indexed. Run again.")
-    return read_photo(content, min_side)
+    return content

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 RESIZES = {"bilinear": Image.Resampling.BILINEAR, "nearest": Image.Resampling.NEAREST}
-# Increased whenever the same photo yields different bytes than before.
-_VERSION = 2
+# Increased whenever the same photo yields different bytes than before, or can now be read, or not.
+_VERSION = 3
 # Minimum size of a decoded photo relative to the network's input, so that the antialiased resize
 # still averages: for 224 x 224, a JPEG of 4000 x 3000 is decoded at 1/8. Nothing is magnified.
 _DECODED_PIXELS_PER_SIDE = 1.5
@@ -17,7 +17,7 @@ def version(resize: str) -> str:
     """Returns the version of the preprocessing; embeddings of different versions must not be mixed.
 
     >>> version("bilinear")
-    'bilinear 2'
+    'bilinear 3'
     """
     return f"{resize} {_VERSION}"
 

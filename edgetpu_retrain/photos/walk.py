@@ -1,17 +1,14 @@
 """Find the photos in a folder and its subfolders."""
 
-import contextlib
 import functools
 import logging
 import mimetypes
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from PIL import Image
-
-from edgetpu_retrain.photos.decode import FORMATS, HEIF_SUFFIXES, RAW_SUFFIXES, rejection_reason
+from edgetpu_retrain.photos import decode
+from edgetpu_retrain.photos.decode import HEIF_SUFFIXES, RAW_SUFFIXES, rejection_reason
 
 log = logging.getLogger(__name__)
 
@@ -39,20 +36,39 @@ def may_be_photo(path: str, status: os.stat_result) -> bool:
     name = os.path.basename(path).lower()
     if name in _NOT_PHOTOS:
         return False
-    if _is_image_suffix(os.path.splitext(name)[1]):
+    if is_image_name(name):
         return True
     return not rejection_reason(path, status) and _opens(path)
 
 
-def files_below(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
+def _log_error(path: str, error: OSError) -> None:
+    log.warning("Skipping %s: %s.", path, error.strerror)
+
+
+def files_below(
+    folder: str | Path, on_error: Callable[[str, OSError], None] = _log_error
+) -> Iterator[tuple[str, os.stat_result]]:
     """Yields the path and status of every visible file below `folder`, sorted by path.
 
     Links are followed, but each folder is visited only once; broken links are ignored. Only the
     names in one folder per level are in memory.
+
+    Args:
+        folder: path of the folder.
+        on_error: called with the path of a file or folder that cannot be looked at, such as a
+            folder without permission or a link to itself.
     """
+
+    def names_in(folder: str) -> list[str]:
+        try:
+            return _visible_names(folder)
+        except OSError as error:
+            on_error(folder, error)
+            return []
+
     parent = os.fspath(folder)
     visited = {os.path.realpath(parent)}
-    levels = [(parent, _visible_names(parent))]
+    levels = [(parent, names_in(parent))]
     while levels:
         parent, names = levels[-1]
         if not names:
@@ -61,8 +77,14 @@ def files_below(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
         name = names.pop()
         path = os.path.join(parent, name)
         if not name.endswith("/"):
-            with contextlib.suppress(OSError):
-                yield path, os.stat(path)
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                on_error(path, error)
+                continue
+            yield path, status
             continue
         path = path[:-1]
         real = os.path.realpath(path)
@@ -70,13 +92,41 @@ def files_below(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
             log.warning("Skipping %s: it links to a folder that was already read.", path)
             continue
         visited.add(real)
-        levels.append((path, _visible_names(path)))
+        levels.append((path, names_in(path)))
+
+
+def visible_folders(folder: str | Path) -> list[Path]:
+    """Returns the visible folders in a folder, sorted by name; none if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if is_visible(e.name) and _is_folder(e)]
+    except OSError:
+        return []
+    return [Path(folder, name) for name in sorted(names)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads to itself, for example.
+        return False
+
+
+def files_in(folder: str | Path) -> list[str]:
+    """Returns the paths of the files in a folder itself, sorted; none if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            paths = [e.path for e in entries if is_visible(e.name) and not _is_folder(e)]
+    except OSError:
+        return []
+    return sorted(path for path in paths if os.path.isfile(path))
 
 
 def _visible_names(folder: str) -> list[str]:
     """Returns the visible names in a folder, last first; folders end in a slash to sort by path."""
     with os.scandir(folder) as entries:
-        names = [f"{e.name}/" if e.is_dir() else e.name for e in entries if is_visible(e.name)]
+        names = [f"{e.name}/" if _is_folder(e) else e.name for e in entries if is_visible(e.name)]
     names.sort(reverse=True)
     return names
 
@@ -86,18 +136,21 @@ def is_visible(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
+def is_image_name(name: str) -> bool:
+    """Returns whether a file's name has the extension of an image."""
+    return _is_image_suffix(os.path.splitext(name)[1].lower())
+
+
 @functools.cache
 def _is_image_suffix(suffix: str) -> bool:
     mime_type, _ = mimetypes.guess_type(f"photo{suffix}")
     is_image = mime_type is not None and mime_type.startswith("image/") and suffix != ".svg"
-    return is_image or suffix in RAW_SUFFIXES | HEIF_SUFFIXES
+    return is_image or suffix in RAW_SUFFIXES | HEIF_SUFFIXES | {".avif", ".jxl"}
 
 
 def _opens(path: str) -> bool:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS):
-                return True
+        decode.open_image(Path(path).read_bytes())
     except Exception:
         return False
+    return True

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from edgetpu_retrain.photos import decode
+from edgetpu_retrain.photos import decode, memory
 
 _QUALITY = 70
 
@@ -31,14 +31,16 @@ def thumbnails(paths: Iterable[str], side: int) -> dict[str, str]:
 def _thumbnail(path: str, side: int) -> str:
     """Returns the data URI of one photo, or an empty string if it cannot be read."""
     try:
-        photo = decode.read_photo(Path(path).read_bytes(), min_side=side)
+        content = Path(path).read_bytes()
+        with memory.for_photo(content, side):
+            jpeg = to_jpeg(decode.read_photo(content, min_side=side), side)
     except (OSError, decode.PhotoError):
         return ""
-    return "data:image/jpeg;base64," + base64.b64encode(to_jpeg(photo, side)).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def to_jpeg(photo: Image.Image, side: int) -> bytes:
-    """Returns a photo, made smaller in place, as a JPEG whose longer side has `side` pixels."""
+    """Returns a JPEG whose longer side has at most `side` pixels; the photo is resized in place."""
     photo.thumbnail((side, side), Image.Resampling.BILINEAR)
     jpeg = io.BytesIO()
     photo.save(jpeg, "JPEG", quality=_QUALITY)

@@ -141,7 +141,7 @@ def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
     paths, identities = [], []
     with tables.open_table(path) as file:
         rows = csv.reader(file, dialect="excel-tab")
-        header = tuple(next(rows, ()))
+        header = tuple(map(tables.unprotect, next(rows, ())))
         classes = header[len(_COLUMNS) :]
         ids = {name: i for i, name in enumerate(classes)}
         try:
@@ -150,6 +150,7 @@ def read(path: str | Path, splits: Sequence[str] = SPLITS) -> ListedPredictions:
             for photo, sha256, label, split, fold, _, *values in rows:
                 if len(values) != len(classes):
                     raise ValueError(f"number of scores is {len(values)}, expected {len(classes)}")
+                photo, label = tables.unprotect(photo), tables.unprotect(label)
                 # Parsed before filtering, so that every line is checked.
                 parsed = (ids[label], _NUMBERS[split], int(fold or -1), list(map(float, values)))
                 if split in splits:

@@ -106,7 +106,8 @@ class Fingerprints:
     def quantize(self, backbone: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]
         inputs = self.make_float_extractor(backbone), self.choose_calibration_photos(backbone)
-        settings = chosen.mean, chosen.std, self.settings.resize, self._allow_cpu_operators
+        version = preprocessing.version(self.settings.resize)
+        settings = chosen.mean, chosen.std, version, self._allow_cpu_operators
         return digest("quantize", inputs, settings)
 
     @property

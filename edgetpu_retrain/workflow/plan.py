@@ -1,8 +1,11 @@
 """The plan of a run, made once at its start: dataset, backbones, recipes, device, fingerprints."""
 
+import contextlib
 import functools
+import logging
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +30,13 @@ from edgetpu_retrain.index import manifest, scan
 from edgetpu_retrain.index.identity_cache import IdentityCache
 from edgetpu_retrain.index.index import Digests
 from edgetpu_retrain.io import archive
-from edgetpu_retrain.photos import walk
+from edgetpu_retrain.photos import decode, walk
 from edgetpu_retrain.runtime import devices
 from edgetpu_retrain.training import recipes
 from edgetpu_retrain.workflow import fingerprints
 from edgetpu_retrain.workflow.fingerprints import Fingerprints, digest
+
+log = logging.getLogger(__name__)
 
 # Folders in results/ that do not belong to a dataset.
 _RESERVED = {"backbones"}
@@ -151,6 +156,8 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
     device = devices.resolve_device(device)
     cache = IdentityCache(folders.cache / "files.npz", keep=True)
     results = folders.results / dataset.name
+    if scan_photos:
+        _warn_about_other_photos(dataset, unlabelled, results)
     photos = _PhotoDigests(
         settings,
         dataset,
@@ -200,6 +207,28 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
             [(model.backbone, model.recipe) for model in selection.models],
         ),
     )
+
+
+def _warn_about_other_photos(dataset: Dataset, unlabelled: Sequence[str], results: Path) -> None:
+    """Logs a warning if `results` is of another dataset of the same name, which is still there."""
+    own = Path(dataset.folder or results.parents[1] / "resources/datasets" / dataset.name)
+    if own.is_file():
+        # The photos in a table can be anywhere.
+        return
+    with contextlib.suppress(OSError, UserError):
+        first = next(manifest.read(results / "manifest.tsv"), None)
+        if first is None or not os.path.exists(first.path):
+            return
+        above = Path(os.path.abspath(first.path)).parents
+        folders = [folder for folder in (own, *map(Path, unlabelled)) if folder.exists()]
+        if not any(parent.samefile(folder) for parent in above for folder in folders):
+            log.warning(
+                "Warning: %s holds the results of another dataset with the name %r, of photos such "
+                "as %s. This run replaces them; to keep both, rename one of the folders.",
+                results,
+                dataset.name,
+                first.path,
+            )
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -345,14 +374,20 @@ def _choose_shards(settings: Settings, dataset: Dataset, current: int | None) ->
 
 def identity_cache_path(folder: str, caches: Path) -> Path:
     """Returns the path of the identity cache for a folder of photos, in the folder `caches`."""
-    name = re.sub(r"[^\w.-]+", "_", Path(folder).name)
-    return caches / f"{name}-{digest(os.path.abspath(folder))[:16]}.npz"
+    name = re.sub(r"[^\w.-]+", "_", Path(folder).name)[:60]
+    # The cache holds why files are no photos, which depends on the formats that are read.
+    return caches / f"{name}-{digest(os.path.abspath(folder), decode.FORMATS)[:16]}.npz"
 
 
 def _identify_folder(folder: str, caches: Path) -> str:
     # A cache of its own: the index stores other verdicts on files that are not photos.
     cache = IdentityCache(identity_cache_path(folder, caches / "whole_folders"))
-    paths = [path for path, _ in walk.files_below(folder)]
+    paths = [
+        path
+        for path, status in walk.files_below(folder)
+        # Reading a pipe could block forever.
+        if stat.S_ISREG(status.st_mode) and status.st_size <= decode.MAX_BYTES
+    ]
     result = digest([(path, cache.sha256(path)) for path in paths if os.access(path, os.R_OK)])
     cache.save()
     return result

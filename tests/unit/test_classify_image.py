@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +144,37 @@ def test_a_table_of_many_photos(classifier, sample_photos: Path, tmp_path: Path)
     with (tmp_path / "table.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
     assert [row["class"] for row in written] == [row["class"] for row in rows]
+
+
+def test_a_name_that_is_no_utf_8_or_starts_like_a_formula_is_in_the_table(
+    classifier, bitmap: Path, tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    names = [os.fsdecode(b"not \xff utf-8.bmp"), "=1+1.bmp"]
+    for name in names:
+        shutil.copy(bitmap, name)
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"{i} @kind {i}\n" for i in range(44)))
+    for target in ("-", "table.csv"):
+        command = [
+            sys.executable,
+            SCRIPT,
+            *map(str, classifier),
+            "--input",
+            *names,
+            "--csv",
+            target,
+        ]
+        done = subprocess.run(command, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        table = done.stdout if target == "-" else Path(target).read_bytes()
+        rows = table.splitlines()
+        assert len(rows) == 3
+        assert rows[1].startswith(b"not \xff utf-8.bmp,'@kind ")
+        assert rows[2].startswith(b"'=1+1.bmp,'@kind ")
+    done = subprocess.run(command[:-2], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert b"not \xff utf-8.bmp\n" in done.stdout
 
 
 def test_a_threshold_leaves_out_what_is_below(classifier, sample_photos: Path):

@@ -28,6 +28,17 @@ def test_a_table_is_read_as_a_page_or_a_spreadsheet_writes_it(tmp_path: Path):
     }
 
 
+def test_cells_that_are_protected_from_spreadsheets_are_read_as_they_were(tmp_path: Path):
+    """The page writes a quote before what a spreadsheet would compute."""
+    text = f"{HEADER}{A}\t'=1+1\t'-x/@.jpg\t'+\n{B}\t'quoted'\t''=x\t-\n{C}\t-1\t=\t\n"
+    found = corrections.read(write(tmp_path, text))
+    assert {one.sha256: (one.label, one.path, one.note) for one in found.values()} == {
+        A: ("=1+1", "-x/@.jpg", "+"),
+        B: ("'quoted'", "'=x", "-"),
+        C: ("-1", "=", ""),
+    }
+
+
 @pytest.mark.parametrize(
     ("lines", "line", "what"),
     [

@@ -30,9 +30,9 @@ def test_a_dataset_is_a_name_an_address_an_archive_or_a_folder(tmp_path, monkeyp
     ("wanted", "sha256", "message"),
     [
         ("flower", None, "Did you mean flowers.*Names in that file: flowers, sample"),
-        ("photos/none", None, "not a folder or archive on disk"),
+        ("photos/none", None, "not a folder, archive or table on disk"),
         ("flowers", "0" * 64, "dataset_sha256 is only for an archive of your own"),
-        (".", "0" * 64, "is a folder"),
+        (".", "0" * 64, "is not an archive"),
     ],
 )
 def test_a_wrong_dataset_is_explained(wanted, sha256, message):
@@ -65,3 +65,27 @@ def test_corrections_and_a_test_dataset_have_to_be_there(tmp_path, monkeypatch):
         find_corrections("~/none.tsv")
     with pytest.raises(UserError, match=r"test_dataset: the folder .* does not exist"):
         find_test_dataset("~/corrections.tsv")
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "frigate"),
+    [
+        ("clips/gate right 3/dataset", "gate_right_3", "gate right 3"),
+        ("clips/birds/dataset", "birds", "birds"),
+        ("my birds", "my_birds", None),
+        # No names that Frigate takes.
+        ("clips/2024/dataset", "2024", None),
+        ("clips/a{b}/dataset", "a_b_", None),
+    ],
+)
+def test_a_classification_of_frigate_keeps_its_name(tmp_path, folder, name, frigate):
+    (tmp_path / folder).mkdir(parents=True)
+    found = find_dataset(str(tmp_path / folder), {})
+    assert (found.name, found.frigate) == (name, frigate)
+
+
+def test_a_long_name_is_cut(tmp_path):
+    found = find_dataset("https://example.org/" + "\u00e4" * 300 + ".zip", {})
+    assert found.name == "\u00e4" * 60
+    # A line break is no part of a name.
+    assert find_dataset("https://example.org/birds.zip%0A", {}).name == "birds.zip_"

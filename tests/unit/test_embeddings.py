@@ -174,9 +174,9 @@ def part_of(flowers: dict[str, str], rows: slice) -> dict[str, str]:
 
 def test_earlier_embeddings_are_taken_over(embedded, flowers, extractor: Path, monkeypatch):
     opened = []
-    read = decode.open_photo
+    read = decode.read_content
     monkeypatch.setattr(
-        stage, "open_photo", lambda path, *rest: opened.append(path) or read(path, *rest)
+        stage, "read_content", lambda path, *rest: opened.append(path) or read(path, *rest)
     )
     part = embed(part_of(flowers, slice(6)), extractor, "cpu")
     opened.clear()
@@ -201,7 +201,7 @@ def test_those_of_another_preprocessing_are_made_again(
     assert not np.array_equal(nearest.embeddings, embedded.embeddings[:1])
     with pytest.raises(UserError, match="different extractors"):
         LabelledEmbeddings.load(save_shards(tmp_path, nearest, embedded), [])
-    assert "not reused: the preprocessing changed from 'bilinear 2'" in caplog.text
+    assert "not reused: the preprocessing changed from 'bilinear 3'" in caplog.text
 
 
 def test_a_model_that_gives_floats_is_refused(flowers, made: Path):
@@ -347,7 +347,7 @@ def test_another_number_of_shards_embeds_nothing_again(
     for name, shard in shards(before).items():
         embed(shard, extractor, "cpu").save(tmp_path / f"{name}.npz")
         cache.store(tmp_path / f"{name}.npz")
-    monkeypatch.setattr(stage, "open_photo", None)
+    monkeypatch.setattr(stage, "read_content", None)
     for name, shard in shards(after).items():
         found = embed(shard, extractor, "cpu", earlier=cache.load(name))
         assert found.photos.astype(str).tolist() == list(shard)

@@ -131,6 +131,8 @@ SETTINGS: list[tuple[str, Any, set[str]]] = [
     ("max_skipped", 0.2, {"index"} | TRAINED),
     ("split.test", 0.4, LISTED | TRAINED),
     ("split.validation", 0.4, LISTED | TRAINED),
+    # No photo of these lies in a folder that is named after a split.
+    ("split.folders", False, {"report", "deliver"}),
     ("resize", "nearest", EMBEDDED),
     ("calibration.photos", 100, set()),
     ("calibration.refresh", True, set()),
@@ -222,6 +224,8 @@ def test_no_key_of_the_configuration_is_left_out_here():
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
+        # No photo of these lies in a folder that is named after a split.
+        ("split.folders", False, {"report", "deliver"}),
         ("resize", "nearest", EMBEDDED),
         ("compiler.allow_cpu_operators", True, {"compile"} | EMBEDDED),
         ("compiler.min_runtime_version", 13, {"compile"} | EMBEDDED),

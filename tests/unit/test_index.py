@@ -363,7 +363,7 @@ def peak_of_index(root: Path, count: int, monkeypatch) -> int:
     for path in [*paths[root / "a"], *paths[root / "b"]]:
         cache.remember(path, status, random.bytes(32).hex())
     cache.save()
-    find = lambda folder: ((path, status) for path in paths[folder])  # noqa: E731
+    find = lambda folder, *_: ((path, status) for path in paths[folder])  # noqa: E731
     monkeypatch.setattr(walk, "files_below", find)
 
     def scan_all() -> None:

@@ -91,7 +91,12 @@ def test_each_kind_says_what_it_is_made_with(path: str):
         ({"tflite": {"url": "ftp://a"}}, r".*tflite.url is 'ftp://a'; expected an http"),
         ({"tflite": "none"}, r"\.tflite: there is no file none"),
         ({"tflite": FILE, "compiled": "none"}, r"\.compiled: there is no file none"),
-        ({"tflite": FILE, "name": "a b"}, ".*name is 'a b'; expected letters"),
+        ({"tflite": FILE, "name": "a b"}, ".*name is 'a b'; expected at most 100 letters"),
+        ({"tflite": FILE, "name": "a\n"}, r".*name is 'a\\n'; expected at most 100 letters"),
+        ({"tflite": FILE, "name": "a" * 300}, ".*; expected at most 100 letters"),
+        # What else is in the folder that its folder is in.
+        ({"tflite": FILE, "name": "manifest.tsv"}, ".*name is 'manifest.tsv'; expected at most"),
+        ({"tflite": FILE, "name": "Shards"}, ".*name is 'Shards'; expected at most 100"),
         ({"keras": FILE}, ": a float network does not record how.*Give mean and std"),
         ({"keras": FILE, "mean": -1, "std": 1}, ".*mean is -1; expected a number from 0 to 255"),
         ({"saved_model": FILE, "mean": 0, "std": 1}, ".saved_model: there is no folder"),

@@ -1,5 +1,6 @@
 """Files that are no photos, folders that are links, and names that are hard to write down."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -98,3 +99,26 @@ def test_classifying_waits_for_no_pipe(root: Path, made: Path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert "pipe.jpg: not a regular file" in done.stderr
     assert done.stdout.count(".png\n") == 12
+
+
+def test_links_to_themselves_and_folders_without_permission_are_listed(root: Path, monkeypatch):
+    (root / "a" / "loop.png").symlink_to("loop.png")
+    (root / "a" / "broken.png").symlink_to("gone.png")
+    (root / "b" / "closed").mkdir()
+    (root / "circle").symlink_to("circle")
+    (root / "loop.jpg").symlink_to("loop.jpg")
+    scandir = os.scandir
+
+    def refuse(path):
+        # A stand-in: tests may run as a user who is allowed to read everything.
+        if os.fspath(path) == str(root / "b" / "closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = write_index(root, validation=0, test=0)
+    assert len(found.photos) == 24
+    assert {(Path(p.path).name, p.reason) for p in found.skipped} == {
+        ("loop.png", f"cannot be opened: {os.strerror(errno.ELOOP)}"),
+        ("closed", "cannot be opened: Permission denied"),
+    }

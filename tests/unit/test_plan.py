@@ -280,6 +280,32 @@ def test_a_test_dataset_may_become_the_dataset(tmp_path: Path, photos, hour_late
     assert again.fingerprints.photos == expected
 
 
+def test_results_of_another_folder_of_the_same_name_are_mentioned(tmp_path, photos, caplog):
+    """Results of a/birds and b/birds are in one folder; a folder that moved keeps its own."""
+    other = lay_small_photos(tmp_path / "elsewhere" / "garden", count=5)
+    archive = shutil.make_archive(str(tmp_path / "elsewhere" / "garden"), "zip", other)
+    linked = tmp_path / "linked"
+    linked.symlink_to(photos)
+    (tmp_path / "results" / "garden").mkdir(parents=True)
+    listed = [manifest.Photo(f"{photos}/rose/000.bmp", "rose", "train", "0" * 64)]
+    manifest.write(listed, tmp_path / "results" / "garden" / "manifest.tsv")
+
+    def warned(dataset: str) -> bool:
+        caplog.clear()
+        make_plan(tmp_path, dataset=dataset, backbone=V1)
+        return "another dataset with the name 'garden'" in caplog.text
+
+    assert not warned(photos)
+    assert not warned(f"{linked}/../garden")
+    assert warned(str(other))
+    assert f"photos such as {photos}/rose/000.bmp. This run replaces them" in caplog.text
+    assert warned(archive)
+    os.rename(photos, tmp_path / "moved")
+    (tmp_path / "new").mkdir()
+    os.rename(tmp_path / "moved", tmp_path / "new" / "garden")
+    assert not warned(str(tmp_path / "new" / "garden"))
+
+
 def test_a_file_of_a_network_is_known_by_its_content(tmp_path: Path, hour_later):
     cache = IdentityCache(tmp_path / "cache.npz")
     (tmp_path / "model.pb").write_bytes(b"hello")

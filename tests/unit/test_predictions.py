@@ -57,3 +57,12 @@ def test_a_damaged_table_is_an_error_with_its_line(table: Path, old: str, new: s
     table.write_bytes(table.read_bytes().replace(old.encode(), new.encode()))
     with pytest.raises(UserError, match=r"predictions\.tsv, line [16]"):
         predictions.read(table)
+
+
+def test_names_that_start_like_a_formula_are_read_as_they_were(tmp_path: Path):
+    photo = Photo("-x/@.jpg", "=1+1", "test", "1" * 64)
+    with predictions.writing(tmp_path / "table.tsv", ("=1+1", "@b")) as add:
+        add(photo, -1, np.array([0.75, 0.25], np.float32))
+    found = predictions.read(tmp_path / "table.tsv")
+    assert found.classes == ("=1+1", "@b")
+    assert (found.labels.tolist(), found.paths) == ([0], ["-x/@.jpg"])

@@ -106,7 +106,7 @@ def test_no_label_at_all_is_indexed(heap, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("label", "why"),
-    [(" rose", "starts or ends"), ("a/b", "slash"), (".x", "hidden"), ("x" * 201, "200 bytes")],
+    [("  ", "only of blanks"), ("a/b", "slash"), (".x", "hidden"), ("x" * 201, "200 bytes")],
 )
 def test_a_label_that_cannot_be_a_class_is_refused(tmp_path: Path, label: str, why: str):
     path = tmp_path / "labels.tsv"
@@ -186,3 +186,12 @@ def test_folders_inside_one_another_are_refused(tmp_path: Path):
         find_unlabelled(b, a)
     with pytest.raises(UserError, match="does not exist"):
         find_unlabelled([str(tmp_path / "c")])
+
+
+def test_labels_that_look_the_same_are_refused(heap, tmp_path: Path):
+    _, flat = heap
+    table = tmp_path / "labels.tsv"
+    first, second = (files.sha256(path) for path in sorted(flat.glob("*.bmp"))[:2])
+    table.write_text(f"{HEADER}{first}\tRose\t\t\n{second}\trose\t\t\n")
+    with pytest.raises(UserError, match=r"labels\.tsv: Rose.*names look the same"):
+        scan_folder(flat.parent, root=None, unlabelled=[flat], corrections_path=table)

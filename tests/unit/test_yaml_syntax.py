@@ -76,3 +76,20 @@ def test_targets_that_options_take_for_theirs(tmp_path: Path):
     command_line.check(["--configfile", str(mine), str(mine), "--cores", "2", "a.tflite"])
     with pytest.raises(UserError, match="Quote the whole setting"):
         command_line.check(["--config", "backbone={name:", "x}"])
+
+
+def test_aliases_are_counted_as_what_they_stand_for(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text("a: &x {b: [1, 2, 3]}\nc: *x\nd:\n  <<: *x\n  e: *x\n")
+    yaml_syntax.check(path)
+    bomb = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    bomb += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    path.write_text("\n".join(bomb))
+    with pytest.raises(UserError, match=r"line 6: with all aliases .* more than 100000 values"):
+        yaml_syntax.check(path)
+    path.write_text("seed: 0\na: &a [1, *a]\n")
+    with pytest.raises(UserError, match=r"line 2: with all aliases"):
+        yaml_syntax.check(path)
+    path.write_text("a: " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(UserError, match="nested too deeply"):
+        yaml_syntax.check(path)

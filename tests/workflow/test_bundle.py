@@ -58,3 +58,9 @@ def test_frigate_s_photos_as_they_lie(project: Path, tmp_path: Path):
     assert_user_error(run_snakemake(project, *wrong), "config: frigate is 'a/b'; expected the name")
     named = ("--config", "frigate=my birds", *settings[1:])
     assert "frigate/my birds" in run_snakemake(project, *named).stdout
+    # Frigate's own name, which does not have to be that of a folder in results/.
+    dataset.parent.rename(dataset.parent.with_name("gate right 3"))
+    spaced = f"dataset={tmp_path}/clips/gate right 3/dataset"
+    done = run_snakemake(project, "--config", spaced, *settings[2:])
+    assert "frigate/gate right 3/model.tflite" in done.stdout + done.stderr
+    assert "results/gate_right_3" in done.stdout + done.stderr

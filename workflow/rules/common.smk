@@ -54,7 +54,7 @@ UNLABELLED = f"{DATASET_RESULTS}/unlabelled.tsv"
 # The files at the top of the folder belong to the configured backbone and recipe.
 MODEL = {"backbone": PLAN.backbone, "recipe": PLAN.recipe}
 # The model's name in Frigate, which keeps its photos in clips/NAME/dataset.
-FRIGATE = SETTINGS.frigate or DATASET.name
+FRIGATE = SETTINGS.frigate or DATASET.frigate or DATASET.name
 
 
 def one_of(names):

@@ -92,12 +92,14 @@ def _read(
 ) -> tuple[np.ndarray, list[str]]:
     """Returns the pixels [N, height, width, 3] and classes of the photos that can be read."""
     pixels, labels = [], []
+    # Decoded as for embedding, so that the network sees the same pixels.
+    min_side = preprocessing.min_decoded_side(size, resize)
     for sha256 in identities:
         photo = by_identity.get(sha256)
         if photo is None:
             continue
         try:
-            opened = open_photo(photo.path, sha256)
+            opened = open_photo(photo.path, sha256, min_side)
         except decode.PhotoError as error:
             log.debug("%s is skipped: %s", photo.path, error)
             continue

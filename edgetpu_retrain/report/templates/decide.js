@@ -7,6 +7,8 @@
   let decided = {};
 
   function quote(field) {
+    // A spreadsheet would compute such a cell.
+    if (/^'*[=+@-]/.test(field)) field = "'" + field;
     return /[\t"\r\n]/.test(field) ? '"' + field.replaceAll('"', '""') + '"' : field;
   }
 
