@@ -246,7 +246,7 @@ def test_an_edit_of_the_file_meanwhile_is_kept(page: Page, folder: Path):
     before = path.read_text()
     page.press("1")
     problem = page.browser.find_element("id", "problem").text
-    assert str(path) in problem and "Correct the line" in problem
+    assert str(path) in problem and "Correct or remove the line" in problem
     assert path.read_text() == before
     path.write_text(before.replace("a line that is none\n", ""))
     wait_for(lambda: not page.browser.find_element("id", "problem").is_displayed())

@@ -41,7 +41,7 @@ def test_labels_in_the_file_do_what_folders_do(
     assert sources["dataset"] == "birds"
     assert Path(sources["labels"]) == project / "corrections.tsv"
     assert (project / sources["groups"]).is_file()
-    assert_user_error(snakemake("--", "retrained_model.tflite"), "at least 2 classes", "label.py")
+    assert_user_error(snakemake("--", "retrained_model.tflite"), "At least 2 classes", "label.py")
 
     # Labels change neither embeddings nor what the page needs.
     (project / "corrections.tsv").write_text(HEADER + "".join(lines))
