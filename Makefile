@@ -9,19 +9,23 @@ LOWEST_VENV := .venv-lowest
 LIBRARY_VENV := .venv-library
 DOCS_VENV := .venv-docs
 
-.PHONY: demo backbones test lint dry-runs format models test-library test-tflite-runtime test-lowest \
+.PHONY: demo backbones check-device test lint dry-runs format models test-library test-tflite-runtime test-lowest \
 	test-kills test-slurm benchmark performance docs lock clean
 .DEFAULT_GOAL := demo
 
 # The whole workflow on the sample. It makes the CPU model, because there may be no compiler here.
 demo: $(INSTALLED)
 	@echo "Running the workflow on the sample (about a minute the first time) ..."
-	@PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --quiet host reason \
+	@PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all \
 		--config dataset=sample backbone=sample device=cpu \
 		-- $(DEMO)/report.html $(DEMO)/confusion_matrix.png
 
 backbones: $(INSTALLED)
 	@$(BIN)/python scripts/show_backbones.py
+
+# Says whether an Edge TPU is attached to this machine and can be used, and if not, why.
+check-device: $(INSTALLED)
+	@$(BIN)/python scripts/check_device.py
 
 # Two test files at a time, because tests spend most of their time waiting for programs to start.
 test: $(INSTALLED)
@@ -121,8 +125,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@echo "Creating $(VENV) with `$(PYTHON) --version` (a few seconds) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@echo "Installing `grep -c == requirements.txt` packages (2 GB; about 3 minutes, once) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/pip install -qq --disable-pip-version-check -r requirements.txt
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 $(DOCS_VENV)/.installed: pyproject.toml

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files
+
+_MAX_LABEL_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,34 @@ class Head:
         Raises:
             UserError: the file is damaged.
         """
-        with files.reading(path), np.load(path, allow_pickle=False) as arrays:
-            logit_range = arrays["logit_range"].tolist()
-            return cls(
-                weights=arrays["weights"],
-                biases=arrays["biases"],
-                logit_range=(logit_range[0], logit_range[1]) if logit_range else None,
-                classes=tuple(arrays["classes"].tolist()),
-                training=json.loads(str(arrays["training"])),
-                normalized=bool(arrays["normalized"]),
-            )
+        with files.reading(path):
+            loaded = np.load(path, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                raise ValueError("it is not an .npz file")
+            with loaded as arrays:
+                weights, biases, classes = (
+                    arrays[name] for name in ("weights", "biases", "classes")
+                )
+                logit_range = arrays["logit_range"].reshape(-1).tolist()
+                training = json.loads(str(arrays["training"]))
+                normalized = bool(arrays["normalized"])
+            if not (
+                weights.ndim == 2
+                and biases.shape == weights.shape[1:]
+                and classes.shape in ((0,), biases.shape)
+                and len(logit_range) in (0, 2)
+                and {weights.dtype, biases.dtype} == {np.dtype(np.float32)}
+                and isinstance(training, dict)
+            ):
+                raise ValueError("its arrays are not those of a head")
+        return cls(
+            weights=weights,
+            biases=biases,
+            logit_range=(logit_range[0], logit_range[1]) if logit_range else None,
+            classes=tuple(map(str, classes.tolist())),
+            training=training,
+            normalized=normalized,
+        )
 
 
 def l2_normalize(rows: np.ndarray) -> np.ndarray:
@@ -121,12 +142,24 @@ def read_class_names(path: str | Path, count: int) -> tuple[str, ...] | None:
 
     Returns:
         The lines of the first associated file with `count` lines, or None if there is none.
+
+    Raises:
+        UserError: the archive with these files is damaged.
     """
     if not zipfile.is_zipfile(path):
         return None
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            lines = archive.read(name).decode(errors="replace").splitlines()
-            if len(lines) == count:
-                return tuple(lines)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.file_size > _MAX_LABEL_BYTES:
+                    continue
+                lines = archive.read(entry).decode(errors="replace").splitlines()
+                if len(lines) == count:
+                    return tuple(lines)
+    # zipfile raises RuntimeError or NotImplementedError where damage looks like encryption.
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError, OSError) as error:
+        raise UserError(
+            f"The class names in {path} cannot be read: the archive at its end is damaged "
+            f"({error}). Use the label map that was made with the model."
+        ) from error
     return None

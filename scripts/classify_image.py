@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import filecmp
 import json
 import os
 import statistics
@@ -53,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--evaluation",
         type=Path,
-        help="thresholds for --precision (default: evaluation.json next to the model)",
+        help="thresholds for --precision (default: the one of the run that made the model)",
     )
     parser.add_argument(
         "--csv",
@@ -77,7 +78,7 @@ def find_threshold(arguments: argparse.Namespace) -> float:
     """Returns the score below which classes are omitted."""
     if arguments.precision is None:
         return arguments.threshold
-    path = arguments.evaluation or Path(arguments.model).with_name("evaluation.json")
+    path = arguments.evaluation or find_evaluation(Path(arguments.model))
     try:
         thresholds = json.loads(path.read_text("utf-8"))["thresholds"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -95,7 +96,17 @@ def find_threshold(arguments: argparse.Namespace) -> float:
         raise UserError(
             f"--precision {arguments.precision}: {path} has no threshold that reaches it."
         )
-    return max(arguments.threshold, scores[arguments.precision])
+    threshold: float = max(arguments.threshold, scores[arguments.precision])
+    print(f"Abstaining below a score of {threshold:.3f} ({path})", file=sys.stderr)
+    return threshold
+
+
+def find_evaluation(model: Path) -> Path:
+    """Returns the path of a model's evaluation.json, also for a copy in the top-level folder."""
+    for original in sorted(model.parent.glob(f"results/*/*/*/{model.name}")):
+        if filecmp.cmp(original, model, shallow=False):
+            return original.with_name("evaluation.json")
+    return model.with_name("evaluation.json")
 
 
 def find_photos(inputs: list[Path]) -> list[Path]:
@@ -194,6 +205,7 @@ def run(arguments: argparse.Namespace) -> bool:
     paths = find_photos(arguments.input)
     threshold = find_threshold(arguments)
     model = Interpreter(arguments.model, arguments.device)
+    model.check_classifier(arguments.model)
     labels = find_labels(arguments, model.output_size)
     start = time.perf_counter()
     predictions: Iterable[Prediction] = classify(

@@ -28,4 +28,6 @@ with job.run(snakemake):
         snakemake.wildcards.backbone,
         snakemake.params.settings,
         folder,
+        snakemake.params.commands,
+        snakemake.params.edgetpu_model,
     )

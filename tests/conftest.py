@@ -8,6 +8,7 @@ import csv
 import hashlib
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -193,9 +194,8 @@ def empty_notes(project: Path) -> None:
 
 def jobs_run(done: subprocess.CompletedProcess[str]) -> list[str]:
     """The rules that were executed (or listed by a dry run), one entry a job."""
-    words = [line.split() for line in (done.stdout + done.stderr).splitlines()]
-    kinds = {"rule", "localrule", "checkpoint", "localcheckpoint"}
-    return sorted(w[1].rstrip(":") for w in words if len(w) == 2 and w[0] in kinds)
+    started = r"^(?:\[\d+/\d+\]|local\w*|rule|checkpoint) (\w+)(?::|$)"
+    return sorted(re.findall(started, done.stdout + done.stderr, re.MULTILINE))
 
 
 def assert_user_error(done: subprocess.CompletedProcess[str], *parts: str) -> None:

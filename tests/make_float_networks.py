@@ -9,6 +9,14 @@ OUT gets:
     largest.tflite    ends in the largest value of every channel
     smallest.tflite   MINIMUM, which the quantizer does not know
     half.tflite       SPLIT with an unused half, which the quantizer stumbles over
+    headed.tflite     a hidden layer of 4 values between the pooled vector and the last layer
+    headed_int8.tflite  the same, quantized by TensorFlow
+    widened.tflite    with one of 20 values, more than the pooled vector has
+    grey.tflite       takes a grey image
+    grey_int8.tflite  the same, quantized by TensorFlow, float at both ends
+    channels_first.tflite  takes [1, 3, 16, 16]
+    two.keras, two.tflite  two outputs
+    nan.tflite        a weight that is not a number
     good.keras, good.h5, good/   the same classifier, as Keras and as TensorFlow save it
     scores.npy        what it gives for the picture in picture.npy
     refused.json      what keras_network says of networks that it refuses, by name
@@ -63,6 +71,28 @@ def main(out: Path) -> None:
         x = layers.Conv2D(6, 3)(part(layers.Conv2D(6, 3)(image)))
         convert(keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x))), name)
 
+    x = layers.Dense(4, activation="relu")(network())
+    headed = keras.Model(image, layers.Dense(3, activation="softmax")(x))
+    convert(headed, "headed")
+    (out / "headed_int8.tflite").write_bytes(quantized(tf, headed))
+    x = layers.Dense(20, activation="relu")(network())
+    convert(keras.Model(image, layers.Dense(3)(x)), "widened")
+    first = layers.Input((3, SIZE, SIZE))
+    x = network(image=layers.Permute((2, 3, 1))(first))
+    convert(keras.Model(first, layers.Dense(3)(x)), "channels_first")
+    two = keras.Model(image, [layers.Dense(3)(network()), layers.Dense(4)(network())])
+    two.save(out / "two.keras")
+    convert(two, "two")
+    grey = layers.Input((SIZE, SIZE, 1))
+    grey = keras.Model(grey, layers.Dense(3, activation="softmax")(network(image=grey)))
+    convert(grey, "grey")
+    (out / "grey_int8.tflite").write_bytes(quantized(tf, grey))
+    diverged = keras.Model(image, layers.Dense(3)(network()))
+    weights = diverged.get_weights()
+    weights[0][0, 0, 0, 0] = np.nan
+    diverged.set_weights(weights)
+    convert(diverged, "nan")
+
     good = keras.Model(image, layers.Dense(3, activation="softmax")(network()))
     good.save(out / "good.keras")
     good.save(out / "good.h5")
@@ -82,7 +112,6 @@ def main(out: Path) -> None:
         "lambda": keras.Model(image, layers.Dense(3)(layers.Lambda(lambda x: 2 * x)(network()))),
         "any size": keras.Model(sizes, layers.Dense(3)(network(image=sizes))),
         "steps": keras.Model(steps, layers.Dense(3)(layers.LSTM(4)(steps))),
-        "detector": keras.Model(image, [layers.Dense(3)(network()), layers.Dense(4)(network())]),
         "never built": keras.Sequential([layers.Conv2D(8, 3), layers.Dense(3)]),
     }
     said = {}
@@ -106,7 +135,84 @@ def main(out: Path) -> None:
     said["text"] = refusal(keras_network, out / "refused.keras")
     (out / "empty").mkdir()
     said["empty folder"] = refusal(keras_network, out / "empty")
+    said |= {name: refusal(keras_network, path) for name, path in writers(tf, good, out).items()}
+    # As where it is not installed.
+    sys.modules["tf_keras"] = None
+    said["old"] = refusal(keras_network, old_keras(good, out / "keras_model.h5"))
     (out / "refused.json").write_text(json.dumps(said))
+
+
+def writers(tf, network, out: Path) -> dict[str, Path]:
+    """SavedModels that write `written` into OUT where they are loaded or run, by name."""
+    name, target = str(out / "written"), tf.TensorSpec([1, SIZE, SIZE, 3])
+
+    class Resource(tf.saved_model.experimental.TrackableResource):
+        def _create_resource(self):
+            return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[])
+
+        def _initialize(self):
+            tf.io.write_file(name, "by the initializer")
+
+    class Network(tf.Module):
+        def __init__(self, resource=None):
+            super().__init__()
+            self.network, self.resource = network, resource
+
+        @tf.function(input_signature=[target])
+        def quiet(self, image):
+            if self.resource is not None:
+                _ = self.resource.resource_handle
+            return self.network(image)
+
+        @tf.function(input_signature=[target])
+        def loud(self, image):
+            tf.io.write_file(name, "by the signature")
+            return self.network(image)
+
+    folders = {n: out / n for n in ("initializer", "signature", "main operator")}
+    module = Network(Resource())
+    tf.saved_model.save(module, str(folders["initializer"]), signatures=module.quiet)
+    module = Network()
+    tf.saved_model.save(module, str(folders["signature"]), signatures=module.loud)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        image = tf.compat.v1.placeholder(tf.float32, target.shape)
+        weights = tf.compat.v1.get_variable("weights", [3, 4])
+        scores = tf.matmul(tf.reduce_mean(image, [1, 2]), weights)
+        session.run(tf.compat.v1.global_variables_initializer())
+        builder = tf.compat.v1.saved_model.Builder(str(folders["main operator"]))
+        signature = tf.compat.v1.saved_model.predict_signature_def({"x": image}, {"y": scores})
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {"serving_default": signature},
+            main_op=tf.io.write_file(name, "by the main operator"),
+        )
+        builder.save()
+    assert not (out / "written").exists()
+    return folders
+
+
+def old_keras(network, path: Path) -> Path:
+    """An .h5 file that says of itself what Keras 2.2 to 2.4 did, and that Keras 3 cannot read."""
+    import h5py
+
+    network.save(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"]["layers"][1]["config"]["groups_of_old"] = 1
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["keras_version"] = "2.4.0"
+    return path
+
+
+def quantized(tf, model) -> bytes:
+    """A network after TensorFlow's quantization as its guide has it, with the ends left float."""
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    pictures = np.random.default_rng(0).uniform(0, 1, (50, 1, *model.input_shape[1:]))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([x] for x in pictures.astype(np.float32))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return converter.convert()
 
 
 def refusal(keras_network, network: Path) -> str:

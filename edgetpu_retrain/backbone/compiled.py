@@ -35,11 +35,13 @@ def take_compiled(
         check_same_interface,
         check_weights,
     )
+    from edgetpu_retrain.tflite.image_input import accept_rgb
     from edgetpu_retrain.tflite.model import Model
     from edgetpu_retrain.tflite.raw_input import take_raw_rgb
 
     model = Model.load(compiled)
     check_compiled(model, allow_cpu_operators)
+    model = accept_rgb(model)
     check_extractor(model)
     model = take_raw_rgb(model, mean, std)
     cpu_model = Model.load(extractor)

@@ -5,6 +5,7 @@ TensorFlow runs in a separate process:
     python -m edgetpu_retrain.backbone.keras_network NETWORK OUTPUT
 """
 
+import importlib.util
 import json
 import re
 import sys
@@ -13,9 +14,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from edgetpu_retrain.backbone import tensorflow_process
+from edgetpu_retrain.backbone import legacy_keras, saved_model_check, tensorflow_process
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files
+from edgetpu_retrain.tflite.image_shape import explain_shape
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _USER_ERROR = 3
@@ -34,8 +36,13 @@ def convert(network: str | Path, output: str | Path) -> None:
 
     Raises:
         UserError: the network is of another kind, cannot be loaded or converted, or its input is
-            not one RGB image of a fixed size.
+            not one image of a fixed size.
     """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"{network} is converted with TensorFlow, which is not installed. In the project's "
+            "folder, type: pip install -e '.[tensorflow]'"
+        )
     with files.replacing(output) as temporary:
         command = [sys.executable, "-m", __name__, str(network), str(temporary)]
         process = tensorflow_process.run(command)
@@ -68,7 +75,30 @@ def _load_keras(path: Path) -> Any:
         try:
             return keras.saving.load_model(link, compile=False)
         except Exception as error:
+            if suffix == ".h5" and version.startswith("2."):
+                return _load_legacy(link, version, keras.__version__)
             raise _UnfitError(_why_not_loaded(str(error), version, keras.__version__)) from error
+
+
+def _load_legacy(path: Path, saved_by: str, installed: str) -> Any:
+    """Loads an .h5 file of Keras 2, such as Teachable Machine's keras_model.h5, with tf_keras."""
+    import tensorflow as tf
+
+    if reason := legacy_keras.explain_unsafe(path):
+        raise _UnfitError(reason)
+    try:
+        import tf_keras
+    except ImportError as error:
+        release = ".".join(tf.__version__.split(".")[:2])
+        # With its dependencies, pip would install TensorFlow a second time.
+        raise _UnfitError(
+            f"was saved by Keras {saved_by}, and Keras {installed} cannot load it. The package "
+            f"tf_keras can. Install it and run again: pip install --no-deps 'tf_keras=={release}.*'"
+        ) from error
+    try:
+        return tf_keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise _UnfitError(_why_not_loaded(str(error), saved_by, installed)) from error
 
 
 def _format(path: Path) -> tuple[str, str]:
@@ -77,7 +107,7 @@ def _format(path: Path) -> tuple[str, str]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if "config.json" not in names:
-                raise _UnfitError("is not a Keras model (it has no config.json)")
+                raise _UnfitError(_explain_archive(path, names))
             metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in names else {}
         return ".keras", metadata.get("keras_version", "")
     if path.open("rb").read(len(_HDF5)) == _HDF5:
@@ -94,8 +124,25 @@ def _format(path: Path) -> tuple[str, str]:
     raise _UnfitError("is not a file saved by Keras: neither .keras nor .h5")
 
 
+def _explain_archive(path: Path, names: list[str]) -> str:
+    if path.suffix == ".tm" or (
+        "manifest.json" in names and any(n.endswith(".zip") for n in names)
+    ):
+        return (
+            "is a project of Teachable Machine: its photos, not its network. Export the network "
+            "there (Export Model, Tensorflow, Keras), unpack the archive, and use keras_model.h5"
+        )
+    for name in names:
+        if name.endswith((".h5", ".keras")):
+            return f"is an archive with {name}; unpack it and use that file"
+    return "is not a Keras model (it has no config.json)"
+
+
 def _why_not_loaded(message: str, saved_by: str, installed: str) -> str:
-    export = "with model.export('folder'), and use saved_model: folder"
+    export = (
+        "with model.export('folder'), and use saved_model: folder (a SavedModel is a program: load "
+        "only those of people you trust)"
+    )
     custom = re.search(
         r"Could not locate (?:class|function) '([^']+)'|Unknown (?:layer|\w+ function): '?([\w>]+)",
         message,
@@ -120,38 +167,46 @@ def _why_not_loaded(message: str, saved_by: str, installed: str) -> str:
     return f"cannot be loaded by Keras {installed}: {first.strip().rstrip('.')[:300]}"
 
 
-def _check_shape(shapes: list[list[int | None]]) -> tuple[int, int]:
-    """Returns the height and width of the image that a network takes.
+def _check_shape(shapes: list[list[int | None]]) -> tuple[int, int, int]:
+    """Returns the height, width and channels of the image that a network takes.
 
     Raises:
-        _UnfitError: the input is not one RGB image of a fixed size.
+        _UnfitError: the input is not one image of a fixed size.
     """
     if len(shapes) != 1:
         raise _UnfitError(f"has {len(shapes)} inputs; an image classifier has one")
     (shape,) = shapes
-    if len(shape) != 4 or shape[3] not in (3, None):
-        raise _UnfitError(
-            f"has an input of shape {shape}; expected one RGB image, [batch, height, width, 3]"
-        )
-    _, height, width, _ = shape
+    if reason := explain_shape(shape):
+        raise _UnfitError(reason)
+    _, height, width, channels = shape
     if height is None or width is None:
         raise _UnfitError(_ANY_SIZE)
-    return height, width
+    return height, width, channels or 3
 
 
-def _write(function: Any, size: tuple[int, int], output: Path) -> None:
-    """Converts a function of one image, [1, height, width, 3] float32, and writes the result."""
+def _write(function: Any, shape: tuple[int, int, int], output: Path) -> None:
+    """Converts a function of one float32 image, [1, height, width, channels]; writes the result."""
     import tensorflow as tf
 
     # With an unknown batch size, operators would compute the shapes.
-    image = tf.TensorSpec([1, *size, 3], tf.float32, name="image")
+    image = tf.TensorSpec([1, *shape], tf.float32, name="image")
     concrete = tf.function(function, input_signature=[image]).get_concrete_function()
+    _refuse_unsafe(saved_model_check.unsafe_in_graph(concrete.graph.as_graph_def()))
     # Without the object that owns the variables, they are converted to constants.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
     try:
         output.write_bytes(converter.convert())
     except Exception as error:
         raise _UnfitError(f"cannot be converted to .tflite: {_why_not_converted(error)}") from error
+
+
+def _refuse_unsafe(operators: list[str]) -> None:
+    if operators:
+        raise _UnfitError(
+            f"has the operators {', '.join(operators)}, which can read or write files or run code. "
+            "No image classifier needs them, so it is not loaded: a SavedModel is a program. Use "
+            "only SavedModels from people you trust, and export the network without these operators"
+        )
 
 
 def _why_not_converted(error: Exception) -> str:
@@ -172,10 +227,8 @@ def _convert_keras(path: Path, output: Path) -> None:
             "was never built, so its layers have no shapes. Add an input, as in "
             "keras.Input((224, 224, 3)), and save it again"
         )
-    size = _check_shape([list(tensor.shape) for tensor in model.inputs])
-    if len(model.outputs) != 1:
-        raise _UnfitError(f"has {len(model.outputs)} outputs, so it is not a classifier")
-    _write(lambda image: model(image, training=False), size, output)
+    shape = _check_shape([list(tensor.shape) for tensor in model.inputs])
+    _write(lambda image: model(image, training=False), shape, output)
 
 
 def _convert_saved_model(folder: Path, output: Path) -> None:
@@ -183,6 +236,10 @@ def _convert_saved_model(folder: Path, output: Path) -> None:
 
     if not (folder / "saved_model.pb").is_file():
         raise _UnfitError("is not a SavedModel (it has no saved_model.pb)")
+    if (folder / "saved_model.cpb").exists():
+        # TensorFlow would load it instead.
+        raise _UnfitError("has a saved_model.cpb beside saved_model.pb; export it as one file")
+    _refuse_unsafe(saved_model_check.unsafe_operators(folder))
     loaded = tf.saved_model.load(str(folder))
     signatures = loaded.signatures
     if not len(signatures):
@@ -190,20 +247,12 @@ def _convert_saved_model(folder: Path, output: Path) -> None:
     name = "serving_default" if "serving_default" in signatures else next(iter(signatures))
     function = signatures[name]
     _, inputs = function.structured_input_signature
-    size = _check_shape([_dimensions(spec.shape) for spec in inputs.values()])
-    if len(function.structured_outputs) != 1:
-        raise _UnfitError(
-            f"has {len(function.structured_outputs)} outputs, so it is not a classifier"
-        )
+    shape = _check_shape([_dimensions(spec.shape) for spec in inputs.values()])
     ((argument, spec),) = inputs.items()
     if spec.dtype != tf.float32:
         raise _UnfitError(f"has a {spec.dtype.name} input; a float network has a float32 input")
 
-    def run(image: Any) -> Any:
-        (scores,) = function(**{argument: image}).values()
-        return scores
-
-    _write(run, size, output)
+    _write(lambda image: list(function(**{argument: image}).values()), shape, output)
 
 
 def _dimensions(shape: Any) -> list[int | None]:

@@ -279,9 +279,11 @@ def _finish(
     model: Any, output: str | Path, width: int | None, mean: float | None, std: float | None
 ) -> None:
     from edgetpu_retrain.tflite.checks import check_extractor
+    from edgetpu_retrain.tflite.image_input import accept_rgb, drop_float_ends
     from edgetpu_retrain.tflite.raw_input import take_raw_rgb
     from edgetpu_retrain.tflite.versions import lower_versions
 
+    model = accept_rgb(drop_float_ends(model))
     check_extractor(model, width)
     lower_versions(take_raw_rgb(model, mean, std)).save(output)
 

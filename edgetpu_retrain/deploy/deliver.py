@@ -36,6 +36,12 @@ def record(delivered: Iterable[str | Path], run: str, path: str | Path) -> None:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def delivered(records: str | Path) -> list[str]:
+    """Returns the paths of the delivered files that are still there, according to the records."""
+    contents = map(files.read_json, sorted(Path(records).glob("*.json")))
+    return [name for content in contents for name in content["files"] if Path(name).is_file()]
+
+
 def remove_others(records: str | Path, run: str) -> list[str]:
     """Removes and logs the files that were delivered for other models.
 

@@ -21,6 +21,8 @@ TRAIN, VALIDATION, TEST = range(3)
 _BLOCK = 2_048
 # Maximum number of photos to compute the principal axes from.
 _MAX_FOR_AXES = 16_384
+# Maximum number of float32 values at a time, for wide embeddings: 0.5 GB.
+MAX_VALUES = 1 << 27
 # Axes with a smaller variance, relative to the mean variance, are rounding errors.
 _MIN_VARIANCE = 1e-6
 
@@ -186,6 +188,10 @@ def _merge(shards: Sequence[Embeddings]) -> Embeddings:
 class TrainingData:
     """Labelled embeddings for training, with centring, scaling and principal axes.
 
+    Where there are fewer photos than values in an embedding, training works in the photos' span:
+    `embeddings` then gives K coordinates along `span` instead of D values, and `axes` are K
+    directions of K values. The optimum of a layer with an L2 penalty is in that span.
+
     Attributes:
         vectors: [M, D] uint8 or int8, quantized embeddings.
         rows: [N] int, row of each photo in `vectors`.
@@ -197,6 +203,8 @@ class TrainingData:
         spread: root mean square distance of the quantized vectors from the mean.
         axes: [D, K] float32, orthonormal principal axes of the centred and scaled embeddings.
         variances: [K] float32, variances of the embeddings along the axes; their sum is 1.
+        span: [D, K] float32, orthonormal axes of the photos' span; None if it is not used.
+        coordinates: [N, K] float32, coordinates of the embeddings along `span`.
     """
 
     vectors: np.ndarray
@@ -209,6 +217,8 @@ class TrainingData:
     spread: float
     axes: np.ndarray
     variances: np.ndarray
+    span: np.ndarray | None = None
+    coordinates: np.ndarray | None = None
 
     @classmethod
     def of(cls, labelled: LabelledEmbeddings, folds: np.ndarray) -> "TrainingData":
@@ -245,8 +255,23 @@ class TrainingData:
             unknown,
         )
         with threads(1):
-            axes, variances = _principal_axes(data.sample(_MAX_FOR_AXES))
-        return replace(data, axes=axes, variances=variances)
+            count = min(_MAX_FOR_AXES, MAX_VALUES // data.width)
+            axes, variances = _principal_axes(data.sample(count))
+            if axes.shape[1] >= data.width or min(count, len(rows)) >= data.width:
+                return replace(data, axes=axes, variances=variances)
+            coordinates = [data.embeddings(block) @ axes for block in data.blocks()]
+        return replace(
+            data,
+            axes=np.eye(axes.shape[1], dtype=np.float32),
+            variances=variances,
+            span=axes,
+            coordinates=np.concatenate(coordinates),
+        )
+
+    @property
+    def width(self) -> int:
+        """D, values in an embedding."""
+        return len(self.mean)
 
     def sample(self, count: int) -> "TrainingData":
         """Returns every k-th photo so that at most `count` remain; all photos if k is 1."""
@@ -259,14 +284,24 @@ class TrainingData:
             labels=self.labels[::step],
             folds=self.folds[::step],
             ranks=self.ranks[::step],
+            coordinates=None if self.coordinates is None else self.coordinates[::step],
         )
 
     def embeddings(self, chosen: np.ndarray | slice) -> np.ndarray:
-        """Returns the centred and scaled embeddings of the chosen photos, float32 [n, D]."""
+        """Returns the centred and scaled embeddings of the chosen photos, float32 [n, D].
+
+        With a `span`, they are coordinates, [n, K].
+        """
+        if self.coordinates is not None:
+            return self.coordinates[chosen]
         values: np.ndarray = self.vectors[self.rows[chosen]].astype(np.float32)
         values -= self.mean
         values *= np.float32(1 / self.spread)
         return values
+
+    def weights(self, weights: np.ndarray) -> np.ndarray:
+        """Returns a layer's weights over embeddings [D, C], from those over what it was given."""
+        return weights if self.span is None else self.span @ weights
 
     def blocks(self) -> list[slice]:
         """Returns slices of the photos, small enough to convert to float32 one at a time."""

@@ -20,14 +20,15 @@ _DPI = 120
 
 
 def plot(evaluation: Mapping[str, Any], path: str | Path) -> None:
-    """Draws the confusion matrix of the test photos, or of cross-validation if there are none.
+    """Draws the confusion matrix of the test photos or of cross-validation, whichever has more.
 
     Args:
         evaluation: the content of evaluation.json.
         path: the PNG file to write.
     """
     result, noun = evaluation["test"], "test photo"
-    if result is None:
+    cross_validation = evaluation["cross_validation"]
+    if result is None or (cross_validation and cross_validation["photos"] > result["photos"]):
         result, noun = evaluation["cross_validation"], "cross-validated photo"
     draw(np.array(result["confusion_matrix"]), evaluation["classes"], noun, path)
 

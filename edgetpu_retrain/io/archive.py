@@ -77,6 +77,35 @@ def extract(archive: str | Path, folder: str | Path) -> None:
             ) from error
 
 
+def check_complete(path: Path) -> None:
+    """Checks that a downloaded file is an archive and has its end, without unpacking it.
+
+    Raises:
+        UserError: it is something else, such as a web page, or incomplete.
+    """
+    try:
+        if tarfile.is_tarfile(path):
+            with tarfile.open(path) as tar:
+                for _ in tar:
+                    pass
+                _check_end(tar)
+            return
+    except _DAMAGES as error:
+        raise UserError(f"the archive is incomplete: {_first_line(error)}") from error
+    if zipfile.is_zipfile(path):
+        return
+    if _starts_as_archive(path):
+        raise UserError("the archive is incomplete: its end is missing")
+    with path.open("rb") as file:
+        start = file.read(_CHUNK_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+        raise UserError(
+            "the server sent a web page, not an archive. The address may need a login, or be that "
+            "of a page with a download button"
+        )
+    raise UserError("the server sent something that is not a .tar, .tgz or .zip archive")
+
+
 def count_files(archive: str | Path) -> int | None:
     """Returns the number of files in an archive; None if it cannot be read."""
     try:

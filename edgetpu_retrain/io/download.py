@@ -1,8 +1,12 @@
 """Download a file from the first source that works, and verify it before it gets its name."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 import pooch
 import requests
@@ -14,6 +18,10 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
 _TIMEOUT_SECONDS = 30
+# A server that sends a byte now and then never runs into the timeout.
+_CHECK_SECONDS = 60.0
+_MIN_BYTES_PER_CHECK = 60_000
+_MAX_CHECKS = 12 * 60
 
 
 def fetch(
@@ -23,6 +31,7 @@ def fetch(
     git_blob: str | None = None,
     md5: str | None = None,
     member: str | None = None,
+    check: Callable[[Path], None] | None = None,
 ) -> None:
     """Downloads `output` from the first of `urls` that serves a complete, verified file.
 
@@ -37,6 +46,7 @@ def fetch(
         md5: MD5 in hexadecimal, or None if unknown.
         member: name of a file in a .tar archive. The checksums are those of the archive; only this
             file is extracted to `output`.
+        check: function that raises a `UserError` if the file is not what it should be.
 
     Raises:
         DownloadError: every source failed; the message gives the reason for each.
@@ -48,8 +58,11 @@ def fetch(
                 with files.replacing(output) as temporary:
                     if attempt == 1:
                         log.info("Downloading %s", url)
-                    _download(url, temporary)
+                    with _limited(temporary):
+                        _download(url, temporary)
                     _verify(temporary, sha256, git_blob, md5)
+                    if check is not None:
+                        check(temporary)
                     if member is not None:
                         archive.extract_member(temporary, member)
                 return
@@ -124,6 +137,36 @@ def _verify(path: str | Path, sha256: str | None, git_blob: str | None, md5: str
 def _download(url: str, path: Path) -> None:
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=_TIMEOUT_SECONDS)
     downloader(url, str(path), None)
+
+
+@contextlib.contextmanager
+def _limited(path: Path) -> Iterator[None]:
+    """Ends a download to `path` that hardly proceeds, or that does not end in 12 hours.
+
+    It does so only in the main thread, where jobs download, because it uses a signal.
+
+    Raises:
+        UserError: fewer than 60 kB arrived in a minute, or 12 hours have passed.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+    sizes = [0]
+
+    def look(_signal: int, _frame: FrameType | None) -> None:
+        sizes.append(path.stat().st_size if path.exists() else 0)
+        if sizes[-1] - sizes[-2] < _MIN_BYTES_PER_CHECK:
+            raise UserError(f"too slow: {sizes[-1]:,} bytes in {len(sizes) - 1} minutes")
+        if len(sizes) > _MAX_CHECKS:
+            raise UserError(f"not complete after 12 hours ({sizes[-1]:,} bytes)")
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, _CHECK_SECONDS, _CHECK_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _is_final(error: Exception) -> bool:

@@ -35,11 +35,13 @@ class Step:
         what: the instruction, an imperative sentence.
         why: the evidence for it.
         section: id of the section of the page that shows the evidence; empty if none does.
+        command: the command that does it; empty if there is none.
     """
 
     what: str
     why: str
     section: str = ""
+    command: str = ""
 
 
 def verdict(findings: Findings) -> list[str]:
@@ -62,7 +64,7 @@ def verdict(findings: Findings) -> list[str]:
     if high - low > _WIDE_INTERVAL:
         sentences.append("The interval is wide because there are few photos; more would narrow it.")
     name, majority = findings.majority_class
-    if low <= majority / photos:
+    if _is_at_chance(findings):
         sentences.append("The model is not clearly better than guessing.")
     sentences.append(
         f"Always predicting the most common class, {isolate(name)}, would be correct for "
@@ -103,7 +105,10 @@ def _best_and_weakest(result: Mapping[str, Any]) -> list[str]:
 
 
 def next_steps(findings: Findings) -> list[Step]:
-    """Returns up to five recommended steps, most important first."""
+    """Returns the recommended steps, most important first; the last one is to use the model."""
+    if _is_at_chance(findings):
+        # What the predictions say about single photos and classes means nothing.
+        return [_check_network(findings), *_too_few_photos(findings), *_skipped(findings)]
     suspects, photos = _suspects(findings), _too_few_photos(findings)
     # The suspects of a weak model are unreliable, so more photos come first.
     first = [photos, suspects] if _is_weak(findings) else [suspects, photos]
@@ -116,15 +121,37 @@ def next_steps(findings: Findings) -> list[Step]:
         *_another_backbone(findings),
         *_skipped(findings),
     ]
+    why = "The bundle is a folder with the model, a program that runs it and a test of the board."
     if not steps:
-        steps = [
-            Step(
-                "Use the model.",
-                "Nothing here needs your attention: no label looks wrong, no file was skipped, and "
-                "no two classes are often confused.",
-            )
-        ]
-    return steps[:_MAX_STEPS]
+        why = (
+            "Nothing here needs your attention: no label looks wrong, no file was skipped, and "
+            f"no two classes are often confused. {why}"
+        )
+    use = Step("Use the model on a device.", why, command=findings.run.commands.get("bundle", ""))
+    return [*steps[:_MAX_STEPS], use]
+
+
+def _is_at_chance(findings: Findings) -> bool:
+    """Returns whether the model may be no better than always predicting the same class."""
+    if findings.result is None:
+        return False
+    _, majority = findings.majority_class
+    return bool(findings.result["interval"][0] <= majority / findings.result["photos"])
+
+
+def _check_network(findings: Findings) -> Step:
+    if isinstance(findings.run.settings.get("backbone"), Mapping):
+        return Step(
+            "Check mean, std and the network.",
+            "Such a result often means that the network gets pixels it does not know: mean and std "
+            "in `backbone` must be those that it was trained with. If they are, try a backbone of "
+            "the catalogue, to see whether it is the network or the photos.",
+        )
+    return Step(
+        "Check that the labels fit the photos.",
+        "This backbone is known to work. The folders may not say what the photos show, or the "
+        "difference between the classes may not be visible in them.",
+    )
 
 
 def _conflicting_labels(findings: Findings) -> list[Step]:
@@ -184,11 +211,13 @@ def _too_few_photos(findings: Findings) -> list[Step]:
             which = f"every class: {examples}"
         else:
             which = f"{'this class' if len(small) == 1 else 'these classes'}: {examples}"
+        why = "A few dozen per class are a good start."
+        if median >= _MIN_PHOTOS_PER_CLASS:
+            why = f"Half of the classes have {count(round(median), 'photo')} or more. {why}"
         return [
             Step(
                 f"Add photos of {which}.",
-                f"At least half of the classes have {count(round(median), 'photo')} or more; a few "
-                f"dozen per class are a good start. {gain}".strip(),
+                f"{why} {gain}".strip(),
                 "learning-curve" if gain else "classes" if findings.result else "",
             )
         ]
@@ -261,9 +290,10 @@ def _another_backbone(findings: Findings) -> list[Step]:
         return []
     return [
         Step(
-            "Try other backbones (snakemake --cores all compare).",
+            "Try other backbones.",
             f"This model uses the backbone {run.backbone}. Only a comparison shows which one is "
             "best for your photos.",
+            command=run.commands.get("compare", ""),
         )
     ]
 

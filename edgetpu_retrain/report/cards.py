@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ _MAX_SUSPECTS = 200
 _MAX_GROUPS, _MAX_PER_GROUP = 40, 6
 _MAX_PAIRS, _MAX_PER_PAIR = 12, 4
 _MAX_CLASSES, _MAX_PER_CLASS = 20, 5
+# More than these are folded.
+_OPEN_SUSPECTS, _OPEN_GROUPS, _OPEN_CLASSES = 24, 3, 2
 
 
 def photo_sections(findings: Findings) -> dict[str, Any]:
@@ -43,6 +46,8 @@ def photo_sections(findings: Findings) -> dict[str, Any]:
         offered.pop(label, None)
         return {
             "path": words.printable(path),
+            # To be shown in full size, as long as it is where it was.
+            "address": Path(path).absolute().as_uri(),
             "short": words.printable(os.path.relpath(path, parent)),
             "sha256": predictions.identities[row],
             "thumbnail": pictures.get(path, ""),
@@ -54,6 +59,9 @@ def photo_sections(findings: Findings) -> dict[str, Any]:
         }
 
     return {
+        "open_suspects": _OPEN_SUSPECTS,
+        "open_groups": _OPEN_GROUPS,
+        "open_classes": _OPEN_CLASSES,
         "has_predictions": len(predictions.labels) > 0,
         "suspects": [card(row) for row in rows],
         "suspects_text": _suspects_text(len(findings.suspects)),

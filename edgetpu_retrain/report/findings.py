@@ -36,7 +36,9 @@ class Run:
         models: paths of the model's files.
         settings: the configuration, by key.
         comparison: rows of an earlier comparison of backbones, best first; empty without one.
-        command: the shell command that reproduces the model.
+        commands: shell commands by what they do: again (reproduce the model), bundle, compare and
+            correct (apply corrections.tsv).
+        edgetpu_model: name of the model for the Edge TPU that can be made besides; "" if none can.
         versions: versions of Python and the packages, by name.
         checksums: SHA-256 by file name.
     """
@@ -55,7 +57,8 @@ class Run:
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     comparison: Sequence[Mapping[str, Any]] = ()
-    command: str = ""
+    commands: Mapping[str, str] = field(default_factory=dict)
+    edgetpu_model: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgetpu_retrain.index import corrections
 from edgetpu_retrain.io import files
 from edgetpu_retrain.report.findings import Findings
 from edgetpu_retrain.report.words import count, join, percent, points
@@ -21,7 +22,7 @@ def entry(findings: Findings) -> dict[str, Any]:
         "backbone": run.backbone,
         "photos": sum(run.photos.values()),
         "classes": dict(run.photos),
-        "corrections": len(run.corrections),
+        "corrections": sum(one.outcome != corrections.MISSING for one in run.corrections),
         "settings": dict(run.settings),
         "inputs": {name: run.checksums.get(name) for name in _INPUTS},
         "source": findings.source,
@@ -109,7 +110,7 @@ def changed(last: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             f"{count(new['corrections'], 'correction')} instead of {last['corrections']:,}"
         )
     elif last["photos"] == new["photos"] and last["classes"] != new["classes"]:
-        changes.append("the number of photos per class")
+        changes.append("the labels of photos")
     settings = sorted(
         key
         for key in last["settings"].keys() | new["settings"].keys()

@@ -2,10 +2,8 @@
 
 import importlib.metadata
 import itertools
-import json
 import logging
 import platform
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +39,7 @@ class Sources:
         unlabelled: unlabelled.tsv.
         skipped: skipped.tsv.
         corrections: applied_corrections.tsv.
-        models: the model's .tflite files.
+        models: the .tflite files that the report waits for.
         runs: runs.json of all backbones and recipes on this dataset.
         comparison: comparison.json; None without one.
     """
@@ -65,6 +63,8 @@ def make_report(
     backbone: str,
     settings: Mapping[str, Any],
     folder: str | Path,
+    commands: Mapping[str, str],
+    edgetpu_model: str = "",
 ) -> None:
     """Writes report.html, suspects.tsv, copies.tsv and runs.json to a folder.
 
@@ -74,6 +74,8 @@ def make_report(
         backbone: name of the backbone.
         settings: the configuration, by key.
         folder: the run's folder in results/, which has the other files of the run.
+        commands: as in `findings.Run`.
+        edgetpu_model: as in `findings.Run`.
 
     Raises:
         UserError: the predictions and the manifest list different photos, or a file is damaged.
@@ -109,7 +111,8 @@ def make_report(
             models=sources.models,
             settings=settings,
             comparison=files.read_json(sources.comparison) if sources.comparison else (),
-            command=command(settings),
+            commands=commands,
+            edgetpu_model=edgetpu_model,
             versions=versions(),
             checksums={
                 "manifest.tsv": files.sha256(sources.manifest),
@@ -131,20 +134,6 @@ def make_report(
     ):
         file.writelines(html)
     log.info("Report: %s", folder / "report.html")
-
-
-def command(settings: Mapping[str, Any]) -> str:
-    """Returns the shell command that reproduces the model with these settings.
-
-    >>> command({"dataset": "photos/my birds", "seed": 0})
-    "snakemake --cores all --config 'dataset=photos/my birds' seed=0 -- retrained_model.tflite"
-    """
-    words = [
-        shlex.quote(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
-        for key, value in settings.items()
-        if value is not None
-    ]
-    return f"snakemake --cores all --config {' '.join(words)} -- retrained_model.tflite"
 
 
 def versions() -> dict[str, str]:

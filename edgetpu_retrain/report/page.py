@@ -50,7 +50,7 @@ def render(template: str, context: Mapping[str, Any]) -> Iterator[str]:
     )
     parts = {
         name: Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
-        for name in ("page.css", "sort.js", "decide.js")
+        for name in ("page.css", "sort.js", "decide.js", "enlarge.js")
     }
     return environment.get_template(template).generate(context, parts=parts)
 
@@ -114,6 +114,7 @@ def _head(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str,
             }
             for path in run.models
         ],
+        "edgetpu_model": run.edgetpu_model,
         "steps": advice.next_steps(findings),
     }
 
@@ -128,6 +129,9 @@ def _corrections_text(applied: Sequence[corrections.AppliedCorrection]) -> str:
     """Says how many corrections had which outcome; empty without corrections."""
     if not applied:
         return ""
+    if all(correction.outcome == corrections.MISSING for correction in applied):
+        number = words.count(len(applied), "correction")
+        return f"No photo in the dataset has one of your {number}, so nothing was corrected."
     counts = Counter(correction.outcome for correction in applied)
     outcomes = [f"{counts[name]:,} {name}" for name in corrections.OUTCOMES if counts[name]]
     text = f"Your corrections were applied: {words.join(outcomes, most=4)}."
@@ -252,7 +256,8 @@ def _end(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, 
     return {
         "skipped": skipped,
         "skipped_text": skipped_text,
-        "command": run.command,
+        "command": run.commands.get("again", ""),
+        "correct_command": "" if path else run.commands.get("correct", ""),
         "comparison_text": comparison_verdict(run.comparison) if run.comparison else "",
         "history": [_history_row(entry) for entry in (*earlier, this_run)],
         "settings": json.dumps(run.settings, indent=2, sort_keys=True, ensure_ascii=False),
@@ -261,8 +266,7 @@ def _end(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, 
         "saved_text": f"Saved, including your earlier corrections. Replace {path} with this file "
         "and run again."
         if path
-        else "Saved. Move the file next to config.yaml, add the line corrections: corrections.tsv "
-        "to config.yaml, and run again.",
+        else "Saved. Move the file to the folder that you started the run in, and run:",
         "data": {
             "key": f"{run.dataset} {run.backbone}",
             "classes": list(run.predictions.classes),
@@ -287,26 +291,26 @@ def comparison_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     best, photos = rows[0], rows[0]["photos"]
     if not photos:
         return "No photo was cross-validated with every candidate, so they cannot be compared."
-    tied = [row for row in rows if not row["differs"]]
-    text = f"On {words.count(photos, 'photo')}, "
     streaming = "".join(
         f" {_name(row)} does not fit in the Edge TPU's memory: {words.size(row['streamed_bytes'])} "
         "are sent to it for every image, which is slow."
         for row in rows
         if row.get("streamed_bytes")
     )
-    if len(tied) == 1:
-        return (
-            f"{text}{_name(best)} is the most accurate; its lead is statistically significant."
-            f"{streaming}"
-        )
-    fastest = min(tied, key=lambda row: row["milliseconds"])
-    names = words.join([_name(row) for row in tied], most=6)
-    if len(tied) == 2:
-        text += f"the difference between {names} may be chance. Of the two, "
-    else:
-        text += f"the differences between {names} may be chance. Of these, "
-    return f"{text}{_name(fastest)} is the fastest on this machine.{streaming}"
+    tied = [row for row in rows[1:] if not row["differs"]]
+    text = f"On {words.count(photos, 'photo')}, {_name(best)} is the most accurate"
+    if not tied:
+        return f"{text}; its lead is statistically significant.{streaming}"
+    names = words.join([f"{_name(row)}, {_behind(row)}" for row in tied], most=6)
+    text += f". Its lead may be chance over {names}."
+    fastest = min([best, *tied], key=lambda row: row["milliseconds"])
+    if fastest is not best:
+        text += f" Of these, {_name(fastest)} is the fastest on the CPU of this machine."
+    return text + streaming
+
+
+def _behind(row: Mapping[str, Any]) -> str:
+    return f"{words.points(row['behind'])} behind" if row["behind"] else "which is equal"
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """Writes the summary that ends a run: where the files are, the accuracy and the next step."""
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,10 @@ def summary(
     confusion_matrix: str | Path | None,
     report: str | Path | None = None,
     quantization: str | Path | None = None,
+    *,
+    classify: Callable[[str], str],
+    bundle: str | None = None,
+    removed: Sequence[str] = (),
 ) -> str:
     """Returns the summary of a run, a few lines of text.
 
@@ -38,6 +41,9 @@ def summary(
         confusion_matrix: path of confusion_matrix.png; None if it was not made.
         report: path of report.html; None if it was not made.
         quantization: path of quantization.json; None if no network was quantized.
+        classify: function that returns the command that classifies other photos with a model.
+        bundle: the command that makes the bundle; None if this run made it.
+        removed: files of another model that this run removed from the top-level folder.
 
     Raises:
         UserError: a file is damaged.
@@ -60,8 +66,13 @@ def summary(
     if count := sum(1 for _ in manifest.read_skipped(skipped)):
         were = words.count(count, "file was", "files were")
         lines.append(f"{were} skipped; {skipped} lists the reason{'' if count == 1 else 's'}.")
-    lines.append("To try the model on other photos:")
-    lines.append(f"  {_command(models)}")
+    if removed:
+        lines.append(f"Removed, because they belonged to another model: {_shorten(removed)}")
+    # The CPU model is preferred, because every machine can run it.
+    model = min(map(str, models), key=lambda path: "_edgetpu" in path)
+    lines += ["To try the model on other photos:", f"  {classify(model)}"]
+    if bundle is not None:
+        lines += ["To make a folder for a device, with a program that runs it:", f"  {bundle}"]
     return "\n".join(lines)
 
 
@@ -72,12 +83,6 @@ def _describe(path: str | Path) -> str:
     if path.is_dir():
         return f"{path}/ ({kind})"
     return f"{path} ({f'{kind}, ' if kind else ''}{path.stat().st_size:,} bytes)"
-
-
-def _command(models: Sequence[str | Path]) -> str:
-    # The CPU model is preferred, because every machine can run it.
-    model = min(map(str, models), key=lambda path: "_edgetpu" in path)
-    return f"python scripts/classify_image.py --model {shlex.quote(model)} --input PHOTO_OR_FOLDER"
 
 
 def accuracy(result: Mapping[str, Any] | None, noun: str, where: str) -> list[str]:
@@ -98,15 +103,19 @@ def accuracy(result: Mapping[str, Any] | None, noun: str, where: str) -> list[st
 
 
 def weakest(result: Mapping[str, Any] | None) -> list[str]:
-    """Returns a line with the classes that have the lowest recall; none without mistakes."""
+    """Returns a line with the classes that have the lowest recall; none without mistakes.
+
+    At most half of the classes are called weakest.
+    """
     classes = result["classes"] if result else {}
     imperfect = [(entry["correct"] / entry["photos"], name) for name, entry in classes.items()
                  if entry["correct"] < entry["photos"]]  # fmt: skip
     shown = [
         f"{name} ({classes[name]['correct']} of {classes[name]['photos']})"
-        for _, name in sorted(imperfect)[:_MAX_NAMES]
+        for _, name in sorted(imperfect)[: min(_MAX_NAMES, max(1, len(classes) // 2))]
     ]
-    return [f"Weakest classes: {', '.join(shown)}"] if shown else []
+    classes_text = "class" if len(shown) == 1 else "classes"
+    return [f"Weakest {classes_text}: {', '.join(shown)}"] if shown else []
 
 
 def quantized(path: str | Path) -> list[str]:

@@ -1,9 +1,14 @@
 """Run a model with whichever TFLite runtime is installed."""
 
+import contextlib
 import ctypes
 import functools
 import importlib
-from collections.abc import Callable
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,13 @@ from edgetpu_retrain.runtime import devices
 _RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 _FILE_IDENTIFIER = b"TFL3"
 _CUSTOM_OP = b"edgetpu-custom-op"
+_DETECTOR_HINT = (
+    "If it is an object detector, run it with a program for detection, such as PyCoral's "
+    "detect_image.py or Frigate, and use a classifier here."
+)
+# The runtime prints this to standard error, and has no setting for it.
+_NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+_REDIRECTION = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -78,8 +90,13 @@ class Interpreter:
                 "the compiled model, or the device cpu."
             )
         self._interpreter = _load(content, str(path), num_threads, delegates)
-        inputs = self._interpreter.get_input_details()
-        outputs = self._interpreter.get_output_details()
+        try:
+            inputs = self._interpreter.get_input_details()
+            outputs = self._interpreter.get_output_details()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is damaged: a tensor's name is not UTF-8.") from error
+        if not inputs or not outputs:
+            raise UserError(f"{path} has {len(inputs)} inputs and {len(outputs)} outputs.")
         self._input, self._output = inputs[0], outputs[0]
         shape = self._input["shape"]
         if len(inputs) != 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
@@ -87,11 +104,22 @@ class Interpreter:
                 f"{path} does not take one RGB image: its input shape is {shape.tolist()}."
             )
         if len(outputs) != 1:
-            raise UserError(f"{path} has {len(outputs)} outputs; expected one vector.")
+            raise UserError(
+                f"{path} has {len(outputs)} outputs; expected one vector. {_DETECTOR_HINT}"
+            )
         self.input_size = (int(shape[2]), int(shape[1]))
         self.output_size = int(np.prod(self._output["shape"]))
         self.output_dtype = np.dtype(self._output["dtype"])
         self.quantization = _quantization(self._output)
+
+    def check_classifier(self, source: str | Path) -> None:
+        """Raises a UserError if the output is not one score per class; `source` is the model."""
+        shape = self._output["shape"].tolist()
+        if max(shape, default=1) != self.output_size:
+            raise UserError(
+                f"{source} is not a classifier: its output has the shape {shape} instead of one "
+                f"score per class. {_DETECTOR_HINT}"
+            )
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """Runs the model on one photo.
@@ -152,14 +180,43 @@ class LayerInterpreter:
 def _load(content: bytes, source: str, num_threads: int, delegates: list[Any]) -> Any:
     """Returns the installed runtime's interpreter for a model, with its tensors allocated."""
     interpreter_class, _ = _runtime()
+    # tflite-runtime comes without the schema, and does not know the buffers that are checked.
+    with contextlib.suppress(ImportError):
+        from edgetpu_retrain.tflite.integrity import check_buffers
+
+        check_buffers(content, source)
     try:
-        interpreter = interpreter_class(
-            model_content=content, num_threads=num_threads, experimental_delegates=delegates
-        )
-        interpreter.allocate_tensors()
+        with _without_notice():
+            interpreter = interpreter_class(
+                model_content=content, num_threads=num_threads, experimental_delegates=delegates
+            )
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{source} cannot be loaded as a TFLite model: {error}") from error
     return interpreter
+
+
+@contextlib.contextmanager
+def _without_notice() -> Iterator[None]:
+    """Drops the runtime's notice from what the block prints to standard error."""
+    with _REDIRECTION, tempfile.TemporaryFile() as printed:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        try:
+            before = os.dup(2)
+        except OSError:  # Standard error is closed.
+            yield
+            return
+        os.dup2(printed.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            printed.seek(0)
+            for line in printed:
+                if line.rstrip() != _NOTICE:
+                    os.write(2, line)
 
 
 def _quantization(tensor: dict[str, Any]) -> Quantization | None:
@@ -179,20 +236,42 @@ def _runtime() -> tuple[Callable[..., Any], Callable[..., Any]]:
     raise UserError("No TFLite runtime is installed. Install one: pip install ai-edge-litert")
 
 
+def check_edge_tpu(device: str = "auto") -> str:
+    """Opens an Edge TPU and closes it again; returns its name.
+
+    Args:
+        device: a device as in `devices.resolve_device`, other than the CPU.
+
+    Raises:
+        UserError: there is none, or it cannot be used; the message names the likely causes.
+    """
+    resolved = devices.resolve_device(device)
+    if resolved == "cpu":
+        raise UserError(f"No Edge TPU was found. {devices.diagnosis()}")
+    _open_edge_tpu(resolved)
+    return resolved
+
+
 def _edgetpu_delegate(model: Path, device: str) -> Any:
-    _, load_delegate = _runtime()
     resolved = devices.resolve_device(device)
     if resolved == "cpu":
         reason = "the device is 'cpu'" if device == "cpu" else "no Edge TPU was found"
         raise UserError(f"{model} is compiled for the Edge TPU, but {reason}. {_cpu_hint(model)}")
     try:
+        return _open_edge_tpu(resolved)
+    except UserError as error:
+        raise UserError(f"{error}\n{_cpu_hint(model)}") from error
+
+
+def _open_edge_tpu(device: str) -> Any:
+    """Returns a delegate, which holds the device until it is deleted."""
+    _, load_delegate = _runtime()
+    try:
         # load_delegate prints a traceback of its own if the library is missing.
         ctypes.CDLL(devices.library_name())
-        return load_delegate(devices.library_name(), {"device": resolved})
+        return load_delegate(devices.library_name(), {"device": device})
     except (ValueError, OSError) as error:
-        raise UserError(
-            f"The Edge TPU {resolved!r} cannot be used. {devices.diagnosis()}\n{_cpu_hint(model)}"
-        ) from error
+        raise UserError(f"The Edge TPU {device!r} cannot be used. {devices.diagnosis()}") from error
 
 
 def _cpu_hint(model: Path) -> str:

@@ -1,10 +1,15 @@
 """Check what this project and the Edge TPU compiler require of an extractor."""
 
+import numpy as np
+
 from edgetpu_retrain.tflite.edgetpu_twin import Comparison, compare
+from edgetpu_retrain.tflite.image_shape import explain_shape
 from edgetpu_retrain.tflite.model import CUSTOM_OP, Model
 
 # The compiler uses TensorFlow 2.5's kernels. These operator versions are newer.
 _FIRST_UNSUPPORTED_VERSIONS = {"CONV_2D": 6, "EXP": 2, "QUANTIZE": 3, "TRANSPOSE_CONV": 4}
+# An embedding of MobileNetV2 without pooling has 62,720 values.
+_MAX_WIDTH = 1 << 16
 _SCORE_OPERATORS = {"SOFTMAX", "LOGISTIC"}
 _AFTER_SCORES = {"RESHAPE", "SQUEEZE", "QUANTIZE", "DEQUANTIZE"}
 
@@ -28,9 +33,11 @@ def check_extractor(model: Model, width: int | None = None) -> None:
                 f"uint8 or int8 (TFLiteConverter's inference_{kind}_type)."
             )
     (image,), (embedding,) = model.inputs, model.outputs
-    if len(image.shape) != 4 or image.shape[0] != 1 or image.shape[3] != 3:
+    if reason := explain_shape(image.shape):
+        raise model.error(f"{reason}.")
+    if image.shape[0] != 1 or image.shape[3] != 3:
         raise model.error(
-            f"has an input of shape {list(image.shape)}; expected one RGB image, "
+            f"has an input of shape {list(image.shape)}; an extractor takes one RGB image, "
             "[1, height, width, 3]."
         )
     floats = [
@@ -54,11 +61,30 @@ def check_extractor(model: Model, width: int | None = None) -> None:
             "[1, 1, 1, D]. Check the backbone's tensor."
         )
     check_width(model, width)
+    check_scales(model)
+
+
+def check_scales(model: Model) -> None:
+    """Raises a UserError if a scale of a model's tensors is not a positive number."""
+    for index in range(len(model.subgraph.tensors)):
+        scales = model.scales(index)
+        if len(scales) and not (np.isfinite(scales).all() and (scales > 0).all()):
+            raise model.error(
+                f"has the tensor {model.tensor(index).name!r} with a scale of {scales.min():g}, so "
+                "its values mean nothing. Likely causes: weights that are not numbers (NaN), or "
+                "calibration on blank images. Quantize the network again."
+            )
 
 
 def check_width(model: Model, width: int | None) -> None:
-    """Raises a UserError unless the embedding has `width` values; None accepts any number."""
+    """Raises a UserError unless the embedding has `width` values; None accepts up to 65,536."""
     actual = model.outputs[0].shape[-1]
+    if actual > _MAX_WIDTH:
+        raise model.error(
+            f"has embeddings with {actual} values; at most {_MAX_WIDTH} are supported. So many "
+            "come from a Flatten layer: build the network with GlobalAveragePooling2D instead, or "
+            "set the backbone's tensor to a pooling layer's output."
+        )
     if width is not None and actual != width:
         raise model.error(
             f"has embeddings with {actual} values; the backbone's width is {width}. Check the "

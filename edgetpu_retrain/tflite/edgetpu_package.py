@@ -9,7 +9,8 @@ are read here stand below by their numbers.
 from dataclasses import dataclass
 
 from edgetpu_retrain.tflite.flatbuffer_table import Table
-from edgetpu_retrain.tflite.model import CUSTOM_OP, DARWINN_IDENTIFIER, Model, or_empty
+from edgetpu_retrain.tflite.integrity import or_empty
+from edgetpu_retrain.tflite.model import CUSTOM_OP, DARWINN_IDENTIFIER, Model
 
 # Package, and its MultiExecutable.
 _MIN_RUNTIME_VERSION, _MULTI_EXECUTABLE, _COMPILER_VERSION = 0, 1, 4

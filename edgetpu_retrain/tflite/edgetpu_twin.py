@@ -6,7 +6,8 @@ from pathlib import Path
 
 from edgetpu_retrain.tflite.edgetpu_package import read_packages
 from edgetpu_retrain.tflite.edgetpu_parameters import WITH_PARAMETERS, LayerParameters, lay_out
-from edgetpu_retrain.tflite.model import Model, or_empty
+from edgetpu_retrain.tflite.integrity import or_empty
+from edgetpu_retrain.tflite.model import Model
 
 _SHOWN = 3
 # That of the published files in which the layout was found.

@@ -3,19 +3,21 @@
 import struct
 from pathlib import Path
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.tflite.checks import check_width
 from edgetpu_retrain.tflite.edgetpu_operators import replace_operators
-from edgetpu_retrain.tflite.model import Model, or_empty
-from edgetpu_retrain.tflite.truncate import cut_at, find_cut, truncate
+from edgetpu_retrain.tflite.image_input import GREY_WEIGHTS, accept_rgb
+from edgetpu_retrain.tflite.image_shape import explain_shape
+from edgetpu_retrain.tflite.integrity import or_empty
+from edgetpu_retrain.tflite.model import Model
+from edgetpu_retrain.tflite.truncate import POOLS, cut_at, find_cut, truncate
 
 # The signature of a float extractor, and the names of its input and output.
 SIGNATURE, IMAGE, EMBEDDING = "serving_default", "image", "embedding"
 _FLOAT = ("float32",)
 _REDUCED_PRECISION = ("float16", "int8", "uint8", "int16", "int4")
-# Global pooling at the end of a network without a last layer.
-_POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "REDUCE_MAX"}
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 _RESHAPES = {"RESHAPE", "SQUEEZE"}
 _VECTOR = ((1,), (1, 1, 1))
@@ -47,7 +49,7 @@ def float_extractor(network: Model, tensor: str | None = None, width: int | None
     TPU does not support are replaced where possible.
 
     Args:
-        network: a network whose input is one float32 RGB image; it is not changed.
+        network: a network whose input is one float32 image, RGB or grey; it is not changed.
         tensor: name of the tensor to cut at; None to detect it.
         width: expected number of values in the embedding, if known.
 
@@ -61,7 +63,7 @@ def float_extractor(network: Model, tensor: str | None = None, width: int | None
     _check_weights(network)
     if tensor is None:
         _check_scores(network)
-    fixed = replace_operators(_with_fixed_shapes(network))
+    fixed = replace_operators(accept_rgb(_with_fixed_shapes(network)))
     if tensor is not None:
         extractor = truncate(fixed, tensor, _FLOAT)
     elif _ends_in_pool(fixed):
@@ -76,12 +78,15 @@ def float_extractor(network: Model, tensor: str | None = None, width: int | None
 def first_layer(extractor: Model) -> Model:
     """Returns the extractor up to its first operator with weights, without the activation.
 
+    The operator that computes grey from RGB (`accept_rgb`) does not count.
+
     Args:
         extractor: result of `float_extractor`; it is not changed. If it has no weights, the
             result is a copy.
     """
     for operator in extractor.operators:
-        if operator.name in _WEIGHTED:
+        is_grey = GREY_WEIGHTS in (extractor.full_name(i) for i in operator.inputs if i >= 0)
+        if operator.name in _WEIGHTED and not is_grey:
             layer = cut_at(extractor, operator.outputs[0])
             options = layer.subgraph.operators[-1].builtinOptions
             options.fusedActivationFunction = schema.ActivationFunctionType.NONE
@@ -103,11 +108,8 @@ def _check_image(network: Model) -> None:
     (image,) = network.inputs
     if image.dtype != "float32":
         raise network.error(f"has a {image.dtype} input; a float network has a float32 input.")
-    if len(image.shape) != 4 or image.shape[3] != 3:
-        raise network.error(
-            f"has an input of shape {list(image.shape)}; expected one RGB image, "
-            "[1, height, width, 3]."
-        )
+    if reason := explain_shape(image.shape):
+        raise network.error(f"{reason}.")
     signature = or_empty(network.subgraph.tensors[network.subgraph.inputs[0]].shapeSignature)
     if any(n < 1 for n in list(signature)[1:3]) or image.shape[0] != 1:
         raise network.error(
@@ -141,6 +143,13 @@ def _check_weights(network: Model) -> None:
                 f"stores the weights {spec.name!r} as {spec.dtype} but computes in float (float16 "
                 "or dynamic range quantization). Convert it without optimizations."
             )
+        values = network.constant(index) if spec.dtype == "float32" else None
+        if values is not None and not np.isfinite(values.view(np.float32)).all():
+            raise network.error(
+                f"has weights that are not numbers (NaN or infinite), in {spec.name!r}. Its "
+                "training diverged: train it again with a lower learning rate, or use an earlier "
+                "checkpoint."
+            )
 
 
 def _with_fixed_shapes(network: Model) -> Model:
@@ -153,7 +162,7 @@ def _with_fixed_shapes(network: Model) -> Model:
 
 def _ends_in_pool(network: Model) -> bool:
     operator = network.producer(_before_reshapes(network, int(network.subgraph.outputs[0])))
-    return operator is not None and operator.name in _POOLS
+    return operator is not None and operator.name in POOLS
 
 
 def _before_reshapes(network: Model, index: int) -> int:

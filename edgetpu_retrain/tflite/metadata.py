@@ -15,7 +15,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.io import files
-from edgetpu_retrain.tflite.model import Model, or_empty
+from edgetpu_retrain.tflite.integrity import or_empty
+from edgetpu_retrain.tflite.model import Model
 
 LABELS = "labels.txt"
 _ENTRY = "TFLITE_METADATA"

@@ -2,10 +2,9 @@
 
 import copy
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -13,6 +12,14 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files
+from edgetpu_retrain.tflite.integrity import (
+    TYPE_NAMES,
+    check_offsets,
+    check_references,
+    check_values,
+    make_names_text,
+    or_empty,
+)
 
 CUSTOM_OP = "edgetpu-custom-op"
 _FILE_IDENTIFIER = b"TFL3"
@@ -22,10 +29,7 @@ _PLACEHOLDER_CODE = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
 _OPERATOR_NAMES = {
     code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")
 }
-_TYPE_NAMES = {
-    code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")
-}
-_TYPES = {name: code for code, name in _TYPE_NAMES.items()}
+_TYPES = {name: code for code, name in TYPE_NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,11 @@ class Model:
         if content[4:8] != _FILE_IDENTIFIER:
             raise UserError(f"{source} is not a TFLite model (the file lacks the identifier TFL3).")
         try:
-            _check_offsets(content)
+            check_offsets(content)
             unpacked = flatbuffer_utils.read_model_from_bytearray(content)
-            _check_references(unpacked)
+            check_references(unpacked)
+            check_values(unpacked)
+            make_names_text(unpacked)
         except (struct.error, IndexError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{source} is a damaged or incomplete TFLite model ({error}). If it is a result of "
@@ -190,17 +196,21 @@ class Model:
                 zero_point = int(tensor.quantization.zeroPoint[0])
         shape = tuple(int(n) for n in or_empty(tensor.shape))
         name = self.full_name(index).split(";")[0]
-        return TensorSpec(name, shape, _TYPE_NAMES[tensor.type], scale, zero_point)
+        return TensorSpec(name, shape, TYPE_NAMES[tensor.type], scale, zero_point)
 
     def full_name(self, index: int) -> str:
         """Returns a tensor's name, with the names of fused operators after semicolons."""
         name = self.subgraph.tensors[index].name or b""
         return name if isinstance(name, str) else name.decode(errors="replace")
 
+    def scales(self, index: int) -> np.ndarray:
+        """Returns a tensor's scales: several for channels, none if it is not quantized."""
+        quantization = self.subgraph.tensors[index].quantization
+        return np.asarray(() if quantization is None else or_empty(quantization.scale), np.float32)
+
     def num_scales(self, index: int) -> int:
         """Returns the number of scales of a tensor; 0 if it is not quantized."""
-        quantization = self.subgraph.tensors[index].quantization
-        return 0 if quantization is None else len(or_empty(quantization.scale))
+        return len(self.scales(index))
 
     def constant(self, index: int) -> np.ndarray | None:
         """Returns the data of a constant tensor, uint8 [num_bytes]; None if it is not constant."""
@@ -295,6 +305,12 @@ class Model:
         operator.builtinOptions = options
         self.subgraph.operators.insert(0 if first else len(self.subgraph.operators), operator)
 
+    def set_input(self, index: int) -> None:
+        """Makes a tensor the model's only input, in its signatures as well."""
+        self.subgraph.inputs = [index]
+        for entry in self.signature_entries("inputs"):
+            entry.tensorIndex = index
+
     def code_index(self, code: int, version: int) -> int:
         """Returns the index of an operator code, and adds the code if it is missing."""
         for i, known in enumerate(self.unpacked.operatorCodes):
@@ -315,47 +331,3 @@ class Model:
             for signature in or_empty(self.unpacked.signatureDefs)
             for entry in or_empty(getattr(signature, field))
         ]
-
-
-def or_empty(vector: Sequence[Any] | None) -> Sequence[Any]:
-    """Returns a vector of the schema, or an empty one for None (the field is not in the file)."""
-    return () if vector is None else vector
-
-
-def _check_offsets(content: bytes) -> None:
-    """Raises an IndexError if a buffer stored after the FlatBuffer is truncated."""
-    packed = schema.Model.GetRootAs(content, 0)
-    for i in range(packed.BuffersLength()):
-        buffer = packed.Buffers(i)
-        if buffer.Offset() + buffer.Size() > len(content):
-            raise IndexError(f"buffer {i} extends beyond the end of the file")
-
-
-def _check_references(model: schema.ModelT) -> None:
-    """Raises an IndexError or TypeError if an index in a model is out of range or missing."""
-    _check_indices([0], len(model.subgraphs))
-    _check_indices([entry.buffer for entry in or_empty(model.metadata)], len(model.buffers))
-    for subgraph in model.subgraphs:
-        count = len(subgraph.tensors)
-        _check_indices([tensor.buffer for tensor in subgraph.tensors], len(model.buffers))
-        _check_indices([tensor.type for tensor in subgraph.tensors], len(_TYPE_NAMES))
-        _check_indices([*subgraph.inputs, *subgraph.outputs], count)
-        for operator in subgraph.operators:
-            _check_indices([operator.opcodeIndex], len(model.operatorCodes))
-            operator.inputs, operator.outputs = (
-                or_empty(operator.inputs),
-                or_empty(operator.outputs),
-            )
-            # Omitted optional inputs have the index -1.
-            _check_indices([i for i in operator.inputs if i != -1], count)
-            _check_indices(operator.outputs, count)
-    for signature in or_empty(model.signatureDefs):
-        count = len(model.subgraphs[signature.subgraphIndex].tensors)
-        for entry in [*or_empty(signature.inputs), *or_empty(signature.outputs)]:
-            _check_indices([entry.tensorIndex], count)
-
-
-def _check_indices(indices: Iterable[int], count: int) -> None:
-    for i in indices:
-        if not 0 <= i < count:
-            raise IndexError(f"index {i} is out of range for {count} elements")

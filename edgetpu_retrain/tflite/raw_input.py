@@ -47,7 +47,5 @@ def take_raw_rgb(model: Model, mean: float | None, std: float | None) -> Model:
     zero_point = min(max(round(zero_point), 0), 255)
     pixels = raw.add_tensor(name, spec.shape, "uint8", scale, zero_point)
     raw.add_operator("QUANTIZE", [pixels], int(index), schema.QuantizeOptionsT(), first=True)
-    raw.subgraph.inputs = [pixels]
-    for entry in raw.signature_entries("inputs"):
-        entry.tensorIndex = pixels
+    raw.set_input(pixels)
     return raw

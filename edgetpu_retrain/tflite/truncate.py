@@ -1,14 +1,25 @@
 """Cut off the last layer of a classifier."""
 
 import difflib
+import logging
 
 from ai_edge_litert import schema_py_generated as schema
 
-from edgetpu_retrain.tflite.model import Model, Operator, or_empty
+from edgetpu_retrain.tflite.integrity import or_empty
+from edgetpu_retrain.tflite.model import Model, Operator
 from edgetpu_retrain.tflite.versions import lower_versions
+
+log = logging.getLogger(__name__)
 
 # Operators allowed between the last layer with weights and the output of a classifier.
 _TAIL = {"RESHAPE", "SQUEEZE", "SOFTMAX", "LOGISTIC", "QUANTIZE", "DEQUANTIZE"}
+# Operators of hidden layers between the pooled vector and the last layer.
+_HIDDEN = {
+    *("RESHAPE", "SQUEEZE", "QUANTIZE", "FULLY_CONNECTED", "CONV_2D", "ADD", "MUL", "SUB"),
+    *("RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "PRELU", "ELU", "HARD_SWISH", "TANH"),
+}
+POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "REDUCE_MAX"}
+_VECTOR = ((1,), (1, 1, 1))
 _QUANTIZED = ("uint8", "int8")
 _REFERENCES = ("inputs", "outputs", "intermediates")
 _MAX_SUGGESTIONS = 5
@@ -60,10 +71,14 @@ def cut_at(model: Model, tensor: int) -> Model:
 
 
 def find_cut(model: Model, dtypes: tuple[str, ...] = _QUANTIZED) -> int:
-    """Finds the input of a classifier's last layer.
+    """Finds the input of a classifier's last layer, or the pooled vector before hidden layers.
 
     The last layer is a FULLY_CONNECTED, or a CONV_2D with a 1x1 kernel on a 1x1 image, that is
     followed only by RESHAPE, SQUEEZE, SOFTMAX, LOGISTIC, QUANTIZE or DEQUANTIZE.
+
+    If its input is computed from a wider globally pooled vector, by layers that make it narrower,
+    the cut is at the pooled vector. Such hidden layers have been trained for the network's own
+    classes, and leave out what tells others apart.
 
     Returns:
         The index of the tensor.
@@ -83,13 +98,41 @@ def find_cut(model: Model, dtypes: tuple[str, ...] = _QUANTIZED) -> int:
         # Visiting each operator once ends the search even if a damaged model contains a cycle.
         operator = producers.pop(tensor)
         if operator.name == "FULLY_CONNECTED" or _is_1x1(model, operator):
-            return _check_embedding(model, operator.inputs[0], dtypes)
+            last = _check_embedding(model, operator.inputs[0], dtypes)
+            return _before_hidden_layers(model, last, dtypes)
         tensor = operator.inputs[0] if operator.name in _TAIL and operator.inputs else None
     raise model.error(
         "does not end in a fully connected layer or a 1x1 convolution (and at most a softmax), "
         "so no last layer to cut off was found. If it is a classifier, set the tensor to cut at; "
         f"if it is already an extractor, give it as extractor.\n{model.tail()}"
     )
+
+
+def _before_hidden_layers(model: Model, last: int, dtypes: tuple[str, ...]) -> int:
+    """Returns the pooled vector that hidden layers make narrower, or `last` if there is none."""
+    tensor = last
+    # In a damaged model with a cycle, the way back would not end.
+    for _ in model.operators:
+        operator = model.producer(tensor)
+        spec = model.tensor(tensor)
+        if operator is None or spec.shape[:-1] not in _VECTOR:
+            break
+        if operator.name in POOLS:
+            if spec.shape[-1] <= model.tensor(last).shape[-1] or spec.dtype not in dtypes:
+                break
+            log.info(
+                "The network is cut at %s, the pooled vector, because the hidden layers after it "
+                "(to %s) were trained for the network's own classes. To keep them, set tensor: %s.",
+                spec,
+                model.tensor(last),
+                model.tensor(last).name,
+            )
+            return tensor
+        inputs = [i for i in operator.inputs if i >= 0 and model.constant(i) is None]
+        if operator.name not in _HIDDEN or not inputs:
+            break
+        tensor = inputs[0]
+    return last
 
 
 def _is_1x1(model: Model, operator: Operator) -> bool:
@@ -109,7 +152,7 @@ def _check_embedding(model: Model, index: int, dtypes: tuple[str, ...]) -> int:
         raise model.error(
             f"has the tensor {tensor.name!r} of type {tensor.dtype}: {requirement}.\n{model.tail()}"
         )
-    if tensor.shape[:-1] not in ((1,), (1, 1, 1)):
+    if tensor.shape[:-1] not in _VECTOR:
         raise model.error(
             f"has the tensor {tensor.name!r} of shape {list(tensor.shape)}; an embedding is a "
             f"vector, [1, D] or [1, 1, 1, D].\n{model.tail()}"

@@ -40,7 +40,7 @@ class Discriminant:
 class Statistics:
     """What a discriminant is computed from.
 
-    With fewer photos than dimensions they are along the principal axes, which span all photos.
+    K is the number of values that `TrainingData.embeddings` gives.
 
     Attributes:
         counts: [C] float32, photos of each class.
@@ -55,8 +55,7 @@ class Statistics:
     @classmethod
     def of(cls, data: TrainingData, chosen: np.ndarray) -> "Statistics":
         """Measures the photos for which `chosen`, [N] bool, is true."""
-        axes, classes = _axes(data), data.num_classes
-        width = len(data.mean) if axes is None else axes.shape[1]
+        classes, width = data.num_classes, len(data.axes)
         counts = np.bincount(data.labels[chosen], minlength=classes).astype(np.float32)
         sums = np.zeros((classes, width), np.float32)
         products = np.zeros((width, width), np.float32)
@@ -64,8 +63,6 @@ class Statistics:
             photos = np.flatnonzero(chosen[block]) + block.start
             if len(photos):
                 values = data.embeddings(photos)
-                if axes is not None:
-                    values = values @ axes
                 products += values.T @ values
                 is_of = data.labels[photos] == np.arange(classes)[:, np.newaxis]
                 sums += is_of.astype(np.float32) @ values
@@ -96,7 +93,7 @@ class Statistics:
         means = self.sums / counts[:, np.newaxis]
         covariance = self.products - means.T @ self.sums
         covariance *= np.float32((1 - shrinkage) / counts.sum())
-        variance = max(float(np.trace(covariance)), _LEAST) / len(data.mean)
+        variance = max(float(np.trace(covariance)), _LEAST) / data.width
         diagonal = shrinkage / (1 - shrinkage) * variance
         covariance[np.diag_indices_from(covariance)] += np.float32(diagonal)
         factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
@@ -104,13 +101,7 @@ class Statistics:
         biases = -0.5 * np.einsum("kc,ck->c", weights, means)
         if not balanced:
             biases += np.log(counts / counts.sum())
-        axes = _axes(data)
-        weights = weights if axes is None else axes @ weights
         return Discriminant(weights.astype(np.float32), biases.astype(np.float32))
-
-
-def _axes(data: TrainingData) -> np.ndarray | None:
-    return data.axes if len(data.rows) < len(data.mean) else None
 
 
 def by_fold(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgetpu_retrain.embeddings.blocks import blocks, threads
+from edgetpu_retrain.embeddings.labelled_embeddings import MAX_VALUES
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import l2_normalize
 from edgetpu_retrain.io import tables
@@ -236,8 +237,14 @@ class _Comparison:
         import scipy.linalg
 
         width = self._embeddings.shape[1]
+        rows = np.arange(0, len(self), -(-len(self) // min(_SAMPLE, MAX_VALUES // width)))
+        if len(rows) < width:
+            # Fewer photos span fewer directions: those of the products between photos.
+            directions = self._directions(rows)[0].astype(np.float32)
+            last = (max(len(rows) - _COMPONENTS, 0), len(rows) - 1)
+            found = scipy.linalg.eigh(directions @ directions.T, subset_by_index=last)[1]
+            return np.linalg.qr(directions.T @ found)[0]
         products = np.zeros((width, width), np.float32)
-        rows = np.arange(0, len(self), -(-len(self) // _SAMPLE))
         for block in blocks(len(rows), _BLOCK):
             directions = self._directions(rows[block])[0].astype(np.float32)
             products += directions.T @ directions

@@ -1,7 +1,9 @@
 """Check a snakemake command for mistakes on which Snakemake itself fails with a traceback."""
 
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +14,13 @@ from edgetpu_retrain.workflow import interrupt
 _SETTINGS = ("--config", "-C")
 _FILES = ("--configfile", "--configfiles")
 _FILE_SUFFIXES = {".yaml", ".yml", ".json"}
+_DIRECTORY = ("--directory", "-d")
+# Programs by the options that need one of them.
+_DEPLOYMENTS = {
+    "conda": ("conda",),
+    "apptainer": ("apptainer", "singularity"),
+    "singularity": ("apptainer", "singularity"),
+}
 
 
 def main() -> None:
@@ -19,6 +28,7 @@ def main() -> None:
     interrupt.hide_interrupt_traceback()
     try:
         check(sys.argv[1:])
+        check_machine(sys.argv[1:])
     except UserError as error:
         sys.exit(f"Error: {error}")
 
@@ -54,6 +64,44 @@ def check(arguments: Sequence[str]) -> None:
         values.append(argument)
     if captured_targets:
         raise UserError(_explain(arguments, captured_targets))
+
+
+def check_machine(arguments: Sequence[str]) -> None:
+    """Checks that the working folder can be written to, and that conda or Apptainer is installed.
+
+    Args:
+        arguments: the command line without the program name.
+
+    Raises:
+        UserError: it cannot be, or the program that an option asks for is not installed.
+    """
+    folder, wanted, option = Path(), set[str](), ""
+    for argument in arguments[: _end_of_options(arguments)]:
+        if argument.startswith("-"):
+            option, _, value = argument.partition("=")
+            wanted |= {option.removeprefix("--use-")}
+        else:
+            value = argument
+        if option in _DIRECTORY and value:
+            folder = Path(value)
+        elif option in ("--sdm", "--software-deployment-method", "--deployment-method"):
+            wanted |= {value}
+    for method in wanted & _DEPLOYMENTS.keys():
+        if not any(map(shutil.which, _DEPLOYMENTS[method])):
+            raise UserError(
+                f"{method} is not installed, or not on the PATH. Install it, or run without it: "
+                "the environment of this project has all that the jobs need."
+            )
+    try:
+        if folder.is_dir():
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except OSError as error:
+        raise UserError(
+            f"the folder {folder.absolute()} cannot be written to "
+            f"({(error.strerror or str(error)).lower()}). Results, downloads and logs go there: "
+            "make it writable, or work in another folder with --directory FOLDER"
+        ) from error
 
 
 def _end_of_options(arguments: Sequence[str]) -> int:

@@ -232,3 +232,20 @@ def test_a_wished_precision(classifier, sample_photos: Path, tmp_path: Path):
     # By default it is beside the model, and here there is none.
     done = classify(*classifier, "--input", photo, "--precision", "0.9")
     assert "--evaluation" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_wished_precision_of_the_delivered_model(classifier, sample_photos: Path, tmp_path: Path):
+    photo = next(sample_photos.glob("*/*.jpg"))
+    model, *rest = classifier[1:]
+    delivered = tmp_path / "retrained_model.tflite"
+    shutil.copy(model, delivered)
+    for recipe, score, content in (("coral", 0.9, b"another"), ("optimum", 0.003, b"")):
+        folder = tmp_path / "results/birds/net" / recipe
+        folder.mkdir(parents=True)
+        (folder / delivered.name).write_bytes(Path(model).read_bytes() + content)
+        thresholds = [{"precision": 0.95, "score": score, "coverage": 0.5}]
+        (folder / "evaluation.json").write_text(json.dumps({"thresholds": thresholds}))
+    done = classify(*("--model", delivered, *rest, "--input", photo, "--precision", "0.95"))
+    assert done.returncode == 0, done.stderr
+    assert "below a score of 0.003" in done.stderr
+    assert "optimum" in done.stderr

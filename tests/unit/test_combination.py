@@ -56,13 +56,19 @@ def test_the_discriminant_is_scikit_learn_s(digits, shrinkage: float, balanced: 
 def test_fewer_photos_than_dimensions(digits):  # noqa: F811
     """Wider embeddings than there are photos are worked on in the directions these span."""
     pictures, labels = (values[:60] for values in digits)
-    data = data_of(np.repeat(pictures, 5, axis=1), labels)
+    wide = np.repeat(pictures, 5, axis=1)
+    data = data_of(wide, labels)
     assert data.axes.shape[1] < 60
     seen = np.ones(60, bool)
     found = Statistics.of(data, seen).discriminant(data, 0.25, balanced=False)
-    embeddings = data.embeddings(np.arange(60))
+    embeddings = wide - wide.mean(axis=0)
+    embeddings /= np.sqrt(np.mean(np.sum(embeddings**2, axis=1)))
     expected = scikit_learn(embeddings, data.labels, 0.25).decision_function(embeddings)
-    np.testing.assert_allclose(centred(found.logits(embeddings)), centred(expected), atol=0.05)
+    logits = found.logits(data.embeddings(np.arange(60)))
+    np.testing.assert_allclose(centred(logits), centred(expected), atol=0.05)
+    # And over all 320 values.
+    logits = embeddings @ data.weights(found.weights) + found.biases
+    np.testing.assert_allclose(centred(logits), centred(expected), atol=0.05)
 
 
 def test_shares_see_a_part(digits):  # noqa: F811

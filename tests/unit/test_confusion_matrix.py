@@ -62,3 +62,14 @@ def test_the_pairs_that_are_confused_most():
     assert confusion_matrix.worst_pairs(confusion, 2) == [(2, 1), (1, 0)]
     assert confusion_matrix.worst_pairs(confusion, 9) == [(2, 1), (1, 0), (0, 2)]
     assert confusion_matrix.worst_pairs(np.diag([1, 2]), 9) == []
+
+
+def test_the_picture_is_of_what_judged_more_photos(tmp_path: Path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(confusion_matrix, "draw", lambda matrix, _, noun, __: drawn.append(noun))
+    few, many = ({"photos": n, "confusion_matrix": [[n]]} for n in (52, 428))
+    for test, cross_validation in ((few, many), (many, few), (few, None), (None, many)):
+        evaluation = {"test": test, "cross_validation": cross_validation, "classes": ["a"]}
+        confusion_matrix.plot(evaluation, tmp_path / "c.png")
+    test_photo, cross_validated = "test photo", "cross-validated photo"
+    assert drawn == [cross_validated, test_photo, test_photo, cross_validated]

@@ -131,3 +131,15 @@ def test_groups_are_read_as_they_were_written_for_the_same_photos(tmp_path: Path
     for others in (identities[:2], identities[::-1], [*identities, "f" * 64]):
         with pytest.raises(UserError, match=r"groups\.tsv was made from different photos"):
             near_copies.read_groups(tmp_path / "groups.tsv", others)
+
+
+def test_wide_embeddings_are_compared_in_the_span_of_the_photos():
+    """As of a network without pooling: a matrix of 30,000 values square would be 3.6 GB."""
+    random = np.random.default_rng(0)
+    embeddings = random.integers(0, 256, (60, 30_000), np.uint8)
+    hashes = random.integers(0, 256, (60, 32), np.uint8)
+    embeddings[41], hashes[41] = np.minimum(embeddings[3], 250), hashes[3]
+    pairs, likeness = near_copies.near_copies(embeddings, hashes)
+    assert pairs.tolist() == [[3, 41]]
+    assert likeness[0] == pytest.approx(1, abs=0.02)
+    assert peak_of(lambda: near_copies.groups(embeddings, hashes)) < 300e6

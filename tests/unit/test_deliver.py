@@ -53,10 +53,12 @@ def top() -> set[str]:
 def test_what_another_run_delivered_goes(caplog):
     deliver_models("roses")
     delivered = make_bundle("roses")
+    before = deliver.delivered(RECORDS)
     with caplog.at_level("INFO"):
         removed = deliver.remove_others(RECORDS, "birds")
     models = ["retrained_model.tflite", "label_map.txt", "retrained_model_edgetpu.tflite"]
-    assert sorted(removed) == sorted(delivered + models)
+    assert sorted(removed) == sorted(delivered + models) == sorted(before)
+    assert deliver.delivered(RECORDS) == []
     assert top() == set()
     # With the folder that was made for it.
     assert not Path("bundle").exists()

@@ -423,6 +423,8 @@ def test_a_library_without_a_device(run: Run, tmp_path: Path):
     done = run("--check", LD_LIBRARY_PATH=str(library))
     assert done.returncode == 0
     assert "model_edgetpu.tflite: not tested, because no Edge TPU was found" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("was not tested: no Edge TPU was found.")
+    assert "No problems" not in done.stdout
     done = run("check.png", LD_LIBRARY_PATH=str(library))
     assert "model.tflite on the CPU" in done.stderr
 

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.runtime import devices
+from edgetpu_retrain.runtime import devices, interpreter
 from edgetpu_retrain.runtime.devices import list_edge_tpus, resolve_device
 
 
@@ -58,3 +58,19 @@ def test_likely_causes_begin_with_what_is_known(no_library):
 
 def test_devices_that_are_found_are_named(stand_in_library):
     assert "finds these devices, so use one of them: usb:0, usb:1, pci:0" in devices.diagnosis()
+
+
+def test_a_missing_device_is_said_before_training(no_library):
+    with pytest.raises(UserError, match=r"No Edge TPU was found. Likely causes:\n.*not installed"):
+        interpreter.check_edge_tpu()
+
+
+def test_a_device_that_cannot_be_opened_is_said_before_training(stand_in_library):
+    # The stand-in lists devices and makes no delegate, as where another process uses the device.
+    with pytest.raises(UserError, match=r"'usb:0' cannot be used. Likely causes:"):
+        interpreter.check_edge_tpu()
+
+
+def test_a_device_that_can_be_opened_is_named(stand_in_library, monkeypatch):
+    monkeypatch.setattr(interpreter, "_runtime", lambda: (None, lambda library, options: options))
+    assert interpreter.check_edge_tpu("pci:0") == "pci:0"

@@ -1,5 +1,7 @@
 import hashlib
 import http.server
+import io
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,17 +9,22 @@ from pathlib import Path
 import pytest
 
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.io import download, files
+from edgetpu_retrain.io import archive, download, files
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A stand-in for the public servers: /good, /missing, and /cut/N that is cut N times."""
+    """A stand-in for the public servers: /good, /missing, /drip, and files without a length."""
 
     cuts = 0
     requests = 0
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.closing = threading.Event()
+        self.without_length: dict[str, bytes] = {}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -29,8 +36,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
             return
         self.send_response(200)
+        if self.path in self.server.without_length:
+            self.end_headers()
+            self.wfile.write(self.server.without_length[self.path])
+            return
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
+        while self.path == "/drip" and not self.server.closing.wait(0.1):
+            self.wfile.write(b"x")
         if self.server.cuts:
             self.server.cuts -= 1
             self.wfile.write(CONTENT[:5000])
@@ -46,6 +59,7 @@ def server() -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
+        server.closing.set()
         server.shutdown()
 
 
@@ -115,3 +129,48 @@ def test_the_facts_of_a_published_file(models: Path):
     )
     with pytest.raises(download.ChecksumError, match="git blob id"):
         download.verify(path, git_blob="0" * 40)
+
+
+def tar_of(count: int) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for i in range(count):
+            info = tarfile.TarInfo(f"birds/tit/{i}.jpg")
+            info.size = len(CONTENT)
+            tar.addfile(info, io.BytesIO(CONTENT))
+    return packed.getvalue()
+
+
+TAR = tar_of(20)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"<!DOCTYPE html>\n<html><body>Please log in</body></html>", "sent a web page"),
+        (TAR[:-3000], "is incomplete"),
+        (b"PK\x03\x04 and the rest is missing", "is incomplete"),
+        (b"not found", "not a .tar, .tgz or .zip"),
+    ],
+)
+def test_what_is_no_archive_leaves_nothing(server, tmp_path: Path, content: bytes, reason: str):
+    server.without_length["/birds.tgz"] = content
+    with pytest.raises(UserError, match=reason):
+        download.fetch(
+            [url(server, "/birds.tgz")], tmp_path / "archive", check=archive.check_complete
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_whole_archive_without_a_length_is_taken(server, tmp_path: Path):
+    server.without_length["/birds.tgz"] = TAR
+    address = url(server, "/birds.tgz")
+    download.fetch([address], tmp_path / "archive", check=archive.check_complete)
+    assert (tmp_path / "archive").read_bytes() == TAR
+
+
+def test_a_download_that_hardly_proceeds_is_ended(server, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(download, "_CHECK_SECONDS", 0.5)
+    with pytest.raises(UserError, match="too slow"):
+        download.fetch([url(server, "/drip")], tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []

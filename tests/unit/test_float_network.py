@@ -11,6 +11,7 @@ from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.tflite.edgetpu_operators import SUPPORTED, check_operators
 from edgetpu_retrain.tflite.float_network import float_extractor, is_float
 from edgetpu_retrain.tflite.model import Model
+from edgetpu_retrain.tflite.truncate import truncate
 from tests import models as look
 
 POOL = "MobilenetV1/Logits/AvgPool_1a/AvgPool"
@@ -71,7 +72,10 @@ def test_operators_that_the_edge_tpu_has_not_are_replaced(
 ):
     content = read(float_networks, name)
     before = {operator for operator, _ in look.operators(look.unpack(content))}
-    extractor = float_extractor(Model.parse(content, name))
+    network = Model.parse(content, name)
+    # Of "odd", the layer in front of the last is narrower than the pool, and would go, too.
+    layers = [op for op in network.operators if op.name == "FULLY_CONNECTED"]
+    extractor = float_extractor(network, tensor=network.tensor(layers[-1].inputs[0]).name)
     after = {operator for operator, _ in look.operators(look.unpack(extractor.to_bytes()))}
     assert replaced <= before
     assert not after & replaced
@@ -82,6 +86,36 @@ def test_operators_that_the_edge_tpu_has_not_are_replaced(
     wanted = read_by_last_layer(content, "FULLY_CONNECTED", image)
     np.testing.assert_allclose(found.ravel(), wanted.ravel(), rtol=1e-4, atol=1e-6)
     assert np.ptp(found) > 0.01
+
+
+def test_the_default_is_the_pooled_vector_before_narrower_hidden_layers(
+    float_networks: Path, caplog: pytest.LogCaptureFixture
+):
+    """As Teachable Machine and Frigate end their networks; `tensor` has its way."""
+    caplog.set_level("INFO")
+    content = read(float_networks, "headed")
+    pooled = float_extractor(Model.parse(content, "x"), width=8)
+    assert [name for name, _ in look.operators(look.unpack(pooled.to_bytes()))] == [
+        "CONV_2D",
+        "MEAN",
+    ]
+    assert "Mean' float32 [1, 8], the pooled vector, because the hidden layers" in caplog.text
+    hidden = caplog.text.rpartition("set tensor: ")[2].strip().rstrip(".")
+    assert float_extractor(Model.parse(content, "x"), hidden, width=4).outputs[0].shape == (1, 4)
+
+
+def test_the_pooled_vector_of_a_quantized_network(float_networks: Path):
+    extractor = truncate(Model.parse(read(float_networks, "headed_int8"), "x"))
+    assert extractor.outputs[0].shape == (1, 8)
+    image = np.random.default_rng(0).uniform(0, 1, (16, 16, 3)).astype(np.float32)
+    found = look.invoke(look.runtime(extractor.to_bytes(), "reference"), image)
+    assert np.ptp(found.astype(int)) > 20
+
+
+def test_a_hidden_layer_that_is_wider_than_the_pool_stays(float_networks: Path):
+    """As in MobileNetV3, where it was trained with all the rest, on many classes."""
+    extractor = float_extractor(Model.parse(read(float_networks, "widened"), "x"))
+    assert extractor.outputs[0].shape == (1, 20)
 
 
 def test_a_network_without_a_last_layer_is_taken_whole(float_networks: Path):
@@ -130,7 +164,7 @@ def half(model: schema.ModelT) -> None:
     ("change", "message"),
     [
         (takes(1, 10, 8), r"net has an input of shape \[1, 10, 8\]; expected one RGB image"),
-        (takes(1, 96, 96, 1), r"has an input of shape \[1, 96, 96, 1\]; expected one RGB image"),
+        (takes(1, 96, 96, 4), r"has an input of shape \[1, 96, 96, 4\]; expected one RGB image"),
         (any_size, "input of variable size, or for several images at a time"),
         (two_inputs, "has 2 inputs"),
         (two_outputs, "has 2 outputs, so it is not a classifier"),

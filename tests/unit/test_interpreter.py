@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def test_a_model_that_was_cut_short_is_refused(tmp_path: Path, made: Path, kept)
     content = (made / "classifier.tflite").read_bytes()
     path = tmp_path / "model.tflite"
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(UserError, match=r"model\.tflite cannot be loaded"):
+    with pytest.raises(UserError, match=r"model\.tflite (cannot be loaded|is a damaged)"):
         Interpreter(path, "cpu")
 
 
@@ -122,3 +123,11 @@ def test_a_model_that_is_not_compiled_runs_on_no_edge_tpu(stand_in_library, extr
 def test_a_missing_model_is_named(tmp_path: Path):
     with pytest.raises(UserError, match=r"missing\.tflite does not exist"):
         Interpreter(tmp_path / "missing.tflite")
+
+
+def test_the_runtime_s_notice_is_dropped_and_its_errors_are_not(made: Path, capfd):
+    Interpreter(made / "classifier.tflite", "cpu")
+    assert capfd.readouterr().err == ""
+    with interpreter._without_notice():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nERROR: damaged\n")
+    assert capfd.readouterr().err == "ERROR: damaged\n"

@@ -223,3 +223,19 @@ def test_a_setting_of_another_recipe_is_an_error():
     check_settings("coral", ["num_iter", "reg"])
     with pytest.raises(UserError, match=r"training.num_iter is a setting of the recipe coral"):
         check_settings("optimum", ["num_iter"])
+
+
+def test_embeddings_of_a_flattened_network_train_as_narrow_ones(digits):
+    """Each value 320 times changes nothing but the scale, and nothing is 20,480 values square."""
+    pictures, labels = (values[:300] for values in digits)
+    wide = np.repeat(pictures, 320, axis=1)
+    narrow, trained = (
+        train(labelled_of(values, labels), "optimum", seed=0) for values in (pictures, wide)
+    )
+    assert trained.head.weights.shape == (20_480, 10)
+    assert trained.head.training["strength"] == narrow.head.training["strength"]
+    chosen = np.arange(0, 300, 7)
+    found = trained.head.logits(labelled_of(wide, labels)[chosen])
+    expected = narrow.head.logits(labelled_of(pictures, labels)[chosen])
+    np.testing.assert_allclose(found, expected, atol=0.05 * np.ptp(expected))
+    assert np.mean(found.argmax(axis=1) == expected.argmax(axis=1)) > 0.97

@@ -168,6 +168,74 @@ def test_it_is_readable_on_a_phone_and_in_the_dark(browser, address: str, width:
     assert font >= 16
 
 
+def test_no_cell_is_broken_into_letters(browser, address: str):
+    open_page(browser, address, 390)
+    script = """
+        return [...document.querySelectorAll('td, th, dd')].filter(cell => {
+          const range = document.createRange();
+          range.selectNodeContents(cell);
+          const tops = new Set([...range.getClientRects()].map(box => Math.round(box.top / 8)));
+          return tops.size > 2 + cell.innerText.length / 4;
+        }).map(cell => cell.innerText)"""
+    assert browser.execute_script(script) == []
+
+
+def test_many_groups_are_folded(browser, tmp_path: Path):
+    names = tuple(f"class {i}" for i in range(40))
+    predictions = made_up(40, 25, 0.7, names)
+    groups = np.arange(1000) // 3
+    path = tmp_path / "report.html"
+    path.write_text(document_of(findings.find(run_of(predictions, groups))), "utf-8")
+    open_page(browser, path.as_uri(), 1280)
+    shown = "return document.documentElement.scrollHeight"
+    assert browser.execute_script(shown) < 12_000
+    folded = browser.execute_script(shown)
+    browser.execute_script("for (const d of document.querySelectorAll('.fold')) d.open = true")
+    assert browser.execute_script(shown) > 1.5 * folded
+
+
+def test_every_photo_can_be_decided_about_and_undone(browser, address: str):
+    open_page(browser, address)
+    browser.execute_script("localStorage.clear()")
+    open_page(browser, address)
+    cards = "return document.querySelectorAll('.card').length"
+    boxes = "return document.querySelectorAll('.card .decide:not([hidden]) button').length"
+    assert browser.execute_script(boxes) >= 2 * browser.execute_script(cards)
+    in_section = (
+        "return [...document.querySelectorAll('.decide')].find(d => "
+        "document.getElementById(arguments[0]).compareDocumentPosition(d) & 4).dataset.sha256"
+    )
+    first, second = (browser.execute_script(in_section, name) for name in ("mistakes", "uncertain"))
+    press(browser, first, "")
+    press(browser, second, "")
+    press(browser, second, "")
+    decided = (
+        "return [...new Set([...document.querySelectorAll('.card.decided .decide')]"
+        ".map(d => d.dataset.sha256))]"
+    )
+    undo = browser.find_element("id", "undo")
+    assert browser.execute_script(decided) == [first]
+    undo.click()
+    assert sorted(browser.execute_script(decided)) == sorted({first, second})
+    undo.click()
+    undo.click()
+    assert browser.execute_script(decided) == []
+    assert not browser.find_element("id", "bar").is_displayed()
+
+
+def test_a_thumbnail_opens_large(browser, address: str, run: findings.Run):
+    open_page(browser, address)
+    browser.execute_script("document.querySelector('.card img').click()")
+    large = "document.querySelector('dialog[open] img')"
+    # The photo itself, which is 90 pixels wide.
+    wait_for(lambda: browser.execute_script(f"return {large}.naturalWidth") == 90)
+    assert browser.execute_script(f"return {large}.src").startswith("file:")
+    gone = "const i = document.querySelectorAll('.card img')[1]; i.dataset.address += 'x';"
+    browser.execute_script("document.querySelector('dialog').close()")
+    browser.execute_script(f"{gone} i.click()")
+    wait_for(lambda: browser.execute_script(f"return {large}.src").startswith("data:"))
+
+
 def press(browser, sha256: str, label: str) -> None:
     script = (
         "[...document.querySelector(`.decide[data-sha256='${arguments[0]}']`)"

@@ -58,15 +58,23 @@ def test_the_whole_summary(tmp_path: Path):
     skipped = [manifest.Skipped("a/x.jpg", "broken"), manifest.Skipped("a/y.jpg", "broken")]
     manifest.write_skipped(skipped, tmp_path / "skipped.tsv")
     text = summary.summary(
-        [model], tmp_path / "evaluation.json", tmp_path / "skipped.tsv", tmp_path / "c.png"
+        [model],
+        tmp_path / "evaluation.json",
+        tmp_path / "skipped.tsv",
+        tmp_path / "c.png",
+        classify=lambda path: f"classify --model {path}",
+        bundle="snakemake --config dataset=birds -- bundle",
+        removed=["retrained_model_edgetpu.tflite", "bundle/classify.py"],
     )
     assert "91.7% on 12 test photos, run on cpu" in text
     assert "91.7% on 120 photos in cross-validation" in text
-    assert "a (50 of 60)" in text
+    assert "Weakest class: a (50 of 60)" in text
     assert "fewer than 5" not in text
     for part in ("2,048 bytes", "for the CPU", "2 files were skipped", "skipped.tsv", "c.png"):
         assert part in text
-    assert f"--model {model} --input" in text
+    assert f"  classify --model {model}" in text
+    assert text.endswith("  snakemake --config dataset=birds -- bundle")
+    assert "another model: retrained_model_edgetpu.tflite, bundle/classify.py" in text
 
 
 def test_what_quantizing_cost_is_said(tmp_path: Path):

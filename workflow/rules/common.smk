@@ -262,6 +262,29 @@ def reported_settings(wildcards):
     }
 
 
+# What the summary and the report tell the user to type.
+SHOWN_COMMANDS = {
+    "bundle": commands.join(COMMAND, targets=["bundle"]),
+    "compare": commands.join(COMMAND, targets=["compare"]),
+    "correct": commands.join(COMMAND, {"corrections": "corrections.tsv"}, TARGETS),
+}
+
+
+def shown_commands(wildcards, input):
+    """Returns the commands that the report shows, by what they do.
+
+    Snakemake does not run a job again because of params that are functions of its input.
+    """
+    again = commands.join(COMMAND, reported_settings(wildcards), TARGETS)
+    return SHOWN_COMMANDS | {"again": again}
+
+
+def edgetpu_model(wildcards, input):
+    """Returns the name of the Edge TPU model, if it can be made and the report does not need it."""
+    is_made = len(twins()) > 1 and not PLAN.twin
+    return "retrained_model_edgetpu.tflite" if is_made else ""
+
+
 def compiler_fetched():
     """Returns the folder of the compiler if this run downloads it, otherwise nothing."""
     fetched = PLAN.compiler and COMPILER_FOLDER in PLAN.compiler

@@ -4,7 +4,17 @@ import copy
 from edgetpu_retrain.config import yaml_syntax
 from edgetpu_retrain.config.settings import Settings
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.workflow import plan
+from edgetpu_retrain.workflow import commands, console, plan
+
+# The words of this command, to which shown commands add settings and a target.
+COMMAND = commands.snakemake(sys.argv[1:])
+TARGETS = commands.targets(sys.argv[1:])
+CONSOLE = (
+    console.install()
+    if workflow.is_main_process
+    and not (workflow.output_settings.dryrun or workflow.output_settings.verbose)
+    else None
+)
 
 
 def stop(error):

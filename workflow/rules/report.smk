@@ -33,6 +33,8 @@ rule report:
         fingerprint=fingerprint("report"),
         dataset=DATASET.name,
         settings=reported_settings,
+        commands=shown_commands,
+        edgetpu_model=edgetpu_model,
     script:
         "../../scripts/report.py"
 

@@ -2,10 +2,14 @@
 import atexit
 
 from edgetpu_retrain.backbone import compiler
+from edgetpu_retrain.deploy import deliver
 from edgetpu_retrain.report.summary import summary
 from edgetpu_retrain.workflow import locking
 
 HELD = []
+# What was delivered before this run.
+DELIVERED_BEFORE = []
+RECORDS = f"{PREFIX}results/.delivered"
 
 
 def begin():
@@ -29,6 +33,29 @@ def begin():
         pass
 
 
+def ask_before_download():
+    """Asks before the default dataset is downloaded, if there is somebody to ask."""
+    given = workflow.config_settings
+    is_given = "dataset" in {**given.config, **given.overwrite_config}
+    is_asked = sys.stdin.isatty() and sys.stderr.isatty() and "CI" not in os.environ
+    catalogue = plan.read_catalogue(HERE, "datasets")
+    if is_given or not is_asked or PREFIX or SETTINGS.dataset not in catalogue:
+        return
+    if not any(one.rule.name == "fetch_dataset" for one in workflow.dag.needrun_jobs()):
+        return
+    print(
+        f"No dataset is given. The default in config.yaml is {DATASET.name}: "
+        f"{catalogue[DATASET.name]['description']}, to download.\nTo train on your own photos, sorted into "
+        f"one folder per class:\n  {commands.join(COMMAND, {'dataset': 'FOLDER'}, TARGETS)}\n"
+        f"Download {DATASET.name}? [y/N] ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        sys.exit("Nothing was downloaded.")
+
+
 async def accept_any_time(job, outputs):
     """Replaces Snakemake's error for outputs older than inputs, as after a clock was set back.
 
@@ -40,6 +67,12 @@ def on_disk(pattern):
     return PREFIX + configured(pattern)
 
 
+def command_to_classify(model):
+    script = HERE / "scripts/classify_image.py"
+    command = commands.python(script, "--model", commands.path(model), "--input")
+    return f"{command} PHOTO_OR_FOLDER"
+
+
 def print_summary():
     wanted = {job.rule.name for job in workflow.dag.jobs}
     evaluation = on_disk(rules.evaluate.output.evaluation)
@@ -49,9 +82,8 @@ def print_summary():
     if not os.path.exists(evaluation):
         if "deliver" in wanted:
             gone = os.path.dirname(evaluation)
-            print(
-                f"\nThe results in {gone} are gone. The target `all` makes them again."
-            )
+            print(f"\nThe results in {gone} are gone. To make them again:")
+            print(f"  {commands.join(COMMAND, targets=['all'])}")
         return
     shown = {
         "deliver": ["retrained_model.tflite", "label_map.txt", "report.html"],
@@ -71,6 +103,9 @@ def print_summary():
             evaluation,
             on_disk(rules.collect_skipped.output.skipped),
             *beside,
+            classify=command_to_classify,
+            bundle=None if "bundle" in wanted else SHOWN_COMMANDS["bundle"],
+            removed=[path for path in DELIVERED_BEFORE if not os.path.exists(path)],
         )
     except UserError as error:
         text = f"Error: {error}"
@@ -98,7 +133,9 @@ onstart:
     workflow.scheduler.job_rate_limiter = None
     workflow.dag.check_output_mtime = accept_any_time
     if workflow.is_main_process:
+        ask_before_download()
         begin()
+        DELIVERED_BEFORE.extend(deliver.delivered(RECORDS))
 
 
 onsuccess:
@@ -108,5 +145,8 @@ onsuccess:
 
 onerror:
     # The CPU model may be complete even though the Edge TPU model could not be made.
-    if workflow.is_main_process and state_of("deliver", {}) == "current":
+    is_delivered = state_of("deliver", {}) == "current"
+    if workflow.is_main_process and is_delivered:
         print_summary()
+    if CONSOLE:
+        CONSOLE.repeat_errors(always=is_delivered)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetpu_retrain.backbone.quantize import calibration, first_layer
+from edgetpu_retrain.backbone.quantize import calibration, degenerate, first_layer
 from edgetpu_retrain.backbone.quantize.quantization import Normalization, quantize
 from edgetpu_retrain.backbone.quantize.quantization_check import check
 from edgetpu_retrain.errors import UserError
@@ -65,6 +65,7 @@ def make(
             "others, run again with --config calibration='{refresh: true}'."
         )
     normalization = Normalization(mean, std)
+    degenerate.check_embeddings(extractor, calibrated, normalization)
     first = first_layer.measure(extractor, calibrated, normalization)
     with files.replacing(output) as temporary:
         quantize(extractor, temporary, calibrated, normalization, allow_cpu_operators, num_threads)

@@ -115,8 +115,13 @@ def check() -> bool:
     if report.problems:
         problems = "1 problem" if report.problems == 1 else f"{report.problems} problems"
         print(f"\n{problems} found: see the lines that start with !")
+    elif compiled.is_file() and not attached:
+        print(
+            f"\n{model.name} gave the right answer on the CPU. {compiled.name} was not tested: no "
+            "Edge TPU was found."
+        )
     else:
-        print("\nNo problems found: every model that was tested gave the right answer.")
+        print("\nNo problems found: every model gave the right answer.")
     return not report.problems
 
 

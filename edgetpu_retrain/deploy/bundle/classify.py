@@ -135,9 +135,7 @@ class Classifier:
             if file.read(8)[4:] != b"TFL3":
                 raise UserError(f"{model} is not a TFLite model (it lacks the identifier TFL3).")
         package, runtime = find_runtime()
-        delegates = []
-        if device != "cpu":
-            delegates = [_load_edge_tpu(runtime, device)]
+        delegates = [] if device == "cpu" else [_load_edge_tpu(runtime, device)]
         try:
             self._interpreter = runtime.Interpreter(
                 model_path=str(model), num_threads=1, experimental_delegates=delegates
@@ -155,6 +153,8 @@ class Classifier:
         shape = [int(n) for n in inputs[0]["shape"]]
         if len(inputs) > 1 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
             raise UserError(f"{model} does not take one RGB picture: its input shape is {shape}.")
+        if len(outputs) > 1 or max(outputs[0]["shape"]) != np.prod(outputs[0]["shape"]):
+            raise UserError(f"{model}: not a classifier. Detectors: PyCoral's detect_image.py.")
         if inputs[0]["dtype"] != np.uint8 or outputs[0]["dtype"] != np.uint8:
             raise UserError(f"{model} does not have a uint8 input and output.")
         self._input, self._output = inputs[0], outputs[0]
@@ -191,8 +191,9 @@ def _load_edge_tpu(runtime: Any, device: str) -> Any:
 def class_names(model: Path, count: int, labels: str | None) -> list[str]:
     """Returns the names of a model's classes: from `labels`, its metadata or labels.txt."""
     if labels is None and zipfile.is_zipfile(model):
-        with zipfile.ZipFile(model) as archive:
-            for name in archive.namelist():
+        # A damaged archive has no names.
+        with contextlib.suppress(Exception), zipfile.ZipFile(model) as archive:
+            for name in (entry for entry in archive.infolist() if entry.file_size < 1 << 24):
                 lines = archive.read(name).decode(errors="replace").splitlines()
                 if len(lines) == count:
                     return lines

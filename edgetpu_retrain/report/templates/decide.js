@@ -5,6 +5,8 @@
   const STORE = "corrections " + data.key;
   // Decisions made on this page, by the photo's SHA-256: {label, path, note}.
   let decided = {};
+  // What was decided before each decision since the page was opened.
+  const earlier = [];
 
   function quote(field) {
     // A spreadsheet would compute such a cell.
@@ -38,13 +40,15 @@
       }
     }
     const number = Object.keys(decided).length;
-    bar.hidden = number === 0;
+    bar.hidden = number === 0 && earlier.length === 0;
+    document.getElementById("undo").hidden = earlier.length === 0;
     document.getElementById("number").textContent =
       number === 1 ? "1 photo reviewed." : number + " photos reviewed.";
   }
 
   function decide(box, label) {
     const { sha256, path, given } = box.dataset;
+    earlier.push({ ...decided });
     if (label === null || decided[sha256]?.label === label) {
       delete decided[sha256];
     } else {
@@ -85,6 +89,11 @@
     }
   }
   document.getElementById("save").addEventListener("click", save);
+  document.getElementById("undo").addEventListener("click", () => {
+    decided = earlier.pop();
+    remember();
+    show();
+  });
 
   const known = new Set([...document.querySelectorAll(".decide")].map((b) => b.dataset.sha256));
   for (const [sha256, decision] of Object.entries(recall())) {
