@@ -108,7 +108,7 @@ docs: $(DOCS_VENV)/.installed
 lock: $(INSTALLED)
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
-		--extra workflow --extra report --extra tensorflow --extra dev \
+		--extra workflow --extra label --extra report --extra tensorflow --extra dev \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		--upgrade pyproject.toml --output-file requirements.txt
 	$(BIN)/python workflow/envs/generate.py
@@ -142,7 +142,7 @@ $(LOWEST_VENV)/.installed: pyproject.toml $(INSTALLED)
 	$(BIN)/uv venv --quiet --clear --python "`$(BIN)/python -c 'import sys; print(sys.executable)'`" \
 		$(LOWEST_VENV)
 	$(BIN)/uv pip install --quiet --python $(LOWEST_VENV)/bin/python --resolution lowest-direct \
-		-e ".[workflow,report,tensorflow]" "pytest>=8"
+		-e ".[workflow,label,report,tensorflow]" "pytest>=8"
 	@touch $@
 
 # What an earlier build left in build/ would be installed, too.

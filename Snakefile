@@ -23,6 +23,7 @@ include: "workflow/rules/extractor.smk"
 include: "workflow/rules/embeddings.smk"
 include: "workflow/rules/classifier.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/label.smk"
 include: "workflow/rules/deploy.smk"
 include: "workflow/rules/run.smk"
 

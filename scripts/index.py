@@ -11,22 +11,28 @@ from edgetpu_retrain.index.identity_cache import IdentityCache
 
 with job.run(snakemake):
     output, params = snakemake.output, snakemake.params
-    folder = str(snakemake.input.photos or params.folder)
+    folder = snakemake.input.photos or params.folder
+    cached_for = str(folder or params.unlabelled[0])
     photo_index = scan.scan(
-        folder,
-        IdentityCache(plan.identity_cache_path(folder, Path(".snakemake/identities"))),
+        str(folder) if folder else None,
+        IdentityCache(plan.identity_cache_path(cached_for, Path(".snakemake/identities"))),
         **params.split,
         # In an archive, the class folders are often inside a single folder.
         descend=bool(snakemake.input.photos),
         corrections_path=params.corrections,
+        unlabelled=params.unlabelled,
     )
     digests = photo_index.digests(len(output.shards))
-    if params.folder and digests.everything != params.listed:
-        raise UserError(f"Photos in {folder} changed while the run was starting. Run again.")
+    if not snakemake.input.photos and digests.everything != params.listed:
+        raise UserError("Photos or labels changed while the run was starting. Run again.")
     index.write(
         photo_index,
         index.Outputs(
-            output.manifest, output.not_photos, output.corrections, Path(output.shards[0]).parent
+            output.manifest,
+            output.unlabelled,
+            output.not_photos,
+            output.corrections,
+            Path(output.shards[0]).parent,
         ),
         len(output.shards),
         params.max_skipped,

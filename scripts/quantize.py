@@ -1,5 +1,7 @@
 """Quantize a float extractor with calibration photos, and report the accuracy loss."""
 
+from itertools import chain
+
 from edgetpu_retrain.workflow import job
 
 from edgetpu_retrain.backbone.quantize import calibration, quantized_extractor
@@ -9,7 +11,7 @@ with job.run(snakemake):
     params = snakemake.params
     quantized_extractor.make(
         snakemake.input.extractor,
-        list(manifest.read(snakemake.input.manifest)),
+        list(chain(*map(manifest.read, (snakemake.input.manifest, snakemake.input.unlabelled)))),
         calibration.read(snakemake.input.photos),
         snakemake.output.extractor,
         snakemake.output.report,

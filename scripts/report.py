@@ -16,6 +16,7 @@ with job.run(snakemake):
             groups=Path(snakemake.input.groups),
             embeddings=[Path(path) for path in snakemake.input.embeddings],
             manifest=Path(snakemake.input.manifest),
+            unlabelled=Path(snakemake.input.unlabelled),
             skipped=Path(snakemake.input.skipped),
             corrections=Path(snakemake.input.corrections),
             models=[Path(path) for path in snakemake.input.models],

@@ -9,10 +9,11 @@ from edgetpu_retrain.index.index import Digests, Index
 from edgetpu_retrain.index.manifest import Photo, Skipped
 
 
-def scan_folder(root: Path, cache: Path | None = None, **options) -> Index:
-    """Lists `root`, with its cache in a hidden folder in it; a tenth each is held out."""
-    options = {"validation": 0.1, "test": 0.1} | options
-    return scan.scan(root, IdentityCache(cache or root / ".index" / "identities.npz"), **options)
+def scan_folder(folder: Path, cache: Path | None = None, **options) -> Index:
+    """Lists `folder` (or another `root`), with its cache in it; a tenth each is held out."""
+    options = {"root": folder, "validation": 0.1, "test": 0.1} | options
+    cache = cache or folder / ".index" / "identities.npz"
+    return scan.scan(cache=IdentityCache(cache), **options)
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def write_index(
     folder = root / ".index"
     outputs = index.Outputs(
         folder / "manifest.tsv",
+        folder / "unlabelled.tsv",
         folder / "not_photos.tsv",
         folder / "applied_corrections.tsv",
         folder / "shards",

@@ -1,7 +1,8 @@
 """Resolve the configured dataset: a catalogue name, a folder, a table, an archive or a URL."""
 
+import itertools
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +20,9 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where the photos come from; exactly one of `folder`, `archive` and `urls` is set.
+    """Where the labelled photos come from: at most one of `folder`, `archive` and `urls` is set.
+
+    Without any of them, all photos are unlabelled.
 
     Attributes:
         name: the name of its folder in results/.
@@ -39,6 +42,11 @@ class Dataset:
     photos: int | None = None
     frigate: str | None = None
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether the photos come from an archive."""
+        return bool(self.archive or self.urls)
+
 
 def find_test_dataset(folder: str) -> str:
     """Returns the path of the test dataset, with a leading ``~`` expanded.
@@ -50,6 +58,50 @@ def find_test_dataset(folder: str) -> str:
     if not path.is_dir():
         raise UserError(f"config: test_dataset: the folder {path} does not exist.")
     return str(path)
+
+
+def find_unlabelled(value: str | Sequence[str], dataset: str | None = None) -> tuple[str, ...]:
+    """Returns the folders in the config key `unlabelled`, with a leading ``~`` expanded.
+
+    Args:
+        value: the value of the key: a path, or several.
+        dataset: path of the dataset's folder or table, if it is on disk.
+
+    Raises:
+        UserError: there is no such folder, or one is inside another.
+    """
+    paths = [value] if isinstance(value, str) else value
+    folders = [Path(path).expanduser() for path in paths]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"config: unlabelled: the folder {folder} does not exist.")
+    known = [*folders, *([Path(dataset)] if dataset and Path(dataset).is_dir() else [])]
+    for folder, other in itertools.permutations(known, 2):
+        if folder.resolve().is_relative_to(other.resolve()):
+            raise UserError(
+                f"config: unlabelled: {folder} is inside {other}. Move one of the folders, or "
+                "remove it from the configuration."
+            )
+    return tuple(map(str, folders))
+
+
+def name_unlabelled(folder: str, reserved: Container[str] = ()) -> Dataset:
+    """Returns a dataset without labelled photos, named after a folder of unlabelled photos.
+
+    Raises:
+        UserError: the name is reserved.
+    """
+    path = Path(folder).resolve()
+    # Frigate stores unsorted photos in clips/NAME/train.
+    is_train = path.name == "train"
+    original = path.parent.name if is_train else path.name
+    name = _slug(original)
+    if name in reserved:
+        raise UserError(
+            f"config: unlabelled is {folder!r}, but results/{name} is reserved. Rename the folder."
+        )
+    is_frigate = is_train and re.match(FRIGATE_NAME, original)
+    return Dataset(name, frigate=original if is_frigate else None)
 
 
 def find_dataset(
@@ -118,8 +170,16 @@ def _find_dataset(value: str, catalogue: Mapping[str, Mapping[str, Any]]) -> Dat
     )
 
 
-def find_corrections(value: str | None) -> str | None:
-    """Returns the path in the config key `corrections`, with ``~`` expanded; None if it is not set.
+def find_corrections(value: str | None, may_be_new: bool = False) -> str | None:
+    """Returns the path in the config key `corrections`, with ``~`` expanded; None without a file.
+
+    Args:
+        value: the value of the key; None if it is not set.
+        may_be_new: whether the file may be missing, because the labelling page creates it.
+
+    Args:
+        wanted: what the key says.
+        may_be_new: the file need not be there, because the labelling page makes it.
 
     Raises:
         UserError: there is no such file.
@@ -128,6 +188,8 @@ def find_corrections(value: str | None) -> str | None:
         return None
     path = Path(value).expanduser()
     if not path.is_file():
+        if may_be_new and not path.exists():
+            return None
         raise UserError(
             f"config: corrections is {value!r}, but there is no such file. Save the file with the "
             "button in report.html, or remove the key."

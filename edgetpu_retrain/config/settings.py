@@ -99,7 +99,12 @@ class Compiler(Section):
 class Settings(Section):
     """The whole configuration, with defaults for keys that are not given."""
 
-    dataset: _Text = Field(description="text: a name, a folder, an archive, a URL or a table")
+    dataset: _Text | None = Field(
+        default=None, description="text: a name, a folder, an archive, a URL or a table"
+    )
+    unlabelled: _Text | list[_Text] = Field(
+        default_factory=list, description="the path of a folder of photos, or a list of such paths"
+    )
     dataset_sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-fA-F]{64}\Z", description=_SHA256
     )
@@ -160,6 +165,11 @@ class Settings(Section):
                 other.
         """
         settings = messages.parse(cls, config)
+        if not (settings.dataset or settings.unlabelled):
+            raise UserError(
+                "config: dataset is missing. Name your photos there, or under unlabelled if they "
+                "are not sorted into classes yet."
+            )
         validation, test = settings.split.validation, settings.split.test
         if validation + test >= 1:
             raise UserError(

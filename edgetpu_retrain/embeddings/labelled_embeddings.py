@@ -3,6 +3,7 @@
 All embeddings are in memory, quantized, with one byte per value.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,7 +69,8 @@ class LabelledEmbeddings:
     def load(cls, shards: Iterable[str | Path], photos: Iterable[Photo]) -> "LabelledEmbeddings":
         """Loads the embeddings of all shards, and joins them with the manifest by identity.
 
-        Photos that cannot be decoded are left out.
+        Photos that cannot be decoded are left out. So are the embeddings of photos that are not
+        listed, because training must not depend on photos without a class.
 
         Args:
             shards: paths of files written by `Embeddings.save`.
@@ -94,11 +96,18 @@ class LabelledEmbeddings:
                 f"{missing} {'photo has' if missing == 1 else 'photos have'} no embedding. Delete "
                 "the folder embeddings/ and run again."
             )
+        listed = np.zeros(len(identities), bool)
+        listed[rows] = True
+        vectors, hashes = merged.embeddings, merged.hashes
+        if not listed.all():
+            vectors, hashes = vectors[listed], hashes[listed]
+            identities = list(itertools.compress(identities, listed.tolist()))
+            rows = (np.cumsum(listed) - 1)[rows].tolist()
         classes, labels = np.unique(np.array(names, np.str_), return_inverse=True)
         order = np.lexsort(np.array([splits, labels, rows]))
         return cls(
-            merged.embeddings,
-            merged.hashes,
+            vectors,
+            hashes,
             identities,
             merged.quantization,
             merged.extractor,

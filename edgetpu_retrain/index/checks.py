@@ -11,6 +11,7 @@ from edgetpu_retrain.index.manifest import Photo, Skipped
 log = logging.getLogger(__name__)
 
 _MIN_PHOTOS_PER_CLASS = 3
+_MIN_CLASSES = 2
 _SHOWN = 5
 # The reason in skipped.tsv for photos outside the class folders.
 IN_NO_CLASS = "lies in no class folder"
@@ -84,6 +85,12 @@ def check_counts(
         UserError: a class has too few photos, or none in the training split.
     """
     names = list(names)
+    if len(names) < _MIN_CLASSES:
+        have = "1 class" if len(names) == 1 else f"{len(names)} classes"
+        raise UserError(
+            f"At least {_MIN_CLASSES} classes are needed, but the photos have {have}. Label "
+            "photos with: python scripts/label.py"
+        )
     per_class: Counter[str] = Counter()
     for (label, _), count in counts.items():
         per_class[label] += count
@@ -95,7 +102,7 @@ def check_counts(
         hint = f" ({unreadable} could not be read{where})" if skipped else ""
         raise UserError(
             f"Every class needs at least {_MIN_PHOTOS_PER_CLASS} readable photos, but "
-            f"{sizes}{hint}. Add photos, or remove the folder."
+            f"{sizes}{hint}. Add or label photos, or remove the class."
         )
     untrained = [name for name in names if not counts.get((name, "train"))]
     if untrained:
@@ -116,6 +123,17 @@ def warn_about_strays(strays: Sequence[Skipped]) -> None:
         shown = ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
         count = "1 photo" if len(names) == 1 else f"{len(names)} photos"
         log.warning("Ignoring %s outside the class folders in %s: %s", count, folder, shown)
+
+
+def warn_about_unreadable(unreadable: Sequence[Skipped]) -> None:
+    """Logs a warning with the first few unusable files in unlabelled folders; the log has all."""
+    for photo in unreadable:
+        log.debug("Unusable: %s: %s", photo.path, photo.reason)
+    if unreadable:
+        shown = ", ".join(Path(photo.path).name for photo in unreadable[:_SHOWN])
+        shown += " ..." if len(unreadable) > _SHOWN else ""
+        count = "1 file" if len(unreadable) == 1 else f"{len(unreadable)} files"
+        log.warning("Ignoring %s in the unlabelled folders: %s", count, shown)
 
 
 def warn_about_contradictions(groups: Sequence[Sequence[str]]) -> None:

@@ -13,7 +13,11 @@ from edgetpu_retrain.io import tables
 COLUMNS = ("sha256", "class", "path", "note")
 _APPLIED_COLUMNS = ("sha256", "path", "folder", "class", "outcome", "note")
 RELABELLED, CONFIRMED, LEFT_OUT, MISSING = "relabelled", "confirmed", "left out", "missing"
-OUTCOMES = (RELABELLED, CONFIRMED, LEFT_OUT, MISSING)
+LABELLED = "labelled"
+OUTCOMES = (LABELLED, RELABELLED, CONFIRMED, LEFT_OUT, MISSING)
+# The note on a label that was given to several photos at once, none of which was looked at alone.
+IN_A_GROUP = "in a group"
+_MAX_CLASS_BYTES = 200
 _DIGITS = set("0123456789abcdef")
 
 
@@ -43,9 +47,9 @@ class AppliedCorrection:
     Attributes:
         sha256: the photo's identity.
         path: path of the photo; its former path if it is missing.
-        folder: the class whose folder the photo is in; empty if it is missing.
+        folder: the class whose folder the photo is in; empty if it is missing or unlabelled.
         label: the class in the correction; empty if the photo is to be left out.
-        outcome: ``relabelled``, ``confirmed``, ``left out`` or ``missing``.
+        outcome: ``labelled``, ``relabelled``, ``confirmed``, ``left out`` or ``missing``.
         note: the note in the correction.
     """
 
@@ -104,6 +108,25 @@ def _check_unique(path: str | Path, new: Correction, old: Correction | None) -> 
         raise _malformed(path, new.line, f"line {old.line} gives the same photo a different class")
 
 
+def invalid_class_reason(name: str) -> str:
+    """Returns why a class cannot have this name, which may become a folder; "" if it can.
+
+    >>> invalid_class_reason("robin"), invalid_class_reason("a/b")
+    ('', "the class name 'a/b' contains a slash")
+    """
+    if not name.strip():
+        return f"the class name {name!r} consists only of blanks"
+    if not name.isprintable():
+        return f"the class name {name!r} has non-printable characters"
+    if "/" in name or "\\" in name:
+        return f"the class name {name!r} contains a slash"
+    if name.startswith(".") or name == "__MACOSX":
+        return f"a folder with the class name {name!r} would be hidden"
+    if len(name.encode()) > _MAX_CLASS_BYTES:
+        return f"the class name '{name[:20]}...' is longer than {_MAX_CLASS_BYTES} bytes"
+    return ""
+
+
 def _malformed(path: str | Path, line: int, problem: str) -> UserError:
     return UserError(f"{path}, line {line}: {problem}. Correct or remove the line.")
 
@@ -128,18 +151,27 @@ class Corrector:
 
         Args:
             path: path of the photo.
-            folder: the class whose folder it is in.
+            folder: the class whose folder it is in; "" for an unlabelled photo.
             sha256: its identity.
 
         Returns:
-            The correct class of the photo; "" if it is to be left out.
+            The correct class of the photo; "" if it is to be left out or has no class yet.
+
+        Raises:
+            UserError: an unlabelled photo is to get a class with an invalid name.
         """
         self._classes.add(folder)
         correction = self._corrections.get(sha256)
         if correction is None:
             return folder
         label, note = correction.label, correction.note
-        outcome = (CONFIRMED if label == folder else RELABELLED) if label else LEFT_OUT
+        if label and not folder:
+            if reason := invalid_class_reason(label):
+                raise _malformed(self._source, correction.line, reason)
+            self._classes.add(label)
+            outcome = LABELLED
+        else:
+            outcome = (CONFIRMED if label == folder else RELABELLED) if label else LEFT_OUT
         self._applied.append(AppliedCorrection(sha256, path, folder, label, outcome, note))
         return label
 
@@ -151,7 +183,7 @@ class Corrector:
         Raises:
             UserError: a photo is to get a class that has no folder.
         """
-        classes = sorted(self._classes)
+        classes = sorted(self._classes - {""})
         present = {applied.sha256 for applied in self._applied}
         for correction in self._corrections.values():
             is_known = not correction.label or correction.label in classes

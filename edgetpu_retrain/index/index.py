@@ -15,6 +15,7 @@ from edgetpu_retrain.index.checks import (
     check_skipped,
     warn_about_contradictions,
     warn_about_strays,
+    warn_about_unreadable,
 )
 from edgetpu_retrain.index.corrections import AppliedCorrection
 from edgetpu_retrain.index.manifest import SPLITS, Photo, Skipped, shard_of
@@ -28,6 +29,7 @@ class Outputs:
     """The paths of the index tables, and the folder of the shards."""
 
     manifest: str | Path
+    unlabelled: str | Path
     not_photos: str | Path
     corrections: str | Path
     shards: str | Path
@@ -46,6 +48,9 @@ class Index:
         strays: photos that are not in a class folder.
         applied_corrections: outcome of every correction.
         notes: what the user should know about how the dataset was read.
+        unlabelled: photos in the unlabelled folders, without a class. Those that a correction gives
+            a class are in `photos`, too. All are embedded.
+        unreadable: files in the unlabelled folders that cannot be photos, with reasons.
     """
 
     classes: list[str]
@@ -55,6 +60,8 @@ class Index:
     strays: list[Skipped]
     applied_corrections: list[AppliedCorrection]
     notes: list[str] = field(default_factory=list)
+    unlabelled: list[Photo] = field(default_factory=list)
+    unreadable: list[Skipped] = field(default_factory=list)
 
     def shards(self, count: int) -> list[dict[str, str]]:
         """Divides the photos into `count` shards: paths by photo identity.
@@ -62,7 +69,7 @@ class Index:
         For copies of the same photo, the path is that of the first.
         """
         shards: list[dict[str, str]] = [{} for _ in range(count)]
-        for photo in self.photos:
+        for photo in itertools.chain(self.photos, self.unlabelled):
             shards[shard_of(photo.sha256, count)].setdefault(photo.sha256, photo.path)
         for sha256, path in self.left_out:
             shards[shard_of(sha256, count)].setdefault(sha256, path)
@@ -74,11 +81,12 @@ class Index:
         others = [
             *map(astuple, [*self.unusable, *self.strays]),
             *map(astuple, self.applied_corrections),
+            *map(_fields, self.unlabelled),
+            *map(astuple, self.unreadable),
         ]
         return Digests(
             _digest(itertools.chain(map(_fields, self.photos), others, [self.classes])),
             _digest(sorted(listed)),
-            _digest(sorted(shard) for shard in self.shards(1)),
             tuple(_digest([sorted(shard)]) for shard in self.shards(count)),
         )
 
@@ -92,13 +100,11 @@ class Digests:
     Attributes:
         everything: digest of paths, classes, splits, identities, skipped files and corrections.
         labels: digest of the class and split of every photo, regardless of paths.
-        identities: digest of the identities.
         shards: digests of the identities in each shard.
     """
 
     everything: str
     labels: str
-    identities: str
     shards: tuple[str, ...]
 
     def save(self, path: str | Path) -> None:
@@ -153,10 +159,14 @@ def write(
         manifest.write_skipped(unused, listed_in)
     total = len(index.photos) + len(index.left_out) + len(index.unusable)
     check_skipped(index.unusable, total, max_skipped, listed_in)
-    check_counts(index.classes, _counts(index.photos), len(index.unusable), listed_in)
+    # With unlabelled photos, training checks this, because embedding need not wait for labels.
+    if not index.unlabelled:
+        check_counts(index.classes, _counts(index.photos), len(index.unusable), listed_in)
     warn_about_strays(index.strays)
+    warn_about_unreadable(index.unreadable)
     warn_about_contradictions(_in_several_classes(index.photos))
     manifest.write(index.photos, outputs.manifest)
+    manifest.write(index.unlabelled, outputs.unlabelled)
     manifest.write_skipped(unused, outputs.not_photos)
     corrections.write_applied(index.applied_corrections, outputs.corrections)
     tables = [Path(outputs.shards, f"{name}.tsv") for name in manifest.shard_names(shards)]
@@ -198,6 +208,8 @@ def totals(index: Index) -> str:
     labels = {photo.label for photo in index.photos}
     lines = [*index.notes]
     lines += [f"{len(index.photos)} photos in {len(labels)} classes"]
+    if index.unlabelled:
+        lines.append(f"{len(index.unlabelled)} photos in the unlabelled folders")
     if index.applied_corrections:
         outcomes = Counter(applied.outcome for applied in index.applied_corrections)
         numbers = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))

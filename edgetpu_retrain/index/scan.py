@@ -1,5 +1,6 @@
 """Find the photos in a folder, with identity, class and split; no photo is decoded."""
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,19 +25,20 @@ _NOT_A_PHOTO = ""
 
 
 def scan(
-    root: str | Path,
+    root: str | Path | None,
     cache: IdentityCache,
     validation: float,
     test: float,
     folders: bool = True,
     descend: bool = False,
     corrections_path: str | Path | None = None,
+    unlabelled: Sequence[str | Path] = (),
 ) -> Index:
     """Lists every photo of a dataset, with identity, class and split.
 
     Args:
         root: a folder with one subfolder per class, where photos may be in nested folders, or a
-            table of photos (`photo_table.read`).
+            table of photos (`photo_table.read`). None if all photos are unlabelled.
         cache: the identity cache, which is updated and saved.
         validation: the fraction of photos for validation, in [0, 1).
         test: the fraction of photos for testing, in [0, 1).
@@ -44,6 +46,7 @@ def scan(
             split a photo is in. A photo without a split is in one by its content.
         descend: as for `layout.find`.
         corrections_path: path of the corrections to apply (`corrections.read`), if any.
+        unlabelled: folders of photos that only corrections can give a class.
 
     Raises:
         UserError: the class folders or the table are not as required, or the corrections are
@@ -51,12 +54,14 @@ def scan(
     """
     decisions = corrections.read(corrections_path) if corrections_path else {}
     corrector = corrections.Corrector(decisions, corrections_path or "")
-    if photo_table.is_table(root) and Path(root).is_file():
-        source: _Folders | _Table = _Table(root, folders)
+    if root is None:
+        source: _Folders | _Table = _Folders(layout.Layout([], []))
+    elif photo_table.is_table(root) and Path(root).is_file():
+        source = _Table(root, folders)
     else:
         source = _Folders(layout.find(root, descend, folders))
     unusable: list[Skipped] = []
-    paths, labels, identities, given = [], [], [], []
+    paths, labels, identities, given, left_out = [], [], [], [], []
     for path, folder, split, verdict in source.photos(cache):
         if len(verdict) != _SHA256_DIGITS:
             unusable.append(Skipped(path, decode.with_advice(path, verdict)))
@@ -65,8 +70,26 @@ def scan(
             labels.append(label)
             identities.append(verdict)
             given.append(split)
+        else:
+            left_out.append(verdict)
+    in_dataset = {*identities, *left_out} if unlabelled else set()
+    without_class: list[tuple[str, str]] = []
+    unreadable: list[Skipped] = []
+    for path, verdict in itertools.chain(*(_verdicts(Path(one), cache) for one in unlabelled)):
+        if len(verdict) != _SHA256_DIGITS:
+            unreadable.append(Skipped(path, decode.with_advice(path, verdict)))
+        elif verdict not in in_dataset:
+            without_class.append((path, verdict))
+            if label := corrector.correct(path, "", verdict):
+                paths.append(path)
+                labels.append(label)
+                identities.append(verdict)
+                given.append("")
     cache.save()
     applied = corrector.applied()
+    if unlabelled:
+        # Folders and tables are checked when they are read.
+        layout.check_names((name, f"{corrections_path}: {name}") for name in sorted(set(labels)))
     return Index(
         source.classes,
         _with_splits(paths, labels, identities, given, validation, test),
@@ -75,6 +98,15 @@ def scan(
         source.strays(),
         applied,
         source.notes,
+        _with_splits(
+            [path for path, _ in without_class],
+            [""] * len(without_class),
+            [sha256 for _, sha256 in without_class],
+            [""] * len(without_class),
+            validation,
+            test,
+        ),
+        unreadable,
     )
 
 

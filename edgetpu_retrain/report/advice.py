@@ -115,6 +115,7 @@ def next_steps(findings: Findings) -> list[Step]:
     steps = [
         *_conflicting_labels(findings),
         *itertools.chain(*first),
+        *_unlabelled(findings.run),
         *_confused(findings.pairs),
         *_copies(findings),
         *_another_backbone(findings),
@@ -179,6 +180,19 @@ def _suspects(findings: Findings) -> list[Step]:
         why += " This model is often wrong itself, so expect many of these labels to be correct."
     labels = "label" if number == 1 else "labels"
     return [Step(f"Check {count(number, 'photo')} whose {labels} may be wrong.", why, "suspects")]
+
+
+def _unlabelled(run: Run) -> list[Step]:
+    if not run.waiting:
+        return []
+    return [
+        Step(
+            f"Label more photos, as far as it pays: {count(run.waiting, 'photo')} "
+            f"{'has' if run.waiting == 1 else 'have'} no label yet.",
+            "python scripts/label.py shows those that would teach the model the most, suggests a "
+            "class for each, and says what the next labels are expected to add.",
+        )
+    ]
 
 
 def _is_weak(findings: Findings) -> bool:

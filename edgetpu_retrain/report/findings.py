@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.index.corrections import AppliedCorrection
+from edgetpu_retrain.index.corrections import IN_A_GROUP, AppliedCorrection
 from edgetpu_retrain.index.manifest import Skipped
 from edgetpu_retrain.report.duplicates import Group, Leakage, find_groups, measure_leakage
 from edgetpu_retrain.report.suspects import find_suspects
@@ -32,6 +32,7 @@ class Run:
         skipped: the first skipped files, with reasons.
         num_skipped: number of skipped files.
         corrections: the outcome of each correction.
+        waiting: number of photos in the unlabelled folders that have no label yet.
         models: paths of the model's files.
         settings: the configuration, by key.
         comparison: rows of an earlier comparison of backbones, best first; empty without one.
@@ -52,6 +53,7 @@ class Run:
     skipped: Sequence[Skipped] = ()
     num_skipped: int = 0
     corrections: Sequence[AppliedCorrection] = ()
+    waiting: int = 0
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     comparison: Sequence[Mapping[str, Any]] = ()
@@ -115,7 +117,9 @@ def find(run: Run) -> Findings:
     """Computes the content of a report from a run."""
     predictions = run.predictions
     source, result = headline(run.evaluation)
-    suspects = find_suspects(predictions, {correction.sha256 for correction in run.corrections})
+    # A label given to many photos at once is not a review of each of them.
+    decided = {correction.sha256 for correction in run.corrections if correction.note != IN_A_GROUP}
+    suspects = find_suspects(predictions, decided)
     return Findings(
         run,
         source,

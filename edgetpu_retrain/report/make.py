@@ -36,6 +36,7 @@ class Sources:
         groups: groups.tsv.
         embeddings: the embeddings of all shards (.npz).
         manifest: manifest.tsv.
+        unlabelled: unlabelled.tsv.
         skipped: skipped.tsv.
         corrections: applied_corrections.tsv.
         models: the .tflite files that the report waits for.
@@ -48,6 +49,7 @@ class Sources:
     groups: Path
     embeddings: Sequence[Path]
     manifest: Path
+    unlabelled: Path
     skipped: Path
     corrections: Path
     models: Sequence[Path]
@@ -89,6 +91,9 @@ def make_report(
             f"{sources.predictions} belongs to a different set of photos. Delete it and run again."
         )
     skipped = manifest.read_skipped(sources.skipped)
+    applied = corrections.read_applied(sources.corrections)
+    waiting = {photo.sha256 for photo in manifest.read(sources.unlabelled)}
+    waiting -= {correction.sha256 for correction in applied}
     first_skipped = list(itertools.islice(skipped, page.MAX_LINES))
     findings = find(
         Run(
@@ -101,7 +106,8 @@ def make_report(
             labelled.hashes[rows],
             skipped=first_skipped,
             num_skipped=len(first_skipped) + sum(1 for _ in skipped),
-            corrections=corrections.read_applied(sources.corrections),
+            corrections=applied,
+            waiting=len(waiting),
             models=sources.models,
             settings=settings,
             comparison=files.read_json(sources.comparison) if sources.comparison else (),

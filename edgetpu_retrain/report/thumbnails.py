@@ -33,10 +33,15 @@ def _thumbnail(path: str, side: int) -> str:
     try:
         content = Path(path).read_bytes()
         with memory.for_photo(content, side):
-            photo = decode.read_photo(content, min_side=side)
-            photo.thumbnail((side, side), Image.Resampling.BILINEAR)
+            jpeg = to_jpeg(decode.read_photo(content, min_side=side), side)
     except (OSError, decode.PhotoError):
         return ""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def to_jpeg(photo: Image.Image, side: int) -> bytes:
+    """Returns a JPEG whose longer side has at most `side` pixels; the photo is resized in place."""
+    photo.thumbnail((side, side), Image.Resampling.BILINEAR)
     jpeg = io.BytesIO()
     photo.save(jpeg, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()
+    return jpeg.getvalue()

@@ -30,15 +30,14 @@ def archive_digests(archive: str, split: Split, corrections: str, shards: int) -
     """Returns the digests of the photos in an archive, which may not be unpacked yet.
 
     Args:
-        archive: a digest that identifies the archive.
+        archive: a digest that identifies the archive and the unlabelled photos, if there are any.
         split: the config key `split`.
         corrections: a digest that identifies the corrections, or that there are none.
         shards: number of shards.
     """
     labels = digest("labels", archive, split.model_dump(), corrections)
-    identities = digest("identities", archive)
     parts = (digest("shard", archive, i, shards) for i in range(shards))
-    return Digests(labels, labels, identities, tuple(parts))
+    return Digests(labels, labels, tuple(parts))
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,8 @@ class Fingerprints:
 
     def choose_calibration_photos(self, backbone: str) -> str:  # noqa: D102
         calibration = self.settings.calibration
-        photos = self.photos.labels if calibration.refresh else self.settings.dataset
+        dataset = self.settings.dataset or self.dataset
+        photos = self.photos.labels if calibration.refresh else dataset
         return digest("choose_calibration_photos", calibration.photos, photos)
 
     def quantize(self, backbone: str) -> str:  # noqa: D102
@@ -146,8 +146,7 @@ class Fingerprints:
 
     def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
         settings = self.recipes[recipe], self.settings.seed, self.settings.max_skipped
-        photos = self.photos.labels, self.photos.identities
-        return digest("train", photos, settings, self._embedding(backbone))
+        return digest("train", self.photos.labels, settings, self._embedding(backbone))
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102
         return digest("serialize", self.train(backbone, recipe), self._extractor(backbone, twin))
@@ -162,8 +161,20 @@ class Fingerprints:
 
     def report(self, backbone: str, recipe: str) -> str:  # noqa: D102
         models = [self.serialize(backbone, recipe, twin) for twin in {"", self.twin}]
-        settings = self.settings.model_dump(include={"dataset", "corrections", "split"})
+        settings = self.settings.model_dump(
+            include={"dataset", "unlabelled", "corrections", "split"}
+        )
         return digest("report", self.evaluate(backbone, recipe), sorted(models), settings)
+
+    def export(self) -> str:  # noqa: D102
+        return digest("export", self.photos.everything)
+
+    def label(self, backbone: str, recipe: str, labels: str) -> str:  # noqa: D102
+        photos = self.dataset, self.photos.shards
+        is_trained_on = bool(self.settings.unlabelled or self.settings.corrections)
+        # The output contains paths with the name of the backbone.
+        settings = backbone, labels, is_trained_on
+        return digest("label", photos, settings, self._embedding(backbone))
 
     def compare(self) -> str:  # noqa: D102
         return digest("compare", [self.evaluate(*names) for names in self.compared])

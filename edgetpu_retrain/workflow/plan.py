@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from edgetpu_retrain.config.datasets import (
     find_corrections,
     find_dataset,
     find_test_dataset,
+    find_unlabelled,
+    name_unlabelled,
 )
 from edgetpu_retrain.config.settings import Settings
 from edgetpu_retrain.errors import UserError
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 # Folders in results/ that do not belong to a dataset.
 _RESERVED = {"backbones"}
+# The file that the labelling page writes if `corrections` is not set.
+_LABELS = "corrections.tsv"
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ class Plan:
         backbone_specs: their names or descriptions in the configuration, by name.
         recipes: settings of the configured recipe and those to compare, by name.
         compared: the models to compare, the configured one first.
+        unlabelled: folders of unlabelled photos.
         corrections: path of the corrections; None if there are none.
+        labels: path of the corrections file that the labelling page writes; it need not exist yet.
         test_dataset: path of the test dataset; None if there is none.
         device: the device for embedding and evaluation.
         compiler: path of edgetpu_compiler; None if there is none for this machine.
@@ -100,7 +106,9 @@ class Plan:
     backbone_specs: dict[str, str | dict[str, Any]]
     recipes: dict[str, dict[str, Any]]
     compared: list[ComparedModel]
+    unlabelled: tuple[str, ...]
     corrections: str | None
+    labels: str
     test_dataset: str | None
     device: str
     compiler: str | None
@@ -128,10 +136,18 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
     """
     catalogue = read_catalogue(folders.workflow, "backbones")
     datasets = read_catalogue(folders.workflow, "datasets")
-    dataset = find_dataset(settings.dataset, datasets, settings.dataset_sha256, reserved=_RESERVED)
+    unlabelled = find_unlabelled(settings.unlabelled)
+    if settings.dataset:
+        dataset = find_dataset(
+            settings.dataset, datasets, settings.dataset_sha256, reserved=_RESERVED
+        )
+        find_unlabelled(unlabelled, dataset.folder)
+    else:
+        dataset = name_unlabelled(unlabelled[0], _RESERVED)
     selection = _Selection(settings, catalogue)
     backbone = selection.backbones[selection.models[0].backbone]
-    corrections = find_corrections(settings.corrections)
+    labels = settings.corrections or (_LABELS if unlabelled else None)
+    corrections = find_corrections(labels, may_be_new=bool(unlabelled))
     test_dataset = find_test_dataset(settings.test_dataset) if settings.test_dataset else None
     compiler_path = compiler.find(settings.compiler, str(folders.compiler))
     device = settings.device
@@ -141,9 +157,17 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
     cache = IdentityCache(folders.cache / "files.npz", keep=True)
     results = folders.results / dataset.name
     if scan_photos:
-        _warn_about_other_photos(dataset, results)
+        _warn_about_other_photos(dataset, unlabelled, results)
     photos = _PhotoDigests(
-        settings, dataset, results, folders.cache, cache, corrections, test_dataset, scan_photos
+        settings,
+        dataset,
+        unlabelled,
+        results,
+        folders.cache,
+        cache,
+        corrections,
+        test_dataset,
+        scan_photos,
     )
     cache.save()
 
@@ -162,7 +186,9 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
         selection.specs,
         selection.recipes,
         selection.models,
+        unlabelled,
         corrections,
+        str(Path(labels or _LABELS).expanduser()),
         test_dataset,
         device,
         compiler_path,
@@ -183,10 +209,10 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
     )
 
 
-def _warn_about_other_photos(dataset: Dataset, results: Path) -> None:
+def _warn_about_other_photos(dataset: Dataset, unlabelled: Sequence[str], results: Path) -> None:
     """Logs a warning if `results` is of another dataset of the same name, which is still there."""
-    folder = Path(dataset.folder or results.parents[1] / "resources/datasets" / dataset.name)
-    if folder.is_file():
+    own = Path(dataset.folder or results.parents[1] / "resources/datasets" / dataset.name)
+    if own.is_file():
         # The photos in a table can be anywhere.
         return
     with contextlib.suppress(OSError, UserError):
@@ -194,7 +220,8 @@ def _warn_about_other_photos(dataset: Dataset, results: Path) -> None:
         if first is None or not os.path.exists(first.path):
             return
         above = Path(os.path.abspath(first.path)).parents
-        if not any(folder.exists() and parent.samefile(folder) for parent in above):
+        folders = [folder for folder in (own, *map(Path, unlabelled)) if folder.exists()]
+        if not any(parent.samefile(folder) for parent in above for folder in folders):
             log.warning(
                 "Warning: %s holds the results of another dataset with the name %r, of photos such "
                 "as %s. This run replaces them; to keep both, rename one of the folders.",
@@ -285,6 +312,7 @@ class _PhotoDigests:
         self,
         settings: Settings,
         dataset: Dataset,
+        unlabelled: Sequence[str],
         results: Path,
         caches: Path,
         cache: IdentityCache,
@@ -296,7 +324,7 @@ class _PhotoDigests:
         if test_dataset and scan_photos:
             self.test_photos = _identify_folder(test_dataset, caches)
         current = manifest.count_shards((results / "shards").glob("*-of-*.tsv"))
-        if dataset.folder is None:
+        if dataset.is_packed:
             self.archive = (
                 cache.sha256(dataset.archive)
                 if dataset.archive
@@ -304,18 +332,26 @@ class _PhotoDigests:
             )
             correction = digest("corrections", cache.sha256(corrections) if corrections else None)
             self.num_shards = _choose_shards(settings, dataset, current)
+        if dataset.is_packed and not unlabelled:
             self.digests = fingerprints.archive_digests(
                 self.archive, settings.split, correction, self.num_shards
+            )
+        elif dataset.is_packed and scan_photos:
+            beside = [_identify_folder(folder, caches) for folder in unlabelled]
+            self.digests = fingerprints.archive_digests(
+                digest(self.archive, beside), settings.split, correction, self.num_shards
             )
         elif scan_photos:
             index = scan.scan(
                 dataset.folder,
-                IdentityCache(identity_cache_path(dataset.folder, caches)),
+                IdentityCache(identity_cache_path(dataset.folder or unlabelled[0], caches)),
                 **settings.split.model_dump(),
                 corrections_path=corrections,
+                unlabelled=unlabelled,
             )
             if settings.shards == "auto":
-                self.num_shards = manifest.choose_shards(len(index.photos), current)
+                count = len(index.photos) + len(index.unlabelled)
+                self.num_shards = manifest.choose_shards(count, current)
             else:
                 self.num_shards = settings.shards
             self.digests = index.digests(self.num_shards)
@@ -345,7 +381,7 @@ def identity_cache_path(folder: str, caches: Path) -> Path:
 
 def _identify_folder(folder: str, caches: Path) -> str:
     # A cache of its own: the index stores other verdicts on files that are not photos.
-    cache = IdentityCache(identity_cache_path(folder, caches / "test_datasets"))
+    cache = IdentityCache(identity_cache_path(folder, caches / "whole_folders"))
     paths = [
         path
         for path, status in walk.files_below(folder)

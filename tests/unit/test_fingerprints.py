@@ -23,10 +23,10 @@ from tests.planning import lay_small_photos, make_plan
 EVALUATED = {"evaluate", "plot_confusion_matrix", "report", "compare", "deliver"}
 TWIN = {"twin", "deliver_edgetpu", "bundle"} | EVALUATED
 TRAINED = {"train", "serialize", "frigate"} | TWIN
-EMBEDDED = {"embed", "collect_skipped"} | TRAINED
+EMBEDDED = {"embed", "collect_skipped", "label"} | TRAINED
 COMPILED = {"compile", "take_compiled"} | EMBEDDED
 # What depends on where photos lie.
-LISTED = {"index", "collect_skipped", "bundle"} | EVALUATED
+LISTED = {"index", "collect_skipped", "bundle", "export"} | EVALUATED
 
 
 def stages(plan: Plan) -> dict[str, Any]:
@@ -56,6 +56,8 @@ def stages(plan: Plan) -> dict[str, Any]:
         "deliver_edgetpu": found.deliver_edgetpu(*model),
         "bundle": found.bundle(*model, ["", "_edgetpu"]),
         "frigate": found.frigate(*model, "birds"),
+        "export": found.export(),
+        "label": found.label(*model, "corrections.tsv"),
     }
 
 
@@ -140,12 +142,12 @@ SETTINGS: list[tuple[str, Any, set[str]]] = [
     ("compiler.sources", [{"url": "https://a/b", "md5": "0" * 32}], set()),
     ("compiler.path", "elsewhere/edgetpu_compiler", set()),
     ("device", "usb:1", EVALUATED),
-    ("shards", 2, {"index", "embed", "collect_skipped"}),
+    ("shards", 2, {"index", "embed", "collect_skipped", "label"}),
     ("frigate", "birds", set()),
     ("backbone.mean", 100, {"make_extractor"} | COMPILED),
     ("backbone.std", 100, {"make_extractor"} | COMPILED),
     ("backbone.width", 7, {"make_extractor"} | COMPILED),
-    ("backbone.name", "other", {"deliver", "deliver_edgetpu", "bundle", "frigate"}),
+    ("backbone.name", "other", {"deliver", "deliver_edgetpu", "bundle", "frigate", "label"}),
 ]
 CALIBRATED = {"quantize"} | COMPILED
 # Where this is otherwise for a network that is quantized with photos.
@@ -214,7 +216,8 @@ def test_no_key_of_the_configuration_is_left_out_here():
     training = {"recipe", "class_weights", "num_iter", "batch_size", "learning_rate"}
     training |= {"weight_scale", "reg"}
     keys |= {f"training.{name}" for name in training}
-    keys |= {"dataset", "dataset_sha256", "corrections", "test_dataset", "compare", "backbone"}
+    keys |= {"dataset", "dataset_sha256", "unlabelled", "corrections", "test_dataset"}
+    keys |= {"compare", "backbone"}
     assert leaves(Settings) <= keys
 
 
@@ -371,8 +374,8 @@ def move_all(run: Run) -> None:
         (damage, LISTED),
         (move_all, LISTED),
         (move_to_another_class, LISTED | TRAINED),
-        (correct, LISTED | TRAINED),
-        (leave_out, LISTED | TRAINED),
+        (correct, LISTED | TRAINED | {"label"}),
+        (leave_out, LISTED | TRAINED | {"label"}),
     ],
 )
 def test_photos_that_are_the_same_are_not_embedded_again(
@@ -383,12 +386,21 @@ def test_photos_that_are_the_same_are_not_embedded_again(
     assert changed(before, run.stages()) == expected
 
 
-def test_a_photo_that_is_left_out_counts_where_near_copies_are_looked_for(run: Run):
-    """It is embedded, and its groups of near-copies are written down with the others."""
+def test_a_photo_that_is_left_out_is_embedded_but_changes_no_head(run: Run):
     leave_out(run)
     before = run.stages()
     (run.photos / "rose" / "005.bmp").unlink()
-    assert changed(before, run.stages()) == LISTED | EMBEDDED
+    assert changed(before, run.stages()) == LISTED | {"embed", "label"}
+
+
+def test_an_unlabelled_photo_is_embedded_but_changes_no_head(run: Run):
+    heap = run.folder / "heap"
+    heap.mkdir()
+    (heap / "1.bmp").write_bytes(b"BM 1")
+    run.set("unlabelled", str(heap))
+    before = run.stages()
+    (heap / "2.bmp").write_bytes(b"BM 2")
+    assert changed(before, run.stages()) == LISTED | {"embed", "label"}
 
 
 @pytest.mark.parametrize("kind", ["quantized", "calibrated"])
@@ -432,7 +444,7 @@ def test_the_same_photos_of_another_name(run: Run):
     run.photos.rename(run.folder / "garden")
     run.set("dataset", str(run.folder / "garden"))
     after = run.stages()
-    assert changed(before, after) == LISTED | {"deliver_edgetpu", "frigate"}
+    assert changed(before, after) == LISTED | {"deliver_edgetpu", "frigate", "label"}
 
 
 def test_photos_of_a_test_dataset(run: Run):
@@ -487,7 +499,7 @@ def test_photos_in_an_archive(run: Run):
     assert len({*before["embed"], *after["embed"]}) == 8
     for key, value, expected in (
         ("split.test", 0.4, LISTED | TRAINED),
-        ("shards", 2, {"index", "embed", "collect_skipped"}),
+        ("shards", 2, {"index", "embed", "collect_skipped", "label"}),
         ("seed", 1, TRAINED),
         ("dataset_sha256", files.sha256(run.settings["dataset"]), {"extract_dataset"}),
     ):
@@ -497,7 +509,7 @@ def test_photos_in_an_archive(run: Run):
         assert changed(before, after) == expected
     before = after
     correct(run)
-    assert changed(before, run.stages()) == LISTED | TRAINED
+    assert changed(before, run.stages()) == LISTED | TRAINED | {"label"}
     before = run.stages()
     (run.folder / "elsewhere").mkdir()
     shutil.copy(run.settings["dataset"], run.folder / "elsewhere")

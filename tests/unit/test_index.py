@@ -211,7 +211,7 @@ def test_tables_and_shards_agree(tmp_path: Path):
         expected[int(sha256[16:32], 16) // (2**64 // 3 + 1)].setdefault(sha256, str(path))
     assert list(found.shards.values()) == expected
     assert all(list(shard) == sorted(shard) for shard in found.shards.values())
-    assert len(list((root / ".index").rglob("*.tsv"))) == 6
+    assert len(list((root / ".index").rglob("*.tsv"))) == 7
     assert write_index(root, shards=3) == found
     names = {photo.path: photo.label for photo in found.photos}
     assert names == {str(path): path.parent.name for path in root.glob("[ab]/*.png")}
@@ -276,8 +276,8 @@ def add_class(root: Path) -> None:
     ("change", "changed"),
     [
         (change_nothing, ""),
-        (add, "everything labels identities shards"),
-        (remove, "everything labels identities shards"),
+        (add, "everything labels shards"),
+        (remove, "everything labels shards"),
         (rename, "everything"),
         (relabel, "everything labels"),
         # Photos of one class count as often as they are there.
@@ -322,7 +322,7 @@ def test_splits_and_corrections_are_in_the_digests_of_labels(tmp_path: Path):
     plain = scan_folder(root).digests(2)
     split = scan_folder(root, test=0.3).digests(2)
     assert split.labels != plain.labels
-    assert (split.identities, split.shards) == (plain.identities, plain.shards)
+    assert split.shards == plain.shards
     table = tmp_path / "corrections.tsv"
     seen = {plain.labels}
     for label in ("b", ""):
@@ -330,7 +330,7 @@ def test_splits_and_corrections_are_in_the_digests_of_labels(tmp_path: Path):
         corrected = scan_folder(root, corrections_path=table).digests(2)
         seen.add(corrected.labels)
         # What is left out stays embedded, so that it can come back at once.
-        assert (corrected.identities, corrected.shards) == (plain.identities, plain.shards)
+        assert corrected.shards == plain.shards
     assert len(seen) == 3
     table.write_text(f"{header}{sha256}\ta\t\tlooked at\n")
     confirmed = scan_folder(root, corrections_path=table).digests(2)
@@ -346,7 +346,7 @@ def test_the_number_of_shards_is_in_the_digests_of_shards_alone(tmp_path: Path):
 
 
 def test_digests_are_read_as_they_were_written(tmp_path: Path):
-    found = Digests("e" * 64, "l" * 64, "i" * 64, ("0" * 64, "1" * 64))
+    found = Digests("e" * 64, "l" * 64, ("0" * 64, "1" * 64))
     found.save(tmp_path / "digests.json")
     assert Digests.load(tmp_path / "digests.json") == found
 

@@ -13,7 +13,18 @@ from tests.conftest import ROOT, copy_project
 
 # What the workflow, its report and frozen graphs need beyond the library.
 HEAVY = {
-    *("jinja2", "matplotlib", "pooch", "pydantic", "requests", "scipy", "sklearn", "snakemake"),
+    *(
+        "flask",
+        "waitress",
+        "jinja2",
+        "matplotlib",
+        "pooch",
+        "pydantic",
+        "requests",
+        "scipy",
+        "sklearn",
+        "snakemake",
+    ),
     *("tabulate", "tensorflow", "threadpoolctl", "yaml"),
 }
 

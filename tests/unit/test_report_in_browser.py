@@ -1,8 +1,6 @@
 """The page as a person meets it: in Chromium, light and dark, wide and narrow."""
 
 import json
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,31 +13,19 @@ from edgetpu_retrain.index import corrections
 from edgetpu_retrain.index.corrections import AppliedCorrection
 from edgetpu_retrain.report import findings
 from edgetpu_retrain.report.suspects import find_suspects
+from tests.browser import open_browser, set_window, wait_for
 from tests.unit.test_report import HOSTILE, document_of, made_up, predictions_of, run_of
-
-_WAIT_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not (program and driver):
-        pytest.skip("needs Debian's packages chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     folder = tmp_path_factory.mktemp("downloads")
-    opened.execute_cdp_cmd(
-        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)}
-    )
-    opened.downloads = folder
-    yield opened
-    opened.quit()
+    with open_browser() as opened:
+        opened.execute_cdp_cmd(
+            "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)}
+        )
+        opened.downloads = folder
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +58,7 @@ def address(run: findings.Run, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def open_page(browser, address: str, width: int = 1100, colours: str = "light") -> None:
-    features = [{"name": "prefers-color-scheme", "value": colours}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    set_window(browser, width, colours)
     browser.get(address)
 
 
@@ -259,14 +242,6 @@ def press(browser, sha256: str, label: str) -> None:
         ".querySelectorAll('button')].find(b => b.value === arguments[1]).click()"
     )
     browser.execute_script(script, sha256, label)
-
-
-def wait_for(condition) -> None:
-    end = time.monotonic() + _WAIT_SECONDS
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("it did not come true")
-        time.sleep(0.1)
 
 
 def luminance(colour: str) -> float:

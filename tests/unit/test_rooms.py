@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[2] / "edgetpu_retrain"
 # From the ground up.
 ROOMS = (
     "errors", "io", "config", "photos", "head", "tflite", "runtime", "index", "backbone",
-    "embeddings", "training", "evaluation", "report", "deploy", "workflow",
+    "embeddings", "training", "evaluation", "report", "labelling", "deploy",
+    "workflow",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 400

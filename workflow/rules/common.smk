@@ -50,6 +50,7 @@ LOGS = f"logs/{DATASET.name}"
 SHARDS = manifest.shard_names(PLAN.num_shards)
 COMPILED = "compiled.tflite"
 MANIFEST = f"{DATASET_RESULTS}/manifest.tsv"
+UNLABELLED = f"{DATASET_RESULTS}/unlabelled.tsv"
 # The files at the top of the folder belong to the configured backbone and recipe.
 MODEL = {"backbone": PLAN.backbone, "recipe": PLAN.recipe}
 # The model's name in Frigate, which keeps its photos in clips/NAME/dataset.
@@ -156,7 +157,7 @@ def archive():
 
 def photos_made():
     """Returns the folder of unpacked photos; nothing if the user's own folder is read in place."""
-    return [] if DATASET.folder else f"{DATASET_RESOURCES}/photos"
+    return f"{DATASET_RESOURCES}/photos" if DATASET.is_packed else []
 
 
 def photos_for(rule_name):
@@ -224,8 +225,9 @@ def twins():
     return ["", "_edgetpu"] if compiled else [""]
 
 
-# What the fingerprints of delivered files depend on besides the model.
+# What the fingerprints of files of the configured model depend on besides the model.
 DELIVERING = {
+    "label": {"labels": PLAN.labels},
     "deliver": {},
     "deliver_edgetpu": {},
     "bundle": {"twins": twins()},
@@ -239,7 +241,7 @@ def configured(pattern):
 
 
 # The settings that the report lists.
-REPORTED = {"dataset", "dataset_sha256", "test_dataset", "corrections"}
+REPORTED = {"dataset", "dataset_sha256", "unlabelled", "test_dataset", "corrections"}
 REPORTED |= {"split", "resize", "seed", "max_skipped"}
 
 
@@ -247,7 +249,13 @@ def reported_settings(wildcards):
     reported = set(REPORTED)
     if PLAN.backbones[wildcards.backbone].CALIBRATED:
         reported.add("calibration")
-    return SETTINGS.model_dump(include=reported, exclude_none=True) | {
+    settings = SETTINGS.model_dump(include=reported, exclude_none=True)
+    if not SETTINGS.unlabelled:
+        del settings["unlabelled"]
+    elif not SETTINGS.dataset:
+        # Without this, the command would use the dataset in config.yaml.
+        settings["dataset"] = ""
+    return settings | {
         "backbone": PLAN.backbone_specs[wildcards.backbone],
         "training": PLAN.recipes[wildcards.recipe],
         "device": PLAN.device,

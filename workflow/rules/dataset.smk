@@ -42,6 +42,7 @@ rule index:
         photos=photos_for("index"),
     output:
         manifest=f"{DATASET_RESULTS}/manifest.tsv",
+        unlabelled=UNLABELLED,
         not_photos=f"{DATASET_RESULTS}/not_photos.tsv",
         corrections=f"{DATASET_RESULTS}/applied_corrections.tsv",
         shards=expand(f"{DATASET_RESULTS}/shards/{{shard}}.tsv", shard=SHARDS),
@@ -57,6 +58,7 @@ rule index:
         fingerprint=fingerprint("index"),
         # A function, because Snakemake would take braces in a path for wildcards.
         folder=lambda wildcards: DATASET.folder,
+        unlabelled=lambda wildcards: PLAN.unlabelled,
         # Lets the job notice photos that changed while the run started.
         listed=PLAN.fingerprints.photos.everything,
         split=SETTINGS.split.model_dump(),

@@ -72,6 +72,7 @@ rule choose_calibration_photos:
     input:
         unless_made_of("choose_calibration_photos"),
         manifest=there("choose_calibration_photos", MANIFEST),
+        unlabelled=there("choose_calibration_photos", UNLABELLED),
     output:
         photos=f"{BACKBONE_RESULTS}/calibration.tsv",
         fingerprint=f"{BACKBONE_RESULTS}/.choose_calibration_photos",
@@ -94,6 +95,7 @@ rule quantize:
         extractor=rules.make_float_extractor.output.extractor,
         photos=rules.choose_calibration_photos.output.photos,
         manifest=there("quantize", MANIFEST),
+        unlabelled=there("quantize", UNLABELLED),
     output:
         extractor=f"{BACKBONE_RESULTS}/extractor.tflite",
         report=f"{BACKBONE_RESULTS}/quantization.json",

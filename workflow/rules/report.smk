@@ -7,6 +7,7 @@ rule report:
         groups=rules.train.output.groups,
         embeddings=embeddings,
         manifest=there("report", MANIFEST),
+        unlabelled=there("report", UNLABELLED),
         skipped=there("report", f"{BACKBONE_RESULTS}/skipped.tsv"),
         corrections=there("report", f"{DATASET_RESULTS}/applied_corrections.tsv"),
         models=expand(

@@ -98,7 +98,9 @@
   const known = new Set([...document.querySelectorAll(".decide")].map((b) => b.dataset.sha256));
   for (const [sha256, decision] of Object.entries(recall())) {
     const valid = decision.label === "" || data.classes.includes(decision.label);
-    if (known.has(sha256) && valid && !(sha256 in data.corrections)) decided[sha256] = decision;
+    const earlier = data.corrections[sha256];
+    const isNew = !earlier || earlier.note === "in a group";
+    if (known.has(sha256) && valid && isNew) decided[sha256] = decision;
   }
   show();
 })();

@@ -1,0 +1,97 @@
+"""Label photos on a page in the browser, which learns while you click.
+
+    python scripts/label.py
+    python scripts/label.py --cores 4 --config unlabelled=photos/new
+
+All arguments but those listed below go to snakemake, which embeds new photos first. Then the page
+is served to this machine alone. End it with Ctrl-C; every label is saved when you see it.
+"""
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import webbrowser
+
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.io import program
+
+SOURCES = "results/labelling.json"
+
+
+def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="All other arguments go to snakemake: --cores, --config, --configfile, ...",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address only")
+    parser.add_argument(
+        "--no-run", action="store_true", help="take the photos as the last run left them"
+    )
+    return parser.parse_known_args()
+
+
+def prepare(arguments: list[str]) -> None:
+    """Embeds what is new."""
+    if not any(one.startswith(("--cores", "-c", "--jobs", "-j")) for one in arguments):
+        arguments = ["--cores", "all", *arguments]
+    command = [sys.executable, "-m", "snakemake", "--quiet", "host", "reason", *arguments]
+    done = subprocess.run([*command, "--", "label"])
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def main() -> None:
+    given, others = parse_arguments()
+    if not given.no_run:
+        prepare(others)
+    with program.run():
+        try:
+            import waitress
+
+            from edgetpu_retrain.labelling import server
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"The package {error.name} is missing. Install what the page needs: "
+                "pip install -e '.[label]'"
+            ) from None
+        from edgetpu_retrain.labelling.session import Session, training
+        from edgetpu_retrain.labelling.sources import Sources
+
+        session = Session(Sources.load(SOURCES))
+        token = server.new_token()
+        app = server.make_app(session, token)
+        try:
+            listening = waitress.create_server(
+                app,
+                host="127.0.0.1",
+                port=given.port,
+                threads=8,
+                max_request_body_size=server.MAX_BODY_BYTES,
+                ident=None,
+            )
+        except OSError as error:
+            raise UserError(
+                f"Port {given.port} cannot be used ({error.strerror}). Choose another with --port."
+            ) from None
+        address = f"http://127.0.0.1:{listening.effective_port}/{token}/"
+        print(f"Label your photos at {address}\nEnd with Ctrl-C.", flush=True)
+        if not given.no_browser:
+            with contextlib.suppress(webbrowser.Error):
+                webbrowser.open(address)
+        with training(session):
+            try:
+                listening.run()
+            finally:
+                listening.close()
+        print(f"\nYour labels are in {session.sources.labels}.")
+        if session.sources.is_trained_on:
+            print("Train with them: snakemake --cores all")
+        else:
+            print(f"To train with them, set corrections: {session.sources.labels} in config.yaml.")
+
+
+if __name__ == "__main__":
+    main()
