@@ -87,7 +87,8 @@ def look_alikes(places: np.ndarray, count: int) -> np.ndarray:
     start = "k-means++" if count <= _MOST_SPREAD else "random"
     # The order of a sum, and so its last bits, depends on the number of threads.
     with threads(1):
-        return KMeans(count, init=start, n_init=1, max_iter=10, random_state=0).fit_predict(places)
+        found = KMeans(count, init=start, n_init=1, max_iter=10, random_state=0).fit(places)
+    return np.asarray(found.labels_)
 
 
 def begin(places: np.ndarray) -> list[Group]:

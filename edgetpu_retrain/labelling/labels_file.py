@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import corrections
@@ -137,7 +138,7 @@ class History:
         if text and not text.endswith("\n"):
             self._append("")
 
-    def _follow(self, entry: dict) -> None:
+    def _follow(self, entry: dict[str, Any]) -> None:
         if entry.get("undo"):
             self._done.pop()
         else:
