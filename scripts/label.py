@@ -12,6 +12,7 @@ import contextlib
 import subprocess
 import sys
 import webbrowser
+from pathlib import Path
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import program
@@ -60,6 +61,10 @@ def main() -> None:
         from edgetpu_retrain.labelling.session import Session, training
         from edgetpu_retrain.labelling.sources import Sources
 
+        if not Path(SOURCES).is_file():
+            raise UserError(
+                f"There is no {SOURCES} here. Run this in the project's folder, without --no-run."
+            )
         session = Session(Sources.load(SOURCES))
         token = server.new_token()
         app = server.make_app(session, token)
