@@ -134,7 +134,7 @@ def _corrections_text(applied: Sequence[corrections.AppliedCorrection]) -> str:
         return f"No photo in the dataset has one of your {number}, so nothing was corrected."
     counts = Counter(correction.outcome for correction in applied)
     outcomes = [f"{counts[name]:,} {name}" for name in corrections.OUTCOMES if counts[name]]
-    text = f"Your corrections were applied: {words.join(outcomes, most=4)}."
+    text = f"Your corrections were applied: {words.join(outcomes, most=len(outcomes))}."
     if counts[corrections.MISSING]:
         text += " Missing corrections belong to photos that are no longer in the dataset."
     return text
