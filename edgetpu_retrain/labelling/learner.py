@@ -62,12 +62,14 @@ def learn(
     with threads(1) as run:
         found = train_sgd(data, Plan.of(layers), run)
     scores = np.empty((len(photos), num_classes), np.float32)
-    everything = replace(data, rows=photos.rows, labels=labels)
+    # Photos without a label are not in the span of those with one.
+    everything = replace(data, rows=photos.rows, labels=labels, span=None, coordinates=None)
+    weights = data.weights(found.weights[:, 0])
     out_of_fold = np.empty((len(divided), num_classes), np.float32)
     right = np.empty(len(divided), bool)
     for block in blocks(len(photos), _BLOCK):
         values = everything.embeddings(block)
-        scores[block] = values @ found.weights[:, 0] + found.biases[0]
+        scores[block] = values @ weights + found.biases[0]
     for block in data.blocks():
         logits = found.logits(data.embeddings(block))
         rows = np.arange(len(logits))
