@@ -3,6 +3,7 @@
 import argparse
 import csv
 import filecmp
+import io
 import json
 import os
 import statistics
@@ -77,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
 def find_threshold(arguments: argparse.Namespace) -> float:
     """Returns the score below which classes are omitted."""
     if arguments.precision is None:
-        return arguments.threshold
+        return float(arguments.threshold)
     path = arguments.evaluation or find_evaluation(Path(arguments.model))
     try:
         thresholds = json.loads(path.read_text("utf-8"))["thresholds"]
@@ -168,7 +169,8 @@ def with_progress(paths: list[Path], arguments: argparse.Namespace) -> Iterable[
         from tqdm import tqdm
     except ImportError:
         return paths
-    return tqdm(paths, unit="photo", disable=True if is_printing else None)
+    bar: Iterable[Path] = tqdm(paths, unit="photo", disable=True if is_printing else None)
+    return bar
 
 
 def write_text(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
@@ -240,7 +242,8 @@ def run(arguments: argparse.Namespace) -> bool:
 def main() -> None:
     arguments = parse_arguments()
     # Names of files may contain bytes that are not valid UTF-8.
-    sys.stdout.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     with program.run():
         try:
             sys.exit(0 if run(arguments) else 1)

@@ -9,7 +9,7 @@ from edgetpu_retrain.embeddings.shards import EmbeddingCache, read_undecodable
 from edgetpu_retrain.index import manifest
 
 with job.run(snakemake):
-    reasons = {}
+    reasons: dict[str, str] = {}
     for path in snakemake.input.embeddings:
         reasons |= read_undecodable(path)
     skipped = list(manifest.read_skipped(snakemake.input.not_photos))
