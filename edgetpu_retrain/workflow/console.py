@@ -13,7 +13,8 @@ _REDUNDANT = re.compile(
     r"Exiting because a job execution failed|CalledProcessError in file|"
     r"At least one job did not complete successfully"
 )
-_NOTHING_TO_DO = "Nothing to be done"
+# What else is shown of what Snakemake and its Slurm plugin say.
+_SHOWN = re.compile(r"^Nothing to be done|^Trying to restart| has been submitted ")
 
 
 class Console(logging.StreamHandler[Any]):
@@ -45,7 +46,7 @@ class Console(logging.StreamHandler[Any]):
         elif _REDUNDANT.search(record.getMessage()):
             # How a job ended is only of interest if it could not say it itself.
             self._exit_status = record.getMessage().splitlines()[-1]
-        elif record.levelno >= logging.WARNING or record.getMessage().startswith(_NOTHING_TO_DO):
+        elif record.levelno >= logging.WARNING or _SHOWN.search(record.getMessage()):
             self._print(self.format(record))
 
     def _job_line(self, record: Any) -> str:
