@@ -80,8 +80,16 @@ class Console(logging.StreamHandler[Any]):
 
 
 def install() -> Console:
-    """Replaces Snakemake's output on the terminal; its log file stays as it is."""
+    """Replaces Snakemake's output on the terminal; its log file stays as it is.
+
+    The workflow may be included as several modules; the first one does it for all.
+    """
     logger = logging.getLogger("snakemake.logging")
+    for handler in logger.handlers:
+        if isinstance(handler, Console):
+            return handler
+    # On a full disk, Snakemake's log file cannot be written either.
+    logging.raiseExceptions = False
     default = next(one for one in logger.handlers if one.name == "DefaultStreamHandler")
     assert isinstance(default, logging.StreamHandler)
     console = Console(default)

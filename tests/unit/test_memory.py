@@ -33,6 +33,7 @@ def lay_results(folder: Path, photos: int, width: int) -> None:
         listed.append(Photo(f"photos/{'abc'[i % 3]}/{i:06}.jpg", "abc"[i % 3], split, sha256))
     manifest.write(sorted(listed), folder / "manifest.tsv")
     manifest.write_skipped([], folder / "skipped.tsv")
+    (folder / "unlabelled.tsv").write_text("path\tclass\tsplit\tsha256\n")
     (folder / "corrections.tsv").write_text("sha256\tpath\tfolder\tclass\toutcome\tnote\n")
     numbers = np.arange(photos)
     vectors = random.integers(0, 120, (3, width))[numbers % 3]
@@ -55,7 +56,10 @@ def run_stages(folder: Path, photos: int, width: int, extractor: Path) -> dict[s
     model = folder / "retrained_model.tflite"
     there = {
         "embeddings": sorted(map(str, (folder / "embeddings").glob("*.npz"))),
-        **{name: f"{folder}/{name}.tsv" for name in ("manifest", "skipped", "corrections")},
+        **{
+            name: f"{folder}/{name}.tsv"
+            for name in ("manifest", "unlabelled", "skipped", "corrections")
+        },
     }
     made = {
         "head": f"{folder}/head.npz",
@@ -70,6 +74,7 @@ def run_stages(folder: Path, photos: int, width: int, extractor: Path) -> dict[s
     params = {
         "max_skipped": 0.1, "training": {"recipe": "optimum"}, "seed": 0, "test_dataset": None,
         "device": "cpu", "resize": "bilinear", "dataset": "a", "backbone": "b", "settings": {},
+        "commands": {}, "edgetpu_model": "",
     }  # fmt: skip
     given = {
         "input": there | made | {"extractor": str(extractor), "models": [str(model)]},

@@ -61,7 +61,7 @@ def test_every_stage_decodes_alike(flowers: list[Path], tmp_path: Path, monkeypa
     monkeypatch.setattr(evaluate, "Interpreter", Recorder)
     Recorder.seen = []
     classes = ("daisy", "roses")
-    evaluate._judge_folder("", tmp_path / "photos", classes, "cpu", resize, lambda *found: None)
+    evaluate._predict_folder("", tmp_path / "photos", classes, "cpu", resize, lambda *found: None)
     assert np.array_equal(Recorder.seen, expected)
 
     monkeypatch.setattr(embed, "Interpreter", Recorder)

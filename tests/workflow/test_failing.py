@@ -1,7 +1,6 @@
 """What a failing run says and leaves on disk, and how little a good one prints."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import yaml
 
 from edgetpu_retrain.backbone.compiler import can_run_here
 from edgetpu_retrain.index import manifest
-from tests.conftest import Snakemake, assert_user_error, jobs_run, lay_photos, run_in
+from tests.conftest import Snakemake, assert_user_error, jobs_run, lay_photos
 
 TARGET = "retrained_model.tflite"
 
@@ -87,22 +86,6 @@ def test_a_file_put_in_place_by_hand_is_compared_with_its_checksum(
         done = snakemake("--config", f"backbone={name}", "--", "retrained_model_edgetpu.tflite")
         assert_user_error(done, str(wrong.relative_to(project)), "SHA-256", "Delete it")
         assert not list((project / "results").glob("photos/*/embeddings/*.npz"))
-
-
-def test_a_folder_that_cannot_be_read_is_named(own: Path, project: Path):
-    # Whoever runs the tests may be allowed to read everything.
-    code = (
-        "import os, sys; scandir = os.scandir\n"
-        "def refuse(path='.'):\n"
-        "    if str(path).endswith('photos/rose'):\n"
-        "        raise PermissionError(13, 'Permission denied', str(path))\n"
-        "    return scandir(path)\n"
-        "os.scandir = refuse\n"
-        f"sys.argv = ['snakemake', '-n', '{TARGET}']\n"
-        "from snakemake.cli import main; main()"
-    )
-    done = run_in(project, sys.executable, "-c", code)
-    assert_user_error(done, "Error: photos/rose: permission denied.")
 
 
 def test_an_archive_put_in_place_by_hand_is_taken(project: Path, snakemake: Snakemake):

@@ -52,7 +52,7 @@ def results(run) -> Path:
 def test_what_is_printed(run):
     printed = run[1].stdout + run[1].stderr
     assert "302 photos in 5 classes" in printed
-    assert "95 % interval" in printed
+    assert "95% interval" in printed
 
 
 def test_the_three_files(run):

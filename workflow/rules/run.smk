@@ -135,7 +135,10 @@ onstart:
     if workflow.is_main_process:
         ask_before_download()
         begin()
-        DELIVERED_BEFORE.extend(deliver.delivered(RECORDS))
+        try:
+            DELIVERED_BEFORE.extend(deliver.delivered(RECORDS))
+        except UserError as error:
+            stop(error)
 
 
 onsuccess:
