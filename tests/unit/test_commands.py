@@ -49,10 +49,10 @@ def test_targets_are_kept():
 def test_without_an_active_environment_the_program_is_named(tmp_path: Path, monkeypatch):
     monkeypatch.delenv("VIRTUAL_ENV")
     monkeypatch.delenv("CONDA_PREFIX", raising=False)
-    assert commands.program("snakemake") == str(Path(sys.executable).with_name("snakemake"))
-    (tmp_path / ".venv/bin").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PWD", str(tmp_path))
+    assert commands.program("snakemake") == str(Path(sys.executable).with_name("snakemake"))
+    (tmp_path / ".venv/bin").mkdir(parents=True)
     monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv/bin/python3"))
     assert commands.program("python") == os.path.join(".venv", "bin", "python")
     # Started elsewhere, with --directory.
