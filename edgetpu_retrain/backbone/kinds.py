@@ -16,6 +16,7 @@ from edgetpu_retrain.errors import UserError, how_to_install
 # Keys of the catalogue that describe a network but are not needed to use it.
 INFORMATION = (
     "description",
+    "labels",
     "licence",
     "input_size",
     "parameters",
