@@ -339,12 +339,9 @@ def classify(arguments: argparse.Namespace) -> bool:
             }
             print(json.dumps(result), flush=True)
             continue
-        print(f"{name} ({milliseconds:.1f} ms)")
-        for label, score in classes:
-            print(f"  {label}: {score:.3f}")
-        if not classes:
-            print(f"  no class reaches {arguments.threshold}")
-        sys.stdout.flush()
+        lines = [f"  {label}: {score:.3f}" for label, score in classes]
+        lines = lines or [f"  no class reaches {arguments.threshold}"]
+        print("\n".join([f"{name} ({milliseconds:.1f} ms)", *lines]), flush=True)
     return all_read
 
 
@@ -378,6 +375,9 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        # After learn.py was killed. A model may be used without the rest of the bundle, too.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("complete").complete(HERE)
         if arguments.check and not (HERE / "check.py").is_file():
             raise UserError(f"{HERE / 'check.py'} is missing. Copy the whole bundle again.")
         if arguments.check:
