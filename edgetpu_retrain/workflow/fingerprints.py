@@ -196,7 +196,8 @@ class Fingerprints:
 
     def bundle(self, backbone: str, recipe: str, twins: list[str]) -> str:  # noqa: D102
         models = [self.serialize(backbone, recipe, twin) for twin in twins]
-        settings = self.settings.bundle.model_dump(), self.settings.split.model_dump()
+        fractions = self.settings.split.model_dump(include={"validation", "test"})
+        settings = self.settings.bundle.model_dump(), fractions
         photos = self.photos.everything
         return digest("bundle", self.model(backbone, recipe), models, photos, settings)
 
