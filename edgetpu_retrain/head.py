@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ import numpy as np
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import preprocessing
+
+log = logging.getLogger(__name__)
 
 # The file in a model's archive that says how photos are resized.
 RESIZE = "resize.txt"
@@ -148,7 +151,7 @@ def read_class_names(path: str | Path, count: int) -> tuple[str, ...] | None:
         The lines of the first associated file with `count` lines, or None if there is none.
 
     Raises:
-        UserError: the archive with these files is damaged, or one of them is very large.
+        UserError: the archive with these files is damaged.
     """
     lines = (text.splitlines() for text in _associated_files(path).values())
     return next((tuple(names) for names in lines if len(names) == count), None)
@@ -181,11 +184,11 @@ def _associated_files(path: str | Path, wanted: str = "") -> dict[str, str]:
                 if wanted not in ("", entry.filename):
                     continue
                 if entry.file_size > _MAX_ASSOCIATED_BYTES:
-                    raise UserError(
-                        f"The file {entry.filename} in {path} has {entry.file_size:,} bytes, too "
-                        f"many for class names (at most {_MAX_ASSOCIATED_BYTES:,}). Use the label "
-                        "map that was made with the model."
+                    log.warning(
+                        "%s: the file %s in it is too large for class names (%d bytes).",
+                        *(path, entry.filename, entry.file_size),
                     )
+                    continue
                 texts[entry.filename] = archive.read(entry).decode(errors="replace")
     # zipfile raises RuntimeError or NotImplementedError where damage looks like encryption.
     except (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError, OSError) as error:
