@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import read_class_names, read_label_map
+from edgetpu_retrain.head import read_class_names, read_label_map, read_resize
 from edgetpu_retrain.io import program, tables
 from edgetpu_retrain.photos import decode, preprocessing, walk
 from edgetpu_retrain.runtime.interpreter import Interpreter
@@ -145,16 +145,21 @@ def find_labels(arguments: argparse.Namespace, count: int) -> dict[int, str]:
 
 
 def classify(
-    paths: Iterable[Path], model: Interpreter, labels: dict[int, str], top_k: int, threshold: float
+    paths: Iterable[Path],
+    model: Interpreter,
+    resize: str,
+    labels: dict[int, str],
+    top_k: int,
+    threshold: float,
 ) -> Iterator[Prediction]:
-    min_side = preprocessing.min_decoded_side(model.input_size)
+    min_side = preprocessing.min_decoded_side(model.input_size, resize)
     for path in paths:
         try:
             photo = decode.read_file(path, min_side)
         except decode.PhotoError as error:
             yield Prediction(path, [], 0, decode.with_advice(path, str(error)))
             continue
-        pixels = preprocessing.to_pixels(photo, model.input_size)
+        pixels = preprocessing.to_pixels(photo, model.input_size, resize)
         start = time.perf_counter()
         scores = model.scores(pixels)
         milliseconds = 1000 * (time.perf_counter() - start)
@@ -211,7 +216,12 @@ def run(arguments: argparse.Namespace) -> bool:
     labels = find_labels(arguments, model.output_size)
     start = time.perf_counter()
     predictions: Iterable[Prediction] = classify(
-        with_progress(paths, arguments), model, labels, arguments.top_k, threshold
+        with_progress(paths, arguments),
+        model,
+        read_resize(arguments.model),
+        labels,
+        arguments.top_k,
+        threshold,
     )
     if arguments.csv:
         predictions = write_csv(predictions, arguments.top_k, arguments.csv)

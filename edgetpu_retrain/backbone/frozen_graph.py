@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from edgetpu_retrain.backbone import tensorflow_process
-from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.errors import UserError, how_to_install
 from edgetpu_retrain.io import files
 
 _MAX_SUGGESTIONS = 5
@@ -112,8 +112,8 @@ def _find_converter() -> str:
     converter = shutil.which("tflite_convert", path=path)
     if converter is None:
         raise UserError(
-            "tflite_convert is not installed; it comes with TensorFlow: "
-            "pip install -r requirements.txt"
+            "tflite_convert is not installed; it comes with TensorFlow. "
+            f"{how_to_install('tensorflow')}"
         )
     return converter
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetpu_retrain.backbone import legacy_keras, saved_model_check, tensorflow_process
-from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.errors import UserError, how_to_install
 from edgetpu_retrain.io import files
 from edgetpu_retrain.tflite.image_shape import explain_shape
 
@@ -40,8 +40,8 @@ def convert(network: str | Path, output: str | Path) -> None:
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
-            f"{network} is converted with TensorFlow, which is not installed. In the project's "
-            "folder, type: pip install -e '.[tensorflow]'"
+            f"{network} is converted with TensorFlow, which is not installed. "
+            f"{how_to_install('tensorflow')}"
         )
     with files.replacing(output) as temporary:
         command = [sys.executable, "-m", __name__, str(network), str(temporary)]

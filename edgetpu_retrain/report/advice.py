@@ -292,7 +292,8 @@ def _another_backbone(findings: Findings) -> list[Step]:
         Step(
             "Try other backbones.",
             f"This model uses the backbone {run.backbone}. Only a comparison shows which one is "
-            "best for your photos.",
+            "best for your photos. For birds, insects and plants there are backbones that were "
+            "trained on them (make backbones); add one to compare in config.yaml.",
             command=run.commands.get("compare", ""),
         )
     ]

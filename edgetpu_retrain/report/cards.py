@@ -19,7 +19,7 @@ _MAX_GROUPS, _MAX_PER_GROUP = 40, 6
 _MAX_PAIRS, _MAX_PER_PAIR = 12, 4
 _MAX_CLASSES, _MAX_PER_CLASS = 20, 5
 # More than these are folded.
-_OPEN_SUSPECTS, _OPEN_GROUPS, _OPEN_CLASSES = 24, 3, 2
+_OPEN_SUSPECTS, _OPEN_GROUPS, _OPEN_CLASSES = 12, 2, 1
 
 
 def photo_sections(findings: Findings) -> dict[str, Any]:

@@ -150,7 +150,8 @@ class Fingerprints:
         return digest("train", self.photos.labels, settings, self._embedding(backbone))
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102
-        return digest("serialize", self.train(backbone, recipe), self._extractor(backbone, twin))
+        parts = self.train(backbone, recipe), self._extractor(backbone, twin), self.settings.resize
+        return digest("serialize", parts)
 
     def evaluate(self, backbone: str, recipe: str) -> str:  # noqa: D102
         model = self.serialize(backbone, recipe, self.twin)

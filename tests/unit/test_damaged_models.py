@@ -91,7 +91,7 @@ def test_a_buffer_far_behind_the_file(models: Path, tmp_path: Path):
         Interpreter(tmp_path / "x.tflite", "cpu")
 
 
-def test_label_files_that_are_damaged_or_too_large(made: Path, tmp_path: Path):
+def test_label_files_that_are_damaged_or_too_large(made: Path, tmp_path: Path, caplog):
     path = tmp_path / "x.tflite"
     content = (made / "classifier.tflite").read_bytes()
     path.write_bytes(content)
@@ -99,6 +99,7 @@ def test_label_files_that_are_damaged_or_too_large(made: Path, tmp_path: Path):
         archive.writestr("large.txt", bytes(1 << 25) + b"\nb\n")
         archive.writestr("labels.txt", "rose\ntulip\n")
     assert read_class_names(path, 2) == ("rose", "tulip")
+    assert "the file large.txt in it is too large for class names (33554435 bytes)" in caplog.text
     assert classify.class_names(path, 2, None) == ["rose", "tulip"]
     whole = path.read_bytes()
     place = whole.rindex(b"labels.txt", 0, whole.rindex(b"labels.txt")) + len(b"labels.txt")

@@ -39,6 +39,7 @@ rule serialize:
         "../envs/retrain.yaml"
     params:
         fingerprint=fingerprint("serialize"),
+        resize=SETTINGS.resize,
     script:
         "../../scripts/serialize.py"
 

@@ -1,8 +1,10 @@
 # Paths, and the functions that choose the inputs of rules.
+import importlib.util
 import json
 import re
 
 from snakemake.io import apply_wildcards
+from snakemake.settings.types import DeploymentMethod
 
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import program
@@ -53,6 +55,8 @@ MANIFEST = f"{DATASET_RESULTS}/manifest.tsv"
 UNLABELLED = f"{DATASET_RESULTS}/unlabelled.tsv"
 # The files at the top of the folder belong to the configured backbone and recipe.
 MODEL = {"backbone": PLAN.backbone, "recipe": PLAN.recipe}
+# Jobs find the packages of every extra in their own environments.
+IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 # The model's name in Frigate, which keeps its photos in clips/NAME/dataset.
 FRIGATE = SETTINGS.frigate or DATASET.frigate or DATASET.name
 
@@ -298,6 +302,13 @@ def delivered():
     return [*models, "label_map.txt", "report.html"]
 
 
+def picture():
+    """Returns the confusion matrix as a picture; nothing without the extra that draws it."""
+    can_draw = IN_CONDA or importlib.util.find_spec("matplotlib")
+    drawn = rules.plot_confusion_matrix.output.picture
+    return configured(drawn) if can_draw else []
+
+
 def intermediate():
     """Returns the files between the photos and the model of this run."""
     paths = [*rules.index.output, *rules.collect_skipped.output]
@@ -307,7 +318,8 @@ def intermediate():
         for path in expand(rules.embed.output, shard=shard, allow_missing=True)
     ]
     paths += [*rules.train.output, *rules.evaluate.output, *rules.report.output]
-    paths += rules.plot_confusion_matrix.output
+    if picture():
+        paths += rules.plot_confusion_matrix.output
     paths += expand(rules.serialize.output.model, twin=twins(), allow_missing=True)
     paths += [extractor_file(PLAN.backbone, twin) for twin in twins()]
     return [configured(path) for path in paths]

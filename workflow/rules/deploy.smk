@@ -10,7 +10,7 @@ rule deliver:
         model=configured(f"{RESULTS}/retrained_model.tflite"),
         label_map=configured(rules.train.output.label_map),
         report=configured(rules.report.output.page),
-        picture=configured(rules.plot_confusion_matrix.output.picture),
+        picture=picture(),
         # Whenever the photos are indexed, this makes missing intermediate files, too.
         manifest=MANIFEST,
     output:

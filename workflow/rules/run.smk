@@ -1,7 +1,7 @@
 # Allow one run at a time, and print a summary at its end.
 import atexit
 
-from edgetpu_retrain.backbone import compiler
+from edgetpu_retrain.backbone import compiler, kinds
 from edgetpu_retrain.deploy import deliver
 from edgetpu_retrain.report.summary import summary
 from edgetpu_retrain.workflow import locking
@@ -54,6 +54,19 @@ def ask_before_download():
     )
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         sys.exit("Nothing was downloaded.")
+
+
+def check_packages():
+    """Ends the run before its first job if a backbone needs packages that are not installed."""
+    if IN_CONDA:
+        return
+    making = {"make_extractor", "make_float_extractor", "quantize"}
+    for one in workflow.dag.needrun_jobs():
+        if one.rule.name in making:
+            try:
+                kinds.check_installed(PLAN.backbones[one.wildcards.backbone])
+            except UserError as error:
+                stop(error)
 
 
 async def accept_any_time(job, outputs):
@@ -133,6 +146,7 @@ onstart:
     workflow.scheduler.job_rate_limiter = None
     workflow.dag.check_output_mtime = accept_any_time
     if workflow.is_main_process:
+        check_packages()
         ask_before_download()
         begin()
         try:

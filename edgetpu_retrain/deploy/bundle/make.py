@@ -1,7 +1,7 @@
 """Writes the bundle for a device: the model, a program that runs it, and a test of the board.
 
-`classify.py`, `check.py`, `README.md` and `requirements.txt` in this folder are copied unchanged.
-The programs do not import `edgetpu_retrain`, which is not installed on the device.
+The programs in this folder and two modules of `photos/` are copied unchanged. They do not import
+`edgetpu_retrain`, which is not installed on the device.
 """
 
 import heapq
@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgetpu_retrain.head import read_label_map
+from edgetpu_retrain import photos
+from edgetpu_retrain.head import read_label_map, read_resize
 from edgetpu_retrain.index.manifest import Photo
 from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import preprocessing
@@ -24,7 +25,8 @@ from edgetpu_retrain.runtime.interpreter import Interpreter
 from edgetpu_retrain.tflite.edgetpu_package import min_runtime_version
 from edgetpu_retrain.tflite.model import Model
 
-_PARTS = ("classify.py", "check.py", "README.md", "requirements.txt")
+_PARTS = ("classify.py", "photos.py", "check.py", "README.md", "requirements.txt")
+_SHARED = ("file_kinds.py", "jpeg_header.py")
 # How many photos are tried to find one with a high score.
 _MAX_TRIED = 50
 
@@ -70,6 +72,7 @@ def write_bundle(
     example = _find_example(model, names, manifest)
     here, folder = Path(__file__).parent, Path(folder)
     copies: dict[str, str | Path] = {name: here / name for name in _PARTS}
+    copies |= {name: Path(photos.__file__).with_name(name) for name in _SHARED}
     copies |= {"model.tflite": model, "labels.txt": label_map}
     if compiled is not None:
         copies["model_edgetpu.tflite"] = compiled
@@ -96,7 +99,7 @@ def write_bundle(
 def file_names(compiled: bool) -> list[str]:
     """Returns the names of a bundle's files, with or without the Edge TPU model."""
     models = ["model.tflite", "model_edgetpu.tflite"] if compiled else ["model.tflite"]
-    return [*_PARTS, *models, "labels.txt", "check.png", "check.json"]
+    return [*_PARTS, *_SHARED, *models, "labels.txt", "check.png", "check.json"]
 
 
 def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Photo]) -> _Example:
@@ -105,8 +108,8 @@ def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Ph
     Test photos are tried first. A high score makes the prediction robust to the rounding of other
     processors. If no photo is classified correctly, the one with the highest score is returned.
     """
-    interpreter = Interpreter(model, "cpu")
-    min_side = preprocessing.min_decoded_side(interpreter.input_size)
+    interpreter, resize = Interpreter(model, "cpu"), read_resize(model)
+    min_side = preprocessing.min_decoded_side(interpreter.input_size, resize)
     tried = heapq.nsmallest(
         _MAX_TRIED, manifest, key=lambda photo: (photo.split != "test", photo.sha256)
     )
@@ -116,7 +119,7 @@ def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Ph
             picture = open_photo(photo.path, photo.sha256, min_side)
         except PhotoError:
             continue
-        pixels = preprocessing.to_pixels(picture, interpreter.input_size)
+        pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
         scores = interpreter.scores(pixels)
         predicted = names[int(scores.argmax())]
         rank = (predicted == photo.label, float(scores.max()))

@@ -82,7 +82,7 @@
     if (others.length) {
       const select = document.createElement("select");
       select.setAttribute("aria-label", "another class");
-      select.add(new Option("another class", ""));
+      select.add(new Option("other", ""));
       for (const name of others) select.add(new Option(name, name));
       select.addEventListener("change", () => decide(box, select.value || null));
       box.append(select);
