@@ -81,23 +81,26 @@ def find_threshold(arguments: argparse.Namespace) -> float:
         return float(arguments.threshold)
     path = arguments.evaluation or find_evaluation(Path(arguments.model))
     try:
-        thresholds = json.loads(path.read_text("utf-8"))["thresholds"]
-    except (OSError, ValueError, KeyError, TypeError):
+        scores = {
+            float(row["precision"]): None if row["score"] is None else float(row["score"])
+            for row in json.loads(path.read_text("utf-8"))["thresholds"]
+        }
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"--precision needs the evaluation.json of the model, but {path} is missing or not "
             "one. Give its path with --evaluation."
         ) from None
-    scores = {threshold["precision"]: threshold["score"] for threshold in thresholds}
     if arguments.precision not in scores:
         available = ", ".join(map(str, scores))
         raise UserError(
             f"--precision {arguments.precision}: {path} only has thresholds for {available}."
         )
-    if scores[arguments.precision] is None:
+    score = scores[arguments.precision]
+    if score is None:
         raise UserError(
             f"--precision {arguments.precision}: {path} has no threshold that reaches it."
         )
-    threshold: float = max(arguments.threshold, scores[arguments.precision])
+    threshold = max(float(arguments.threshold), score)
     print(f"Abstaining below a score of {threshold:.3f} ({path})", file=sys.stderr)
     return threshold
 
