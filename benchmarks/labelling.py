@@ -53,7 +53,7 @@ def learn(photos: Photos, known: np.ndarray) -> tuple[learner.Learned, np.ndarra
     classes = np.unique(photos.truth[known])
     labels = np.full(len(photos.truth), -1)
     labels[known] = np.searchsorted(classes, photos.truth[known])
-    return learner.learn(photos.embedded, labels, photos.groups, len(classes)), classes, labels
+    return learner.learn(photos.places, labels, photos.groups, len(classes)), classes, labels
 
 
 def entropy(scores: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:

@@ -212,7 +212,7 @@ class Session:
             begun = choose.begin(places)
             done = progress.nothing(int(chosen.sum()), int(rest.sum()))
             return Known(version, present, labels, None, _of_rows(begun, cards), done)
-        learned = learner.learn(self.photos, labels, self._copies, len(present))
+        learned = learner.learn(self._places, labels, self._copies, len(present))
         of_labelled = self._places[chosen]
         reliability = learner.Reliability(learned.held_out, labels[chosen])
         threshold = reliability.threshold(learned.scores[cards])

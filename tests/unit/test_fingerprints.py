@@ -36,7 +36,7 @@ def stages(plan: Plan) -> dict[str, Any]:
     shards = manifest.shard_names(plan.num_shards)
     return {
         "fetch_dataset": found.fetch_dataset(),
-        "extract_dataset": found.extract_dataset(),
+        "extract_dataset": found.extract_dataset(plan.dataset.name),
         "index": found.index(),
         "make_extractor": found.make_extractor(backbone),
         "choose_calibration_photos": found.choose_calibration_photos(backbone),
@@ -401,6 +401,29 @@ def test_an_unlabelled_photo_is_embedded_but_changes_no_head(run: Run):
     before = run.stages()
     (heap / "2.bmp").write_bytes(b"BM 2")
     assert changed(before, run.stages()) == LISTED | {"embed", "label"}
+
+
+def test_unlabelled_photos_in_an_archive(run: Run):
+    """Beside a folder, which is known photo by photo all the same."""
+    (run.folder / "more").mkdir()
+    for i in range(9):
+        (run.folder / "more" / f"{i}.bmp").write_bytes(b"BM" + f"new {i}".encode())
+    archive = shutil.make_archive(str(run.folder / "heap"), "zip", run.folder / "more")
+    run.set("unlabelled", [archive])
+    run.set("shards", "auto")
+    planned = make_plan(run.folder, **run.settings)
+    assert (planned.dataset.name, *planned.packed) == ("photos", "heap")
+    before, unpacked = run.stages(), planned.fingerprints.extract_dataset("heap")
+    correct(run)
+    labelled = run.stages()
+    assert changed(before, labelled) == LISTED | TRAINED
+    rename(run)
+    moved = run.stages()
+    assert "index" in changed(labelled, moved)
+    shutil.make_archive(str(run.folder / "heap"), "zip", run.photos)
+    other = make_plan(run.folder, **run.settings)
+    assert changed(moved, stages(other)) >= LISTED | EMBEDDED
+    assert other.fingerprints.extract_dataset("heap") != unpacked
 
 
 @pytest.mark.parametrize("kind", ["quantized", "calibrated"])

@@ -58,11 +58,19 @@ def test_labels_in_the_file_do_what_folders_do(
         path.name for path in (project / "sorted").iterdir()
     )
 
-    # The same photos in folders, by themselves and as they were exported.
+    # The same photos in folders, by themselves and as they were exported; and in an archive.
     shutil.copytree(labelled, project / "exported")
-    for folder in ("sorted", "exported"):
-        configure(project, dataset=folder, unlabelled=None)
-        other = snakemake("--", f"results/{folder}/{HEAD}")
+    shutil.make_archive(str(project / "packed"), "zip", heap)
+    (project / "none").mkdir()
+    for name, settings in (
+        ("sorted", {"dataset": "sorted", "unlabelled": None}),
+        ("exported", {"dataset": "exported", "unlabelled": None}),
+        ("packed", {"dataset": None, "unlabelled": ["packed.zip", "none"]}),
+    ):
+        configure(project, **settings)
+        other = snakemake("--", f"results/{name}/{HEAD}")
         assert other.returncode == 0, other.stderr
-        head = project / f"results/{folder}/{HEAD}"
+        assert ("extract_dataset" in jobs_run(other)) == (name == "packed")
+        head = project / f"results/{name}/{HEAD}"
         assert head.read_bytes() == (project / f"results/birds/{HEAD}").read_bytes()
+    assert not jobs_run(snakemake("--", f"results/packed/{HEAD}"))
