@@ -13,11 +13,13 @@ import numpy as np
 
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.evaluation import saved
 from edgetpu_retrain.evaluation.unlabelled import describe
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.index import corrections, manifest
 from edgetpu_retrain.io import files
 from edgetpu_retrain.report import history, page
+from edgetpu_retrain.report.comparison import read_table
 from edgetpu_retrain.report.duplicates import write_copies
 from edgetpu_retrain.report.findings import Run, find
 from edgetpu_retrain.report.suspects import write_suspects
@@ -97,7 +99,7 @@ def make_report(
     skipped = manifest.read_skipped(sources.skipped)
     applied = corrections.read_applied(sources.corrections)
     groups = near_copies.read_groups(sources.groups, labelled.identities)
-    evaluation = files.read_json(sources.evaluation)
+    evaluation = saved.read(sources.evaluation)
     decided = {correction.sha256 for correction in applied}
     waiting = {
         photo.sha256: photo
@@ -111,7 +113,7 @@ def make_report(
             labelled.vectors,
             groups,
             Head.load(sources.head),
-            {row["precision"]: row["score"] for row in evaluation["thresholds"]}.get(0.95),
+            {row["precision"]: row["score"] for row in evaluation.get("thresholds", [])}.get(0.95),
         )
     first_skipped = list(itertools.islice(skipped, page.MAX_LINES))
     findings = find(
@@ -129,7 +131,7 @@ def make_report(
             unlabelled=unlabelled,
             models=sources.models,
             settings=settings,
-            comparison=files.read_json(sources.comparison) if sources.comparison else (),
+            comparison=read_table(sources.comparison) if sources.comparison else (),
             commands=commands,
             edgetpu_model=edgetpu_model,
             versions=versions(),
