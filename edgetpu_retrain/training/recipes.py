@@ -199,7 +199,7 @@ def _train_coral(
         labelled: photos of the training and validation splits.
         fold_numbers: [N] int, folds.
         seed: seed of initialization and batches.
-        num_threads: not used.
+        num_threads: not used, because steps this small are not faster with several threads.
         num_iter: number of batches.
         batch_size: number of embeddings per batch.
         learning_rate: learning rate.
