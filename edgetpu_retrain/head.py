@@ -1,6 +1,8 @@
 """The trained last layer of a classifier: weights, biases and class names."""
 
+import contextlib
 import json
+import logging
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -11,8 +13,13 @@ import numpy as np
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.io import files
+from edgetpu_retrain.photos import preprocessing
 
-_MAX_LABEL_BYTES = 1 << 24
+log = logging.getLogger(__name__)
+
+# The file in a model's archive that says how photos are resized.
+RESIZE = "resize.txt"
+_MAX_ASSOCIATED_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -146,20 +153,47 @@ def read_class_names(path: str | Path, count: int) -> tuple[str, ...] | None:
     Raises:
         UserError: the archive with these files is damaged.
     """
+    lines = (text.splitlines() for text in _associated_files(path).values())
+    return next((tuple(names) for names in lines if len(names) == count), None)
+
+
+def read_resize(path: str | Path) -> str:
+    """Returns how photos are resized for a model, as for `preprocessing.to_pixels`.
+
+    Args:
+        path: path of any .tflite file.
+
+    Returns:
+        What the model says, if it was trained here; "bilinear" if it says nothing.
+    """
+    resize = ""
+    # A damaged archive is reported when class names are read.
+    with contextlib.suppress(UserError):
+        resize = _associated_files(path, RESIZE).get(RESIZE, "")
+    return resize if resize in preprocessing.RESIZES else "bilinear"
+
+
+def _associated_files(path: str | Path, wanted: str = "") -> dict[str, str]:
+    """Returns the text of the files in the archive at a model's end, or of one of them, by name."""
     if not zipfile.is_zipfile(path):
-        return None
+        return {}
+    texts = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
-                if entry.file_size > _MAX_LABEL_BYTES:
+                if wanted not in ("", entry.filename):
                     continue
-                lines = archive.read(entry).decode(errors="replace").splitlines()
-                if len(lines) == count:
-                    return tuple(lines)
+                if entry.file_size > _MAX_ASSOCIATED_BYTES:
+                    log.warning(
+                        "%s: the file %s in it is too large for class names (%d bytes).",
+                        *(path, entry.filename, entry.file_size),
+                    )
+                    continue
+                texts[entry.filename] = archive.read(entry).decode(errors="replace")
     # zipfile raises RuntimeError or NotImplementedError where damage looks like encryption.
     except (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError, OSError) as error:
         raise UserError(
             f"The class names in {path} cannot be read: the archive at its end is damaged "
             f"({error}). Use the label map that was made with the model."
         ) from error
-    return None
+    return texts

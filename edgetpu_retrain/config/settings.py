@@ -109,7 +109,8 @@ class Settings(Section):
         default=None, description="text: a name, a folder, an archive, a URL or a table"
     )
     unlabelled: _Text | list[_Text] = Field(
-        default_factory=list, description="the path of a folder of photos, or a list of such paths"
+        default_factory=list,
+        description="the path of a folder or archive of photos, or a list of such paths",
     )
     dataset_sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-fA-F]{64}\Z", description=_SHA256

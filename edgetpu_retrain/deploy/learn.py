@@ -1,5 +1,6 @@
 """Train the model of a bundle again, with new photos, on the device."""
 
+import json
 import logging
 import os
 import shutil
@@ -25,7 +26,7 @@ from edgetpu_retrain.embeddings.labelled_embeddings import merge
 from edgetpu_retrain.embeddings.shards import Embeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.evaluation.scoring import score
-from edgetpu_retrain.head import Head, read_label_map, write_label_map
+from edgetpu_retrain.head import Head, read_label_map, read_resize, write_label_map
 from edgetpu_retrain.index import checks, layout
 from edgetpu_retrain.index.manifest import SPLITS, Photo
 from edgetpu_retrain.io import files
@@ -266,13 +267,14 @@ def _replace(
             if (bundle / name).is_file():
                 extractor = without_head(Model.load(bundle / name))
                 classifier = append_head(extractor, head)
-                metadata.save_with_class_names(classifier, head.classes, staged / name)
+                resize = read_resize(bundle / name)
+                metadata.save_with_class_names(classifier, head.classes, staged / name, resize)
         write_label_map(head.classes, staged / LABELS)
         memory.save(staged / memory.FILE_NAME)
         with Image.open(bundle / CHECK_PICTURE) as picture:
             scores = Interpreter(staged / CPU_MODEL, "cpu").scores(np.asarray(picture))
-        answer = files.read_json(bundle / CHECK) | make.answer(head.classes, scores)
-        make.write_answer(answer, staged / CHECK)
+        expected = json.loads((bundle / CHECK).read_text("utf-8"))
+        make.write_answer(expected | make.answer(head.classes, scores), staged / CHECK)
         for path in list(staged.iterdir()):
             _keep(bundle / path.name, staged / f"{path.name}{PREVIOUS}")
     complete(bundle)

@@ -250,10 +250,7 @@ class TrainingData:
             squares += int(np.einsum("ij,ij->", values, values, dtype=np.int64))
         mean = total / len(rows)
         variance = squares / len(rows) - float(np.sum(mean**2))
-        ranks = np.empty(len(rows))
-        for label in range(len(labelled.classes)):
-            chosen = np.flatnonzero(labels == label)
-            ranks[chosen] = (np.arange(len(chosen)) + 0.5) / max(len(chosen), 1)
+        ranks = _ranks(labels)
         unknown = np.empty(0, np.float32)
         data = cls(
             vectors,
@@ -279,6 +276,26 @@ class TrainingData:
             variances=variances,
             span=axes,
             coordinates=np.concatenate(coordinates),
+        )
+
+    @classmethod
+    def of_coordinates(
+        cls, coordinates: np.ndarray, labels: np.ndarray, folds: np.ndarray, num_classes: int
+    ) -> "TrainingData":
+        """Takes coordinates, [N, K] float32, for embeddings as they are."""
+        width = coordinates.shape[1]
+        return cls(
+            coordinates,
+            np.arange(len(labels)),
+            labels,
+            folds,
+            _ranks(labels),
+            num_classes,
+            np.zeros(width, np.float32),
+            1.0,
+            np.eye(width, dtype=np.float32),
+            coordinates.var(axis=0),
+            coordinates=coordinates,
         )
 
     @property
@@ -319,6 +336,15 @@ class TrainingData:
     def blocks(self) -> list[slice]:
         """Returns slices of the photos, small enough to convert to float32 one at a time."""
         return blocks(len(self.rows), _BLOCK)
+
+
+def _ranks(labels: np.ndarray) -> np.ndarray:
+    """Returns [N] float in (0, 1), the rank of each photo within its class."""
+    ranks = np.empty(len(labels))
+    for label in np.unique(labels):
+        chosen = np.flatnonzero(labels == label)
+        ranks[chosen] = (np.arange(len(chosen)) + 0.5) / len(chosen)
+    return ranks
 
 
 def _principal_axes(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:

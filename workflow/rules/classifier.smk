@@ -19,7 +19,7 @@ rule train:
         fingerprint=fingerprint("train"),
         max_skipped=SETTINGS.max_skipped,
         training=lambda wildcards: PLAN.recipes[wildcards.recipe],
-        seed=SETTINGS.seed,
+        seed=lambda wildcards: PLAN.fingerprints.seed(wildcards.recipe),
     script:
         "../../scripts/train.py"
 
@@ -39,6 +39,7 @@ rule serialize:
         "../envs/retrain.yaml"
     params:
         fingerprint=fingerprint("serialize"),
+        resize=SETTINGS.resize,
     script:
         "../../scripts/serialize.py"
 

@@ -73,6 +73,7 @@ def backbones_that(condition):
 wildcard_constraints:
     backbone=one_of(PLAN.backbones),
     recipe=one_of(PLAN.recipes),
+    packed=one_of(PLAN.packed),
     place=one_of(["backbones", DATASET.name]),
     shard="[0-9]+-of-[0-9]+",
     twin="|_edgetpu",
@@ -98,7 +99,7 @@ def may_be_by_hand(rule_name):
     unpacked from an archive at another URL.
     """
     unpacked = job.read_fingerprint(f"{PREFIX}{DATASET_RESOURCES}/.extract_dataset")
-    known = (None, PLAN.fingerprints.extract_dataset())
+    known = (None, PLAN.fingerprints.extract_dataset(DATASET.name))
     return rule_name == "fetch_backbone" or (
         rule_name == "fetch_dataset" and unpacked in known
     )
@@ -154,19 +155,20 @@ def own_file(path):
     return ancient(os.path.abspath(path) if PREFIX else path)
 
 
-def archive():
-    made = f"{DATASET_RESOURCES}/archive"
-    return own_file(DATASET.archive) if DATASET.archive else made
-
-
-def photos_made():
-    """Returns the folder of unpacked photos; nothing if the user's own folder is read in place."""
-    return f"{DATASET_RESOURCES}/photos" if DATASET.is_packed else []
+def archive(wildcards):
+    path = PLAN.packed[wildcards.packed].archive
+    return own_file(path) if path else f"{DATASET_RESOURCES}/archive"
 
 
 def photos_for(rule_name):
-    """Returns the unpacked photos as an input, because they may have been deleted since."""
-    return there(rule_name, photos_made()) if photos_made() else []
+    """Returns the folders of unpacked photos as inputs: they may have been deleted since.
+
+    That of the dataset comes first. Folders of the user's own are read in place.
+    """
+    unpacked = [
+        there(rule_name, f"resources/datasets/{name}/photos") for name in PLAN.packed
+    ]
+    return lambda wildcards: [input_file(wildcards) for input_file in unpacked]
 
 
 def backbone_source(backbone, part):

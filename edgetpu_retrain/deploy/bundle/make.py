@@ -1,8 +1,7 @@
 """Writes the bundle for a device: the model, a program that runs it, and a test of the board.
 
-Programs, `README.md` and requirements in this folder are copied unchanged. The device does not have
-`edgetpu_retrain`: `classify.py` and `check.py` do not import it, and `learn.py` imports it from an
-archive in the bundle.
+The programs in this folder and two modules of `photos/` are copied unchanged. The device does not
+have `edgetpu_retrain`: only `learn.py` imports it, from an archive in the bundle.
 """
 
 import heapq
@@ -16,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from edgetpu_retrain import photos
 from edgetpu_retrain.deploy.stored_embeddings import ClassMeans, StoredEmbeddings
-from edgetpu_retrain.head import read_label_map
+from edgetpu_retrain.head import read_label_map, read_resize
 from edgetpu_retrain.index.manifest import Photo
 from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import preprocessing
@@ -27,9 +27,10 @@ from edgetpu_retrain.tflite.edgetpu_package import min_runtime_version
 from edgetpu_retrain.tflite.model import Model
 
 _PARTS = (
-    *("classify.py", "check.py", "complete.py", "learn.py"),
+    *("classify.py", "photos.py", "check.py", "complete.py", "learn.py"),
     *("README.md", "requirements.txt", "requirements-learn.txt"),
 )
+_SHARED = ("file_kinds.py", "jpeg_header.py")
 _LIBRARY = "edgetpu_retrain.zip"
 # The package edgetpu_retrain.
 _ROOT = Path(__file__).parents[2]
@@ -78,6 +79,7 @@ def write_bundle(
     example = _find_example(model, names, manifest)
     here, folder = Path(__file__).parent, Path(folder)
     copies: dict[str, str | Path] = {name: here / name for name in _PARTS}
+    copies |= {name: Path(photos.__file__).with_name(name) for name in _SHARED}
     copies |= {"model.tflite": model, "labels.txt": label_map}
     if compiled is not None:
         copies["model_edgetpu.tflite"] = compiled
@@ -133,7 +135,7 @@ def file_names(compiled: bool, memory: str | None = None) -> list[str]:
     """
     models = ["model.tflite", "model_edgetpu.tflite"] if compiled else ["model.tflite"]
     models += [memory] if memory else []
-    return [*_PARTS, _LIBRARY, *models, "labels.txt", "check.png", "check.json"]
+    return [*_PARTS, *_SHARED, _LIBRARY, *models, "labels.txt", "check.png", "check.json"]
 
 
 def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Photo]) -> _Example:
@@ -142,8 +144,8 @@ def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Ph
     Test photos are tried first. A high score makes the prediction robust to the rounding of other
     processors. If no photo is classified correctly, the one with the highest score is returned.
     """
-    interpreter = Interpreter(model, "cpu")
-    min_side = preprocessing.min_decoded_side(interpreter.input_size)
+    interpreter, resize = Interpreter(model, "cpu"), read_resize(model)
+    min_side = preprocessing.min_decoded_side(interpreter.input_size, resize)
     tried = heapq.nsmallest(
         _MAX_TRIED, manifest, key=lambda photo: (photo.split != "test", photo.sha256)
     )
@@ -153,7 +155,7 @@ def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Ph
             picture = open_photo(photo.path, photo.sha256, min_side)
         except PhotoError:
             continue
-        pixels = preprocessing.to_pixels(picture, interpreter.input_size)
+        pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
         scores = interpreter.scores(pixels)
         rank = (names[int(scores.argmax())] == photo.label, float(scores.max()))
         if best is None or rank > best:
