@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from edgetpu_retrain.index import corrections
-from edgetpu_retrain.report import advice, cards, charts, history, words
+from edgetpu_retrain.report import advice, cards, charts, history, none_section, words
 from edgetpu_retrain.report.findings import Findings
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -27,6 +27,7 @@ _TITLES = {
     "classes": "Results per class",
     "learning-curve": "Learning curve",
     "scores": "Score calibration and thresholds",
+    "none": "Photos of other things",
     "compared": "Backbone comparison",
     "skipped": "Skipped files",
     "how": "Reproduce this model",
@@ -71,6 +72,7 @@ def report_page(
         **_head(findings, earlier),
         **cards.photo_sections(findings),
         **_metrics(findings),
+        **none_section.section(findings.run.evaluation),
         **_end(findings, earlier),
     }
     optional = {
@@ -79,6 +81,7 @@ def report_page(
         "classes": findings.result,
         "learning-curve": context["curve"],
         "scores": context["thresholds"] or context["calibration"],
+        "none": context["none_rows"],
         "compared": findings.run.comparison,
     }
     context["titles"] = _TITLES
@@ -202,6 +205,9 @@ def _class_rows(photos: Mapping[str, int], result: Mapping[str, Any]) -> list[di
     intervals = advice.class_intervals(result)
     rows = []
     for name, entry in result["classes"].items():
+        if name not in photos:
+            # The class `none` of a gate has no photos.
+            continue
         evaluated, correct, predicted = entry["photos"], entry["correct"], entry["predicted"]
         low, high = intervals.get(name, (0.0, 1.0))
         rows.append(
@@ -269,7 +275,7 @@ def _end(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, 
         else "Saved. Move the file to the folder that you started the run in, and run:",
         "data": {
             "key": f"{run.dataset} {run.backbone}",
-            "classes": list(run.predictions.classes),
+            "classes": [name for name in run.predictions.classes if name in run.photos],
             "corrections": {
                 correction.sha256: {
                     "label": correction.label,
