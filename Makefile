@@ -83,7 +83,7 @@ models: $(INSTALLED)
 
 # The tests of modules that need nothing but the library's own packages, in an environment that has no
 # others. The models come from `make models`, here or on another machine.
-LIBRARY_TESTS := archive calibration checks classify_image deliver devices files folds head \
+LIBRARY_TESTS := archive calibration checks classify_image devices files folds head \
 	identity_cache imprinting interpreter job locking manifest metadata model package package_links \
 	photos predictions preprocessing raw_input scoring splits summary truncate yaml_syntax
 test-library: $(LIBRARY_VENV)/.installed

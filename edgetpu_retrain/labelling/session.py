@@ -75,7 +75,7 @@ class Session:
         # Number of labels, accuracy, and the ends of its interval.
         self._curve: list[list[float]] = []
         if self._curve_path.exists():
-            self._curve = files.read_json(self._curve_path)
+            self._curve = files.read_json(self._curve_path, list[tuple[int, float, float, float]])
         self.problem = ""
         with self._lock:
             self._take_over()

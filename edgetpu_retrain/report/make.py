@@ -13,9 +13,11 @@ import numpy as np
 
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.evaluation import saved
 from edgetpu_retrain.index import corrections, manifest
 from edgetpu_retrain.io import files
 from edgetpu_retrain.report import history, page
+from edgetpu_retrain.report.comparison import read_table
 from edgetpu_retrain.report.duplicates import write_copies
 from edgetpu_retrain.report.findings import Run, find
 from edgetpu_retrain.report.suspects import write_suspects
@@ -101,7 +103,7 @@ def make_report(
             backbone,
             dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True)),
             scored,
-            files.read_json(sources.evaluation),
+            saved.read(sources.evaluation),
             near_copies.read_groups(sources.groups, labelled.identities)[rows],
             labelled.hashes[rows],
             skipped=first_skipped,
@@ -110,7 +112,7 @@ def make_report(
             waiting=len(waiting),
             models=sources.models,
             settings=settings,
-            comparison=files.read_json(sources.comparison) if sources.comparison else (),
+            comparison=read_table(sources.comparison) if sources.comparison else (),
             commands=commands,
             edgetpu_model=edgetpu_model,
             versions=versions(),

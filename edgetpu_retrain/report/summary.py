@@ -4,6 +4,9 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from edgetpu_retrain.evaluation import saved
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import files
 from edgetpu_retrain.report import none_section, words
@@ -18,6 +21,19 @@ _KINDS = {
     "bundle.zip": "the same folder, zipped",
     "report.html": "how good the model is and what to do next; open it in a browser",
 }
+
+
+class _Check(BaseModel):
+    accuracy: float | None
+    float_accuracy: float | None
+    photos: int
+
+
+class _Quantization(BaseModel):
+    """What the summary reads of quantization.json."""
+
+    check: _Check | None
+    warnings: list[str]
 
 
 def summary(
@@ -48,7 +64,7 @@ def summary(
     Raises:
         UserError: a file is damaged.
     """
-    content = files.read_json(evaluation)
+    content = saved.read(evaluation)
     models = [path for path in delivered if Path(path).suffix == ".tflite"] or [content["model"]]
     lines = [_describe(path) for path in [*models, *(p for p in delivered if p not in models)]]
     test, cross_validation = content["test"], content["cross_validation"]
@@ -129,7 +145,7 @@ def quantized(path: str | Path) -> list[str]:
     Args:
         path: path of quantization.json.
     """
-    content = files.read_json(path)
+    content = files.read_json(path, _Quantization)
     check, lines = content["check"], []
     if check is not None and check["accuracy"] is not None:
         lines = [

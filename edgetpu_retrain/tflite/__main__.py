@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cutting.add_argument("out", type=Path)
     cutting.add_argument("--tensor", help="name of the tensor to cut at (default: detected)")
     options = parser.parse_args(arguments)
-    with program.run():
+    with program.printing():
         model = Model.load(options.model)
         if options.command == "show":
             print(show(model))

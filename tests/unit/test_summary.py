@@ -11,9 +11,13 @@ def result(**classes: tuple[int, int]) -> dict:
     correct, photos = (sum(values) for values in zip(*classes.values(), strict=True))
     return {
         "photos": photos,
+        "correct": correct,
         "accuracy": correct / photos,
         "interval": intervals.wilson_interval(correct, photos),
-        "classes": {name: {"correct": c, "photos": n} for name, (c, n) in classes.items()},
+        "classes": {
+            name: {"correct": c, "photos": n, "predicted": c} for name, (c, n) in classes.items()
+        },
+        "confusion_matrix": [],
     }
 
 
@@ -56,6 +60,8 @@ def test_the_whole_summary(tmp_path: Path):
     content = {
         "model": str(model),
         "device": "cpu",
+        "recipe": "optimum",
+        "classes": ["a", "b"],
         "test": result(a=(5, 6), b=(6, 6)),
         "cross_validation": result(a=(50, 60), b=(60, 60)),
         "test_dataset": None,

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT, assert_user_error, copy_project, jobs_run, run_snakemake
+from tests.conftest import (
+    ROOT,
+    assert_user_error,
+    copy_project,
+    jobs_run,
+    run_in,
+    run_snakemake,
+)
 from tests.report_picture import take_picture
 
 SETTINGS = ("--config", "dataset=sample", "backbone=sample", "device=cpu")
@@ -92,6 +99,20 @@ def test_the_report_finds_what_is_planted(run):
 def test_a_second_run_does_nothing(run):
     done = run_snakemake(run[0], *SETTINGS, "--", REPORT, PICTURE)
     assert jobs_run(done) == []
+
+
+@pytest.mark.parametrize("output", [">/dev/full", ">&-", "| true"])
+@pytest.mark.parametrize("is_made", [True, False])
+def test_a_summary_that_nobody_gets(run, output: str, is_made: bool):
+    project, _ = run
+    if not is_made:
+        (project / REPORT).unlink()
+    command = f"snakemake --cores 1 {' '.join(SETTINGS)} -- {REPORT} {output}"
+    done = run_in(project, "bash", "-o", "pipefail", "-c", command)
+    assert (project / REPORT).is_file()
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert (".smk" in done.stderr, "Error: " in done.stderr) == (False, output != "| true")
 
 
 def test_switching_the_dataset_keeps_what_is_there(run, tmp_path: Path):

@@ -87,6 +87,14 @@ def command_to_classify(model):
 
 
 def print_summary():
+    try:
+        with program.standard_output():
+            print_summary_of_run()
+    except UserError as error:
+        stop(error)
+
+
+def print_summary_of_run():
     wanted = {job.rule.name for job in workflow.dag.jobs}
     evaluation = on_disk(rules.evaluate.output.evaluation)
     # `compare` prints a table instead.
@@ -133,7 +141,13 @@ def print_summary_of_nothing():
     # Snakemake has no hook for a run with nothing to do, which should print the summary, too.
     ran = workflow.scheduler is not None and not (workflow.dryrun or workflow.touch)
     if ran and not len(workflow.dag):
-        print_summary()
+        try:
+            print_summary()
+        except SystemExit as error:
+            # While Python exits, this would be shown as a traceback, and the status would be 0.
+            if error.code != 1:
+                print(error.code, file=sys.stderr, flush=True)
+            os._exit(1)
 
 
 if workflow.is_main_process:

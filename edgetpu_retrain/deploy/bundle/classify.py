@@ -331,6 +331,8 @@ def main() -> int:
             if not (HERE / name).is_file():
                 raise UserError(f"{HERE / name} is missing. Copy the whole bundle again.")
         if arguments.check:
+            # check.py imports this program as a module, which has to be the same one.
+            sys.modules["classify"] = sys.modules[__name__]
             passed = importlib.import_module("check").check()
             sys.stdout.flush()
             return 0 if passed else 1
