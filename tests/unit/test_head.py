@@ -43,5 +43,5 @@ def test_a_head_with_a_gate_is_read_as_it_was_written(tmp_path: Path, classes):
     # The same arrays with a class too many.
     with np.load(tmp_path / "head.npz") as arrays:
         np.savez(tmp_path / "wrong.npz", **{**arrays, "classes": np.array(["x", *classes, "none"])})
-    with pytest.raises(UserError, match="wrong.npz"):
+    with pytest.raises(UserError, match=r"wrong\.npz"):
         Head.load(tmp_path / "wrong.npz")
