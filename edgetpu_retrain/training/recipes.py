@@ -79,7 +79,7 @@ def train(
     Args:
         labelled: photos of all splits.
         recipe: name of the recipe, a key of `RECIPES`.
-        seed: seed of the random numbers; only the recipe "coral" uses it.
+        seed: seed of the random numbers; only the recipes in `RANDOM` use it.
         num_threads: number of threads.
         none: whether photos that are like no training photo get the class `none`.
         settings: settings of the recipe.
@@ -218,7 +218,7 @@ def _train_coral(
         labelled: photos of the training and validation splits.
         fold_numbers: [N] int, folds.
         seed: seed of initialization and batches.
-        num_threads: not used.
+        num_threads: not used, because steps this small are not faster with several threads.
         num_iter: number of batches.
         batch_size: number of embeddings per batch.
         learning_rate: learning rate.
@@ -368,3 +368,5 @@ RECIPES: dict[str, _Recipe] = {
     "coral": _train_coral,
     "imprinting": _train_imprinting,
 }
+# Those whose result depends on the seed.
+RANDOM = {"coral"}

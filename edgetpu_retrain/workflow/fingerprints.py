@@ -11,6 +11,7 @@ from edgetpu_retrain.backbone.sources import Source
 from edgetpu_retrain.config.settings import Settings, Split
 from edgetpu_retrain.index.index import Digests
 from edgetpu_retrain.photos import preprocessing
+from edgetpu_retrain.training import recipes
 
 # Increased when the same inputs give different results than in an earlier version.
 _VERSION = 2
@@ -147,9 +148,13 @@ class Fingerprints:
         shards = len(self.photos.shards)
         return digest("skipped", self.photos.everything, shards, self._embedding(backbone))
 
+    def seed(self, recipe: str) -> int:
+        """Returns the random seed for a recipe; 0 if it uses none."""
+        return self.settings.seed if self.recipes[recipe]["recipe"] in recipes.RANDOM else 0
+
     def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
         none = ["none"] if self.settings.none else []
-        settings = self.recipes[recipe], self.settings.seed, self.settings.max_skipped, *none
+        settings = self.recipes[recipe], self.seed(recipe), self.settings.max_skipped, *none
         return digest("train", self.photos.labels, settings, self._embedding(backbone))
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102

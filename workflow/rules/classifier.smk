@@ -19,7 +19,7 @@ rule train:
         fingerprint=fingerprint("train"),
         max_skipped=SETTINGS.max_skipped,
         training=lambda wildcards: PLAN.recipes[wildcards.recipe],
-        seed=SETTINGS.seed,
+        seed=lambda wildcards: PLAN.fingerprints.seed(wildcards.recipe),
         none=bool(SETTINGS.none),
     script:
         "../../scripts/train.py"
