@@ -12,7 +12,7 @@ from edgetpu_retrain.report.duplicates import Group, Leakage, tally
 from edgetpu_retrain.report.findings import Findings, most_ambiguous
 from edgetpu_retrain.report.thumbnails import thumbnails
 
-_THUMBNAIL_SIDE = 144
+THUMBNAIL_SIDE = 144
 # These limit the size of the page: about 700 thumbnails of some 6 kB each.
 _MAX_SUSPECTS = 200
 _MAX_GROUPS, _MAX_PER_GROUP = 40, 6
@@ -35,9 +35,9 @@ def photo_sections(findings: Findings) -> dict[str, Any]:
         *(row for _, _, _, examples in pairs[:_MAX_PAIRS] for row in examples),
         *(row for _, examples in uncertain for row in examples),
     ]
-    pictures = thumbnails((predictions.paths[row] for row in shown), _THUMBNAIL_SIDE)
+    pictures = thumbnails((predictions.paths[row] for row in shown), THUMBNAIL_SIDE)
     predicted = predictions.predicted
-    parent = _common_folder(predictions.paths)
+    parent = common_folder(predictions.paths)
 
     def card(row: int, choices: Sequence[str] = ()) -> dict[str, Any]:
         path, label = predictions.paths[row], predictions.classes[predictions.labels[row]]
@@ -161,7 +161,7 @@ def _leakage_text(leakage: Leakage) -> str:
     return f"{text}."
 
 
-def _common_folder(paths: Sequence[str]) -> str:
+def common_folder(paths: Sequence[str]) -> str:
     """Returns the deepest folder that contains all paths."""
     # A prefix shared by the first and the last in sorted order is shared by all.
     ends = [os.path.dirname(path) for path in (min(paths), max(paths))] if paths else []

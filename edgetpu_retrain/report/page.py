@@ -12,6 +12,7 @@ from markupsafe import Markup
 from edgetpu_retrain.index import corrections
 from edgetpu_retrain.report import advice, cards, charts, history, none_section, words
 from edgetpu_retrain.report.findings import Findings
+from edgetpu_retrain.report.unlabelled_section import unlabelled_section
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # With more classes, the page lists the most frequent confusions instead of the whole matrix.
@@ -23,6 +24,7 @@ _TITLES = {
     "copies": "Look-alike photos",
     "mistakes": "Misclassified photos",
     "uncertain": "Ambiguous photos",
+    "unlabelled": "Photos without a label",
     "confusion": "Confusion matrix",
     "classes": "Results per class",
     "learning-curve": "Learning curve",
@@ -66,17 +68,20 @@ def report_page(
         earlier: history entries of earlier runs, oldest first.
         folder: the run's folder in results/, which has the files that the page refers to.
     """
+    unlabelled = findings.run.unlabelled
     context = {
         "folder": folder,
         "comparison_page": str(Path(folder).parent / "comparison.html"),
         **_head(findings, earlier),
         **cards.photo_sections(findings),
+        "unlabelled": unlabelled_section(unlabelled) if unlabelled else None,
         **_metrics(findings),
         **none_section.section(findings.run.evaluation),
         **_end(findings, earlier),
     }
     optional = {
         "uncertain": context["uncertain"],
+        "unlabelled": unlabelled,
         "confusion": findings.result,
         "classes": findings.result,
         "learning-curve": context["curve"],
