@@ -45,7 +45,7 @@ def learn(places: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classe
     How much the covariance is shrunk is chosen by the loss on the photos that were held out.
 
     Args:
-        places: [N, K] float32, as `choose.directions` gives them.
+        places: [N, K] float32, as `look_alikes.directions` gives them.
         labels: [N] int, the class of every photo; negative without one. Every class has a photo.
         groups: [N] int; near-copies share a number.
         num_classes: C, at least two.

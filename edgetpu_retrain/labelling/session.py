@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetpu_retrain.embeddings import look_alikes
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import corrections
 from edgetpu_retrain.index.layout import class_name
@@ -61,7 +62,7 @@ class Session:
         self.row_of = {sha256: row for row, sha256 in enumerate(self.identities)}
         self.paths = dict(zip(self.identities, self.photos.paths.tolist(), strict=True))
         self._copies = near_copies.read_groups(sources.groups, self.identities)
-        self._places = choose.directions(self.photos.vectors)
+        self._places = look_alikes.directions(self.photos.vectors)
         self._file = LabelsFile(sources.labels)
         self._history = History(Path(sources.folder, "history.jsonl"))
         self._lock = threading.RLock()

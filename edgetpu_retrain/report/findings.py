@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetpu_retrain.evaluation.unlabelled import Unlabelled
 from edgetpu_retrain.index.corrections import IN_A_GROUP, AppliedCorrection
 from edgetpu_retrain.index.manifest import Skipped
 from edgetpu_retrain.report.duplicates import Group, Leakage, find_groups, measure_leakage
@@ -32,7 +33,7 @@ class Run:
         skipped: the first skipped files, with reasons.
         num_skipped: number of skipped files.
         corrections: the outcome of each correction.
-        waiting: number of photos in the unlabelled folders that have no label yet.
+        unlabelled: what the model says of the photos that have no label yet; None without any.
         models: paths of the model's files.
         settings: the configuration, by key.
         comparison: rows of an earlier comparison of backbones, best first; empty without one.
@@ -54,7 +55,7 @@ class Run:
     skipped: Sequence[Skipped] = ()
     num_skipped: int = 0
     corrections: Sequence[AppliedCorrection] = ()
-    waiting: int = 0
+    unlabelled: Unlabelled | None = None
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     comparison: Sequence[Mapping[str, Any]] = ()

@@ -14,6 +14,8 @@ import numpy as np
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.evaluation import saved
+from edgetpu_retrain.evaluation.unlabelled import describe
+from edgetpu_retrain.head import Head
 from edgetpu_retrain.index import corrections, manifest
 from edgetpu_retrain.io import files
 from edgetpu_retrain.report import history, page
@@ -36,6 +38,7 @@ class Sources:
         predictions: predictions.tsv.
         evaluation: evaluation.json.
         groups: groups.tsv.
+        head: head.npz.
         embeddings: the embeddings of all shards (.npz).
         manifest: manifest.tsv.
         unlabelled: unlabelled.tsv.
@@ -49,6 +52,7 @@ class Sources:
     predictions: Path
     evaluation: Path
     groups: Path
+    head: Path
     embeddings: Sequence[Path]
     manifest: Path
     unlabelled: Path
@@ -98,8 +102,23 @@ def make_report(
         )
     skipped = manifest.read_skipped(sources.skipped)
     applied = corrections.read_applied(sources.corrections)
-    waiting = {photo.sha256 for photo in manifest.read(sources.unlabelled)}
-    waiting -= {correction.sha256 for correction in applied}
+    groups = near_copies.read_groups(sources.groups, labelled.identities)
+    evaluation = saved.read(sources.evaluation)
+    decided = {correction.sha256 for correction in applied}
+    waiting = {
+        photo.sha256: photo
+        for photo in manifest.read(sources.unlabelled)
+        if photo.sha256 not in decided
+    }
+    unlabelled = None
+    if waiting:
+        unlabelled = describe(
+            LabelledEmbeddings.load(sources.embeddings, waiting.values()),
+            labelled.vectors,
+            groups,
+            Head.load(sources.head),
+            {row["precision"]: row["score"] for row in evaluation.get("thresholds", [])}.get(0.95),
+        )
     first_skipped = list(itertools.islice(skipped, page.MAX_LINES))
     findings = find(
         Run(
@@ -107,13 +126,13 @@ def make_report(
             backbone,
             dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True)),
             scored,
-            saved.read(sources.evaluation),
-            near_copies.read_groups(sources.groups, labelled.identities)[rows],
+            evaluation,
+            groups[rows],
             labelled.hashes[rows],
             skipped=first_skipped,
             num_skipped=len(first_skipped) + sum(1 for _ in skipped),
             corrections=applied,
-            waiting=len(waiting),
+            unlabelled=unlabelled,
             models=sources.models,
             settings=settings,
             comparison=read_table(sources.comparison) if sources.comparison else (),

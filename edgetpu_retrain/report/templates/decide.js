@@ -52,7 +52,7 @@
     if (label === null || decided[sha256]?.label === label) {
       delete decided[sha256];
     } else {
-      const note = label === given ? "confirmed" : "was " + given;
+      const note = !given ? "" : label === given ? "confirmed" : "was " + given;
       decided[sha256] = { label, path, note };
     }
     remember();
