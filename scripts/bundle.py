@@ -20,13 +20,14 @@ def memory() -> StoredEmbeddings | ClassMeans:
     stored = StoredEmbeddings.of_run(
         source.embeddings,
         manifest.read(source.manifest),
-        Settings(params.training, params.seed, **params.split),
+        Settings(params.training, params.seed, **params.split, none=params.none),
         OutOfFold.load(source.out_of_fold),
         head.classes,
     )
     if params.with_embeddings:
         return stored
-    return ClassMeans.of(stored, head.classes, head.normalized)
+    # Without the class `none`, if it has no photos.
+    return ClassMeans.of(stored, head.classes[: len(head.biases)], head.normalized)
 
 
 with job.run(snakemake):

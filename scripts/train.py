@@ -32,6 +32,7 @@ with job.run(snakemake):
         **snakemake.params.training,
         seed=snakemake.params.seed,
         num_threads=snakemake.threads,
+        none=snakemake.params.none,
     )
     trained.out_of_fold().save(snakemake.output.out_of_fold)
     near_copies.write_groups(labelled.identities, trained.groups, snakemake.output.groups)

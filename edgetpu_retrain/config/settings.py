@@ -121,6 +121,10 @@ class Settings(Section):
     test_dataset: _Text | None = Field(
         default=None, description="text: the path of a folder of photos"
     )
+    none: Literal[False, "auto"] = Field(default=False, description="auto or false")
+    strangers: _Text | None = Field(
+        default=None, description="text: the path of a folder of photos of other things"
+    )
     backbone: str | dict[str, Any] = Field(
         description="the name of a backbone, or a mapping that describes one of your own"
     )
@@ -177,6 +181,11 @@ class Settings(Section):
             raise UserError(
                 "config: dataset is missing. Name your photos there, or under unlabelled if they "
                 "are not sorted into classes yet."
+            )
+        if settings.strangers and not settings.none:
+            raise UserError(
+                "config: strangers is only used with none: auto, which adds a class none that the "
+                "photos in this folder should get. Set none: auto, or remove strangers."
             )
         validation, test = settings.split.validation, settings.split.test
         if validation + test >= 1:

@@ -32,6 +32,7 @@ class Settings:
         seed: seed of the random numbers.
         validation: the fraction of photos for validation.
         test: the fraction of photos for testing.
+        none: whether photos that are like no training photo get the class `none`.
         has_own_splits: whether folders or a table said which split each photo is in. New photos
             are then trained on; otherwise they are divided by their content, as all are.
     """
@@ -40,6 +41,7 @@ class Settings:
     seed: int
     validation: float
     test: float
+    none: bool = False
     has_own_splits: bool = False
 
 
@@ -86,16 +88,17 @@ class StoredEmbeddings:
         predicted = dict(
             zip(out_of_fold.identities, out_of_fold.scores.argmax(axis=1).tolist(), strict=True)
         )
-        results: dict[str, list[int]] = {name: [0, 0] for name in classes}
+        results: Results = {}
         for photo in lines:
             if photo.split != SPLITS[TEST] and photo.sha256 in predicted:
-                results[photo.label][0] += classes[predicted[photo.sha256]] == photo.label
-                results[photo.label][1] += 1
+                right, count = results.get(photo.label, (0, 0))
+                is_right = classes[predicted[photo.sha256]] == photo.label
+                results[photo.label] = (right + is_right, count + 1)
         return cls(
             merge([Embeddings.load(path) for path in shards]).select(is_listed),
             lines,
             settings,
-            {name: (correct, count) for name, (correct, count) in results.items()},
+            results,
         )
 
     def save(self, path: str | Path) -> None:
@@ -139,7 +142,11 @@ class StoredEmbeddings:
         labelled = LabelledEmbeddings.join([self.embeddings], self.photos)
         settings = self.settings
         return recipes.train(
-            labelled, **settings.training, seed=settings.seed, num_threads=num_threads
+            labelled,
+            **settings.training,
+            seed=settings.seed,
+            num_threads=num_threads,
+            none=settings.none,
         )
 
 

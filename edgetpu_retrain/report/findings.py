@@ -39,6 +39,7 @@ class Run:
         comparison: rows of an earlier comparison of backbones, best first; empty without one.
         commands: shell commands by what they do: again (reproduce the model), bundle, compare and
             correct (apply corrections.tsv).
+        cut: where the backbone is cut, and why; "" if it is in front of its last layer.
         edgetpu_model: name of the model for the Edge TPU that can be made besides; "" if none can.
         versions: versions of Python and the packages, by name.
         checksums: SHA-256 by file name.
@@ -59,6 +60,7 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=dict)
     comparison: Sequence[Mapping[str, Any]] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
+    cut: str = ""
     edgetpu_model: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)

@@ -86,6 +86,10 @@ def make_report(
     Raises:
         UserError: the predictions and the manifest list different photos, or a file is damaged.
     """
+    # Imported here because the TFLite schema is slow to import.
+    from edgetpu_retrain.tflite.model import Model
+    from edgetpu_retrain.tflite.truncate import cut_reason
+
     folder = Path(folder)
     labelled = LabelledEmbeddings.load(sources.embeddings, manifest.read(sources.manifest))
     # Without the test dataset, because corrections do not apply to it.
@@ -133,6 +137,7 @@ def make_report(
             settings=settings,
             comparison=read_table(sources.comparison) if sources.comparison else (),
             commands=commands,
+            cut=next(filter(None, (cut_reason(Model.load(path)) for path in sources.models)), ""),
             edgetpu_model=edgetpu_model,
             versions=versions(),
             checksums={

@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from edgetpu_retrain.index import corrections
-from edgetpu_retrain.report import advice, cards, charts, history, words
+from edgetpu_retrain.report import advice, cards, charts, history, none_section, words
 from edgetpu_retrain.report.findings import Findings
 from edgetpu_retrain.report.unlabelled_section import unlabelled_section
 
@@ -29,6 +29,7 @@ _TITLES = {
     "classes": "Results per class",
     "learning-curve": "Learning curve",
     "scores": "Score calibration and thresholds",
+    "none": "Photos of other things",
     "compared": "Backbone comparison",
     "skipped": "Skipped files",
     "how": "Reproduce this model",
@@ -75,6 +76,7 @@ def report_page(
         **cards.photo_sections(findings),
         "unlabelled": unlabelled_section(unlabelled) if unlabelled else None,
         **_metrics(findings),
+        **none_section.section(findings.run.evaluation),
         **_end(findings, earlier),
     }
     optional = {
@@ -84,6 +86,7 @@ def report_page(
         "classes": findings.result,
         "learning-curve": context["curve"],
         "scores": context["thresholds"] or context["calibration"],
+        "none": context["none_rows"],
         "compared": findings.run.comparison,
     }
     context["titles"] = _TITLES
@@ -207,6 +210,9 @@ def _class_rows(photos: Mapping[str, int], result: Mapping[str, Any]) -> list[di
     intervals = advice.class_intervals(result)
     rows = []
     for name, entry in result["classes"].items():
+        if name not in photos:
+            # The class `none` of a gate has no photos.
+            continue
         evaluated, correct, predicted = entry["photos"], entry["correct"], entry["predicted"]
         low, high = intervals.get(name, (0.0, 1.0))
         rows.append(
@@ -262,6 +268,7 @@ def _end(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, 
         "skipped": skipped,
         "skipped_text": skipped_text,
         "command": run.commands.get("again", ""),
+        "cut": words.printable(run.cut),
         "correct_command": "" if path else run.commands.get("correct", ""),
         "comparison_text": comparison_verdict(run.comparison) if run.comparison else "",
         "history": [_history_row(entry) for entry in (*earlier, this_run)],
@@ -274,7 +281,7 @@ def _end(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, 
         else "Saved. Move the file to the folder that you started the run in, and run:",
         "data": {
             "key": f"{run.dataset} {run.backbone}",
-            "classes": list(run.predictions.classes),
+            "classes": [name for name in run.predictions.classes if name in run.photos],
             "corrections": {
                 correction.sha256: {
                     "label": correction.label,

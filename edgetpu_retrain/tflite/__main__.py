@@ -31,7 +31,7 @@ def show(model: Model) -> str:
     for package in read_packages(model):
         lines += _describe_package(package)
     try:
-        lines.append(f"would be cut at: {_describe(model, find_cut(model))}")
+        lines.append(f"would be cut at: {_describe(model, find_cut(model).tensor)}")
     except UserError as error:
         lines.append(f"cannot be cut: {str(error).splitlines()[0]}")
     return "\n".join(lines)

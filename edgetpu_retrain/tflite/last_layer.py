@@ -3,6 +3,7 @@
 import numpy as np
 
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.tflite.append_head import LOGITS
 from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.tflite.truncate import drop_unused
 
@@ -10,9 +11,10 @@ _L2_NORMALIZATION = "L2_NORMALIZATION"
 
 
 def last_layer(classifier: Model) -> Model:
-    """Returns the last FULLY_CONNECTED and the operators after it as a separate model.
+    """Returns the layer that `append_head` added, and all operators after it, as a separate model.
 
-    An L2_NORMALIZATION directly before it is included.
+    In a file without its name, that is the last FULLY_CONNECTED. An L2_NORMALIZATION directly
+    before it is included.
 
     The input of the model is the quantized embedding. It contains no operators for the Edge TPU,
     so it runs on any CPU. For the embedding of a photo, it gives exactly the scores that the whole
@@ -70,10 +72,14 @@ def read_head(classifier: Model, classes: tuple[str, ...] = ()) -> Head:
         classes: the names of its classes.
 
     Raises:
-        UserError: the model has no fully connected layer.
+        UserError: the model has no fully connected layer, or a gate follows it.
     """
-    first = _first_operator(classifier)
-    operators = classifier.operators[first:]
+    operators = classifier.operators[_first_operator(classifier) :]
+    if any(operator.name == "LOGISTIC" for operator in operators):
+        raise classifier.error(
+            "has a class none for other things (none: auto), so its last layer can only be made "
+            "again from the embeddings, not changed."
+        )
     normalized = operators[0].name == _L2_NORMALIZATION
     layer = operators[1 if normalized else 0]
     weights, biases = (_dequantized(classifier, index) for index in layer.inputs[1:])
@@ -101,9 +107,14 @@ def _dequantized(model: Model, index: int) -> np.ndarray:
 
 
 def _first_operator(classifier: Model) -> int:
-    """Returns the position of the last FULLY_CONNECTED, or of an L2_NORMALIZATION before it."""
+    """Returns the position of the appended layer, or of an L2_NORMALIZATION before it."""
     names = [operator.name for operator in classifier.operators]
     if "FULLY_CONNECTED" not in names:
         raise classifier.error(f"has no fully connected layer.\n{classifier.tail()}")
-    first = len(names) - 1 - names[::-1].index("FULLY_CONNECTED")
+    outputs = [classifier.tensor(operator.outputs[0]).name for operator in classifier.operators]
+    first = (
+        outputs.index(LOGITS)
+        if LOGITS in outputs
+        else len(names) - 1 - names[::-1].index("FULLY_CONNECTED")
+    )
     return first - 1 if _L2_NORMALIZATION in names[first - 1 : first] else first

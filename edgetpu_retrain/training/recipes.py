@@ -17,9 +17,16 @@ from edgetpu_retrain.embeddings.labelled_embeddings import (
     TrainingData,
 )
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import Head, l2_normalize
+from edgetpu_retrain.head import NONE, Head, l2_normalize, with_none
 from edgetpu_retrain.runtime.interpreter import Quantization
-from edgetpu_retrain.training import combination, cross_validation, folds, imprinting, near_copies
+from edgetpu_retrain.training import (
+    combination,
+    cross_validation,
+    folds,
+    imprinting,
+    near_copies,
+    none_class,
+)
 from edgetpu_retrain.training.optimum import Layers, softmax
 from edgetpu_retrain.training.predictions import OutOfFold, Predictions
 from edgetpu_retrain.training.softmax_regression import SoftmaxRegression
@@ -57,7 +64,12 @@ class TrainingResult:
 
 
 def train(
-    labelled: LabelledEmbeddings, recipe: str, seed: int, num_threads: int = 1, **settings: Any
+    labelled: LabelledEmbeddings,
+    recipe: str,
+    seed: int,
+    num_threads: int = 1,
+    none: bool = False,
+    **settings: Any,
 ) -> TrainingResult:
     """Trains a head with one of the recipes, and cross-validates it.
 
@@ -69,6 +81,7 @@ def train(
         recipe: name of the recipe, a key of `RECIPES`.
         seed: seed of the random numbers; only the recipes in `RANDOM` use it.
         num_threads: number of threads.
+        none: whether photos that are like no training photo get the class `none`.
         settings: settings of the recipe.
 
     Raises:
@@ -85,7 +98,13 @@ def train(
     fold_numbers = folds.assign_folds(kept.labels, groups, cross_validation.FOLDS)
     head, scores = train_recipe(kept, fold_numbers, seed, num_threads, **settings)
     softmax(scores)
-    predictions = Predictions(kept.classes, kept.labels, kept.splits, fold_numbers, scores)
+    if none:
+        learned = none_class.learn(kept, fold_numbers)
+        scores = with_none(scores, learned.known, kept.classes)
+        classes = kept.classes if NONE in kept.classes else (*kept.classes, NONE)
+        training = head.training | {"left_out": learned.left_out}
+        head = replace(head, classes=classes, gate=learned.gate, training=training)
+    predictions = Predictions(head.classes, kept.labels, kept.splits, fold_numbers, scores)
     correct = int(np.sum(predictions.predicted == kept.labels))
     log.info("Trained. Cross-validation: %d of %d photos correct", correct, len(kept.labels))
     training = head.training | {

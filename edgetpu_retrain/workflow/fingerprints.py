@@ -55,6 +55,7 @@ class Fingerprints:
         archives: digests that identify the archives of photos, by the names of their folders.
         photos: digests of the photos.
         test_photos: a digest of the photos in the test dataset; "" if there is none.
+        strangers: a digest of the photos of other things; "" if there are none.
         backbones: backbones by name.
         recipes: training settings by recipe name.
         identify: function that returns a digest of the content of a backbone's file.
@@ -68,6 +69,7 @@ class Fingerprints:
     archives: Mapping[str, str]
     photos: Digests
     test_photos: str
+    strangers: str
     backbones: Mapping[str, Backbone]
     recipes: Mapping[str, Mapping[str, Any]]
     identify: Callable[[Source], str]
@@ -151,7 +153,8 @@ class Fingerprints:
         return self.settings.seed if self.recipes[recipe]["recipe"] in recipes.RANDOM else 0
 
     def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
-        settings = self.recipes[recipe], self.seed(recipe), self.settings.max_skipped
+        none = ["none"] if self.settings.none else []
+        settings = self.recipes[recipe], self.seed(recipe), self.settings.max_skipped, *none
         return digest("train", self.photos.labels, settings, self._embedding(backbone))
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102
@@ -160,7 +163,8 @@ class Fingerprints:
 
     def evaluate(self, backbone: str, recipe: str) -> str:  # noqa: D102
         model = self.serialize(backbone, recipe, self.twin)
-        photos = self.photos.everything, self.settings.test_dataset, self.test_photos
+        strangers = [self.settings.strangers, self.strangers] if self.settings.strangers else []
+        photos = self.photos.everything, self.settings.test_dataset, self.test_photos, *strangers
         return digest("evaluate", model, photos, self.device)
 
     def plot_confusion_matrix(self, backbone: str, recipe: str) -> str:  # noqa: D102

@@ -19,7 +19,7 @@ from edgetpu_retrain.config.datasets import (
     check_unlabelled,
     find_corrections,
     find_dataset,
-    find_test_dataset,
+    find_test_folder,
     find_unlabelled,
     name_unlabelled,
 )
@@ -89,6 +89,7 @@ class Plan:
         corrections: path of the corrections; None if there are none.
         labels: path of the corrections file that the labelling page writes; it need not exist yet.
         test_dataset: path of the test dataset; None if there is none.
+        strangers: path of the folder of photos of other things; None if there is none.
         device: the device for embedding and evaluation.
         compiler: path of edgetpu_compiler; None if there is none for this machine.
         num_shards: number of shards.
@@ -106,6 +107,7 @@ class Plan:
     corrections: str | None
     labels: str
     test_dataset: str | None
+    strangers: str | None
     device: str
     compiler: str | None
     num_shards: int
@@ -149,7 +151,8 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
     backbone = selection.backbones[selection.models[0].backbone]
     labels = settings.corrections or (_LABELS if unlabelled else None)
     corrections = find_corrections(labels, may_be_new=bool(unlabelled))
-    test_dataset = find_test_dataset(settings.test_dataset) if settings.test_dataset else None
+    test_dataset = find_test_folder("test_dataset", settings.test_dataset)
+    strangers = find_test_folder("strangers", settings.strangers)
     compiler_path = compiler.find(settings.compiler, str(folders.compiler))
     device = settings.device
     if device == "auto" and not (backbone.compiled or compiler_path):
@@ -168,6 +171,7 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
         cache,
         corrections,
         test_dataset,
+        strangers,
         scan_photos,
     )
     cache.save()
@@ -191,6 +195,7 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
         corrections,
         str(Path(labels or _LABELS).expanduser()),
         test_dataset,
+        strangers,
         device,
         compiler_path,
         photos.num_shards,
@@ -200,6 +205,7 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
             photos.archives,
             photos.digests,
             photos.test_photos,
+            photos.strangers,
             selection.backbones,
             selection.recipes,
             identify_and_save,

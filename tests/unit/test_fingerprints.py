@@ -219,7 +219,7 @@ def test_no_key_of_the_configuration_is_left_out_here():
     training |= {"weight_scale", "reg"}
     keys |= {f"training.{name}" for name in training}
     keys |= {"dataset", "dataset_sha256", "unlabelled", "corrections", "test_dataset"}
-    keys |= {"compare", "backbone"}
+    keys |= {"compare", "backbone", "none", "strangers"}
     assert leaves(Settings) <= keys
 
 
@@ -489,6 +489,19 @@ def test_photos_of_a_test_dataset(run: Run):
         assert after["evaluate"] not in seen
         seen.append(after["evaluate"])
         assert run.stages() == after
+
+
+def test_the_class_none_and_photos_to_test_it_with(run: Run):
+    before = run.stages()
+    run.set("none", "auto")
+    with_none = run.stages()
+    assert changed(before, with_none) == TRAINED
+    folder = lay_small_photos(run.folder / "strangers", count=2)
+    run.set("strangers", str(folder))
+    tested = run.stages()
+    assert changed(with_none, tested) == EVALUATED
+    (folder / "rose" / "000.bmp").write_bytes(b"BM changed")
+    assert changed(tested, run.stages()) == EVALUATED
 
 
 def test_every_compared_model_is_in_the_comparison(run: Run):

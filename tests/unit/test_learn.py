@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ SETTINGS = Settings({"recipe": "optimum"}, seed=0, validation=0.1, test=0.1)
 
 
 def train_as_the_workflow(
-    photos: Path, extractor: Path
+    photos: Path, extractor: Path, none: bool
 ) -> tuple[list[Photo], Path, recipes.TrainingResult]:
     """Indexes, embeds and trains; also returns the file of embeddings."""
     cache = IdentityCache(photos.with_suffix(".cache"))
@@ -50,12 +51,14 @@ def train_as_the_workflow(
     shard = photos.with_suffix(".npz")
     embed({p.sha256: p.path for p in sorted(found, key=lambda p: p.sha256)}, extractor).save(shard)
     labelled = LabelledEmbeddings.load([shard], found)
-    return found, shard, recipes.train(labelled, "optimum", seed=0)
+    return found, shard, recipes.train(labelled, "optimum", seed=0, none=none)
 
 
-def write_bundle(photos: Path, made: Path, folder: Path, with_embeddings: bool = True) -> Path:
+def write_bundle(
+    photos: Path, made: Path, folder: Path, with_embeddings: bool = True, none: bool = False
+) -> Path:
     """Writes the bundle of a model that was trained on the photos."""
-    found, shard, trained = train_as_the_workflow(photos, made / "extractor.tflite")
+    found, shard, trained = train_as_the_workflow(photos, made / "extractor.tflite", none)
     folder.mkdir()
     classes = trained.head.classes
     for name in MODELS:
@@ -63,13 +66,14 @@ def write_bundle(photos: Path, made: Path, folder: Path, with_embeddings: bool =
         classifier = append_head(Model.load(made / twin), trained.head)
         metadata.save_with_class_names(classifier, classes, folder / name)
     write_label_map(classes, folder / "label_map.txt")
-    stored = StoredEmbeddings.of_run([shard], found, SETTINGS, trained.out_of_fold(), classes)
+    settings = replace(SETTINGS, none=none)
+    stored = StoredEmbeddings.of_run([shard], found, settings, trained.out_of_fold(), classes)
     make.write_bundle(
         *(folder / name for name in (*MODELS, "label_map.txt")),
         found,
         folder / "bundle",
         folder / "bundle.zip",
-        stored if with_embeddings else ClassMeans.of(stored, classes, False),
+        stored if with_embeddings else ClassMeans.of(stored, KNOWN, False),
     )
     return folder / "bundle"
 
@@ -147,6 +151,25 @@ def test_the_files_are_those_of_a_run_with_all_photos(
     answer = json.loads((bundle / "check.json").read_text())
     assert answer["scores"] == dict(zip((*KNOWN, NEW), scores.tolist(), strict=True))
     assert answer["edgetpu_runtime"] == 14
+
+
+def test_the_class_none_is_made_again(
+    photos: Path, taught: tuple[Path, Path], made: Path, tmp_path: Path
+):
+    known, both = taught[0].parents[1] / "photos", tmp_path / "both"
+    bundle = write_bundle(known, made, tmp_path / "known", none=True)
+    assert learn(bundle, photos).new_classes == (NEW,)
+    shutil.copytree(known, both)
+    shutil.copytree(bundle / "learned", both, dirs_exist_ok=True)
+    again = write_bundle(both, made, tmp_path / "again", none=True)
+    for name in (*MODELS, "labels.txt", "embeddings.npz"):
+        assert (bundle / name).read_bytes() == (again / name).read_bytes(), name
+    assert (bundle / "labels.txt").read_text().endswith(f"4 {NEW}\n5 none\n")
+    # That was made of embeddings, so it cannot be changed without them.
+    without = write_bundle(known, made, tmp_path / "without", with_embeddings=False, none=True)
+    shutil.copytree(photos / NEW, tmp_path / "only" / NEW)
+    with pytest.raises(UserError, match="class none for other things"):
+        learn(without, tmp_path / "only")
 
 
 def test_the_old_files_are_kept(bundle: Path, photos: Path):

@@ -20,6 +20,7 @@ rule train:
         max_skipped=SETTINGS.max_skipped,
         training=lambda wildcards: PLAN.recipes[wildcards.recipe],
         seed=lambda wildcards: PLAN.fingerprints.seed(wildcards.recipe),
+        none=bool(SETTINGS.none),
     script:
         "../../scripts/train.py"
 
@@ -70,6 +71,7 @@ rule evaluate:
         device=PLAN.device,
         resize=SETTINGS.resize,
         test_dataset=lambda wildcards: PLAN.test_dataset,
+        strangers=lambda wildcards: PLAN.strangers,
     script:
         "../../scripts/evaluate.py"
 

@@ -248,7 +248,7 @@ def configured(pattern):
 
 # The settings that the report lists.
 REPORTED = {"dataset", "dataset_sha256", "unlabelled", "test_dataset", "corrections"}
-REPORTED |= {"split", "resize", "seed", "max_skipped"}
+REPORTED |= {"none", "strangers", "split", "resize", "seed", "max_skipped"}
 
 
 def reported_settings(wildcards):
@@ -256,6 +256,8 @@ def reported_settings(wildcards):
     if PLAN.backbones[wildcards.backbone].CALIBRATED:
         reported.add("calibration")
     settings = SETTINGS.model_dump(include=reported, exclude_none=True)
+    if not SETTINGS.none:
+        del settings["none"]
     if not SETTINGS.unlabelled:
         del settings["unlabelled"]
     elif not SETTINGS.dataset:

@@ -91,7 +91,8 @@ rule bundle:
         fingerprint=fingerprint("bundle"),
         run=RUN,
         training=PLAN.recipes[PLAN.recipe],
-        seed=SETTINGS.seed,
+        seed=PLAN.fingerprints.seed(PLAN.recipe),
+        none=bool(SETTINGS.none),
         split=SETTINGS.split.model_dump(include={"validation", "test"}),
         with_embeddings=SETTINGS.bundle.embeddings,
     script:
