@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -35,6 +35,7 @@ class Backbone(Section):
         ENVIRONMENT: conda environment in workflow/envs that `make_extractor` needs.
         CALIBRATED: whether the extractor is quantized with photos of the dataset, and therefore
             specific to the dataset.
+        FINE_TUNED: whether the extractor is fine-tuned on photos of the dataset.
         make_extractor: makes an embedding extractor for the CPU. Its arguments are the path of the
             network, the path of the extractor, and the result of `settings`. The extractor takes
             raw RGB bytes; if the kind is `CALIBRATED`, it is a float extractor.
@@ -51,6 +52,7 @@ class Backbone(Section):
     FILE_NAME: ClassVar[str]
     ENVIRONMENT: ClassVar[str] = "retrain"
     CALIBRATED: ClassVar[bool] = False
+    FINE_TUNED: ClassVar[bool] = False
     make_extractor: ClassVar[Callable[..., None]]
 
     name: str = Field(
@@ -68,6 +70,16 @@ class Backbone(Section):
     )
     mean: Number | None = Field(default=None, description="a number")
     std: Number | None = Field(default=None, gt=0, description=_STD)
+
+    @property
+    def belongs_to_dataset(self) -> bool:
+        """Whether the extractor depends on photos of the dataset."""
+        return self.CALIBRATED or self.FINE_TUNED
+
+    @property
+    def needs_compiler(self) -> bool:
+        """Whether the extractor for the Edge TPU is made by edgetpu_compiler."""
+        return self.compiled is None
 
     def settings(self) -> dict[str, Any]:
         """Returns the keyword arguments of `make_extractor` other than paths."""
@@ -269,6 +281,40 @@ class SavedModel(KerasModel):
         if source.path is None:
             raise ValueError("a folder cannot be downloaded")
         return source
+
+
+class FineTuned(Backbone):
+    """A backbone whose last layers are fine-tuned. It is not in the catalogue, but made from one.
+
+    Attributes:
+        base: the backbone.
+        layers: number of layers to fine-tune, or "auto".
+        rewritten: whether the weights are put into the compiled extractor of `base`.
+    """
+
+    KIND = "fine_tuned"
+    ENVIRONMENT = "tensorflow"
+    FINE_TUNED = True
+
+    base: Backbone
+    layers: int | Literal["auto"]
+    rewritten: bool
+
+    @classmethod
+    def of(cls, base: Backbone, layers: int | Literal["auto"], rewritten: bool) -> "FineTuned":
+        """Returns a fine-tuned version of `base`."""
+        return cls(
+            name=f"{base.name[:80]}-fine_tuned_{layers}",
+            source=base.source,
+            width=base.width,
+            base=base,
+            layers=layers,
+            rewritten=rewritten and base.compiled is not None,
+        )
+
+    @property
+    def needs_compiler(self) -> bool:  # noqa: D102
+        return not self.rewritten
 
 
 _ALL = (Extractor, Classifier, FrozenGraph, FloatClassifier, KerasModel, SavedModel)

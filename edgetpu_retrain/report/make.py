@@ -84,7 +84,10 @@ def make_report(
     labelled = LabelledEmbeddings.load(sources.embeddings, manifest.read(sources.manifest))
     # Without the test dataset, because corrections do not apply to it.
     scored = predictions.read(sources.predictions, manifest.SPLITS)
-    # The predictions cover every photo that could be decoded, in the order of the manifest.
+    photos = dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True))
+    # The predictions cover every photo that could be decoded, in the order of the manifest, except
+    # those that the extractor was fine-tuned on.
+    labelled = labelled.select(np.isin(labelled.identities, scored.identities)[labelled.rows])
     rows = labelled.rows[np.argsort(labelled.lines)]
     if len(rows) != len(scored):
         raise UserError(
@@ -99,7 +102,7 @@ def make_report(
         Run(
             dataset,
             backbone,
-            dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True)),
+            photos,
             scored,
             files.read_json(sources.evaluation),
             near_copies.read_groups(sources.groups, labelled.identities)[rows],

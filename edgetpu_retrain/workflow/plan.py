@@ -6,14 +6,12 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from edgetpu_retrain.backbone import compiler, kinds
+from edgetpu_retrain.backbone import compiler
 from edgetpu_retrain.backbone.kinds import Backbone
 from edgetpu_retrain.backbone.sources import Source
 from edgetpu_retrain.config.datasets import (
@@ -32,9 +30,9 @@ from edgetpu_retrain.index.index import Digests
 from edgetpu_retrain.io import archive
 from edgetpu_retrain.photos import decode, walk
 from edgetpu_retrain.runtime import devices
-from edgetpu_retrain.training import recipes
 from edgetpu_retrain.workflow import fingerprints
 from edgetpu_retrain.workflow.fingerprints import Fingerprints, digest
+from edgetpu_retrain.workflow.selection import ComparedModel, Selection, read_catalogue
 
 log = logging.getLogger(__name__)
 
@@ -59,22 +57,6 @@ class Folders:
     results: Path
     compiler: Path
     cache: Path
-
-
-@dataclass(frozen=True)
-class ComparedModel:
-    """A backbone and recipe to compare.
-
-    Attributes:
-        backbone: name of the backbone.
-        recipe: name of the recipe.
-        edgetpu_ms: published inference time of the backbone on an Edge TPU in milliseconds; None
-            if unknown.
-    """
-
-    backbone: str
-    recipe: str
-    edgetpu_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -144,14 +126,14 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
         find_unlabelled(unlabelled, dataset.folder)
     else:
         dataset = name_unlabelled(unlabelled[0], _RESERVED)
-    selection = _Selection(settings, catalogue)
+    selection = Selection(settings, catalogue)
     backbone = selection.backbones[selection.models[0].backbone]
     labels = settings.corrections or (_LABELS if unlabelled else None)
     corrections = find_corrections(labels, may_be_new=bool(unlabelled))
     test_dataset = find_test_dataset(settings.test_dataset) if settings.test_dataset else None
     compiler_path = compiler.find(settings.compiler, str(folders.compiler))
     device = settings.device
-    if device == "auto" and not (backbone.compiled or compiler_path):
+    if device == "auto" and backbone.needs_compiler and not compiler_path:
         device = "cpu"
     device = devices.resolve_device(device)
     cache = IdentityCache(folders.cache / "files.npz", keep=True)
@@ -229,73 +211,6 @@ def _warn_about_other_photos(dataset: Dataset, unlabelled: Sequence[str], result
                 dataset.name,
                 first.path,
             )
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML file that belongs to the workflow."""
-    text = Path(path).read_text("utf-8")
-    content: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return content
-
-
-def read_catalogue(workflow: Path, name: str) -> dict[str, dict[str, Any]]:
-    """Reads workflow/NAME.yaml; paths in it are relative to the folder of the Snakefile.
-
-    Args:
-        workflow: the folder of the Snakefile.
-        name: name of the catalogue.
-
-    Returns:
-        The entries by name, with paths that are valid in the current working directory.
-    """
-    entries = read_yaml(workflow / "workflow" / f"{name}.yaml")
-    if workflow.resolve() != Path.cwd():
-        for entry in entries.values():
-            for key in {"archive", "compiled", *kinds.KINDS} & entry.keys():
-                if isinstance(entry[key], str):
-                    entry[key] = os.path.join(workflow, entry[key])
-    return entries
-
-
-class _Selection:
-    """The configured backbone and recipe, and those to compare.
-
-    Attributes:
-        backbones: backbones by name.
-        specs: their names or descriptions in the configuration, by name.
-        recipes: settings of recipes by name.
-        models: combinations of backbone and recipe, the configured one first, without duplicates.
-    """
-
-    def __init__(self, settings: Settings, catalogue: Mapping[str, Any]) -> None:
-        self.backbones: dict[str, Backbone] = {}
-        self.specs: dict[str, str | dict[str, Any]] = {}
-        self.recipes: dict[str, dict[str, Any]] = {}
-        self.models: list[ComparedModel] = []
-        for entry in [None, *settings.compare]:
-            spec, training = settings.backbone, settings.training
-            if isinstance(entry, str):
-                spec = entry
-            elif entry is not None:
-                spec = entry.model_extra or entry.backbone or spec
-                training = entry.training or training
-            if isinstance(spec, str):
-                # The configured backbone takes precedence over one of that name in the catalogue.
-                spec = self.specs.get(spec, spec)
-            backbone = kinds.parse(kinds.resolve(spec, catalogue))
-            if self.backbones.setdefault(backbone.name, backbone) != backbone:
-                raise UserError(
-                    f"config: compare: two different backbones are named {backbone.name!r}. Give "
-                    "one of them another name."
-                )
-            self.specs.setdefault(backbone.name, spec)
-            recipe = recipes.non_default_settings(training.model_dump(exclude_none=True))
-            name = recipes.folder_name(recipe)
-            self.recipes[name] = recipe
-            edgetpu_ms = catalogue.get(backbone.name, {}).get("edgetpu_ms")
-            model = ComparedModel(backbone.name, name, edgetpu_ms)
-            if model not in self.models:
-                self.models.append(model)
 
 
 class _PhotoDigests:

@@ -38,7 +38,7 @@ def ask_before_download():
     given = workflow.config_settings
     is_given = "dataset" in {**given.config, **given.overwrite_config}
     is_asked = sys.stdin.isatty() and sys.stderr.isatty() and "CI" not in os.environ
-    catalogue = plan.read_catalogue(HERE, "datasets")
+    catalogue = selection.read_catalogue(HERE, "datasets")
     if is_given or not is_asked or PREFIX or SETTINGS.dataset not in catalogue:
         return
     if not any(one.rule.name == "fetch_dataset" for one in workflow.dag.needrun_jobs()):
