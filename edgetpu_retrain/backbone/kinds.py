@@ -293,6 +293,7 @@ class FineTuned(Backbone):
     """
 
     KIND = "fine_tuned"
+    FILE_NAME = Extractor.FILE_NAME
     ENVIRONMENT = "tensorflow"
     FINE_TUNED = True
 
