@@ -95,7 +95,7 @@ def fit(
                     float(np.mean(logits.argmax(axis=1) == labels[judged])),
                 )
             )
-            log.info("%s, epoch %d of %d: %s", name, epoch + 1, epochs, _described(history[-1]))
+            log.debug("%s, epoch %d of %d: %s", name, epoch + 1, epochs, _described(history[-1]))
             _keep(network, history, checkpoint)
     return history
 

@@ -35,6 +35,7 @@ class Run:
         waiting: number of photos in the unlabelled folders that have no label yet.
         models: paths of the model's files.
         settings: the configuration, by key.
+        fine_tuning: the content of fine_tuning.json; None if the network was not fine-tuned.
         comparison: rows of an earlier comparison of backbones, best first; empty without one.
         commands: shell commands by what they do: again (reproduce the model), bundle, compare and
             correct (apply corrections.tsv).
@@ -56,6 +57,7 @@ class Run:
     waiting: int = 0
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    fine_tuning: Mapping[str, Any] | None = None
     comparison: Sequence[Mapping[str, Any]] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
     edgetpu_model: str = ""

@@ -41,6 +41,7 @@ class Sources:
         corrections: applied_corrections.tsv.
         models: the .tflite files that the report waits for.
         runs: runs.json of all backbones and recipes on this dataset.
+        fine_tuning: fine_tuning.json; None without one.
         comparison: comparison.json; None without one.
     """
 
@@ -54,6 +55,7 @@ class Sources:
     corrections: Path
     models: Sequence[Path]
     runs: Sequence[Path]
+    fine_tuning: Path | None = None
     comparison: Path | None = None
 
 
@@ -113,6 +115,7 @@ def make_report(
             waiting=len(waiting),
             models=sources.models,
             settings=settings,
+            fine_tuning=files.read_json(sources.fine_tuning) if sources.fine_tuning else None,
             comparison=files.read_json(sources.comparison) if sources.comparison else (),
             commands=commands,
             edgetpu_model=edgetpu_model,

@@ -204,10 +204,9 @@ def base_extractor(twin):
 
 
 def base_embeddings(wildcards):
-    """Returns the embeddings by the extractor before fine-tuning, if it is still to be done."""
-    if state_of("fine_tune", wildcards) == "current":
-        return []
-    return embeddings({"backbone": PLAN.backbones[wildcards.backbone].base.name})
+    """Returns the embeddings by the extractor before fine-tuning, as `there` does."""
+    paths = embeddings({"backbone": PLAN.backbones[wildcards.backbone].base.name})
+    return ancient(paths) if state_of("fine_tune", wildcards) == "current" else paths
 
 
 def tuned_on(wildcards):

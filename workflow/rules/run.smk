@@ -94,9 +94,10 @@ def print_summary():
     top = [PREFIX + path for name in wanted & shown.keys() for path in shown[name]]
     # Leave out files that have been deleted.
     beside = [rules.plot_confusion_matrix.output.picture, rules.report.output.page]
-    if PLAN.backbones[PLAN.backbone].CALIBRATED:
-        beside.append(rules.quantize.output.report)
-    beside = [path if os.path.exists(path) else None for path in map(on_disk, beside)]
+    chosen = PLAN.backbones[PLAN.backbone]
+    beside.append(rules.quantize.output.report if chosen.CALIBRATED else "")
+    beside.append(rules.fine_tune.output.report if chosen.FINE_TUNED else "")
+    beside = [path if os.path.isfile(path) else None for path in map(on_disk, beside)]
     try:
         text = summary(
             sorted(filter(os.path.exists, top)),
