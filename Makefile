@@ -1,15 +1,18 @@
-# Start with `make demo` and `make test`. PYTHON is the interpreter that .venv is created with.
+# Start with `make demo` (or `make light`) and `make test`. PYTHON is the interpreter that .venv is created with.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LIGHT := $(VENV)/.light
+# What is enough for programs that need only what `make light` installs.
+READY = $(if $(wildcard $(LIGHT)),$(LIGHT),$(INSTALLED))
 DEMO := results/sample/sample/optimum
 RUNTIME_VENV := .venv-tflite-runtime
 LOWEST_VENV := .venv-lowest
 LIBRARY_VENV := .venv-library
 DOCS_VENV := .venv-docs
 
-.PHONY: demo backbones check-device test lint dry-runs format models test-library test-tflite-runtime test-lowest \
+.PHONY: demo light backbones check-device test lint dry-runs format models test-library test-tflite-runtime test-lowest \
 	test-kills test-slurm benchmark performance docs lock clean
 .DEFAULT_GOAL := demo
 
@@ -20,11 +23,15 @@ demo: $(INSTALLED)
 		--config dataset=sample backbone=sample device=cpu \
 		-- $(DEMO)/report.html $(DEMO)/confusion_matrix.png
 
-backbones: $(INSTALLED)
+# The workflow without TensorFlow and other large packages that few backbones need.
+light: $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(LIGHT))
+	@echo "Ready. Once per shell: source $(BIN)/activate"
+
+backbones: $(READY)
 	@$(BIN)/python scripts/show_backbones.py
 
 # Says whether an Edge TPU is attached to this machine and can be used, and if not, why.
-check-device: $(INSTALLED)
+check-device: $(READY)
 	@$(BIN)/python scripts/check_device.py
 
 # Two test files at a time, because tests spend most of their time waiting for programs to start.
@@ -76,7 +83,7 @@ models: $(INSTALLED)
 
 # The tests of modules that need nothing but the library's own packages, in an environment that has no
 # others. The models come from `make models`, here or on another machine.
-LIBRARY_TESTS := archive calibration checks classify_image deliver devices files folds head \
+LIBRARY_TESTS := archive calibration checks classify_image devices files folds head \
 	identity_cache imprinting interpreter job locking manifest metadata model package package_links \
 	photos predictions preprocessing raw_input scoring splits summary truncate yaml_syntax
 test-library: $(LIBRARY_VENV)/.installed
@@ -110,7 +117,7 @@ docs: $(DOCS_VENV)/.installed
 lock: $(INSTALLED)
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
-		--extra workflow --extra label --extra report --extra tensorflow --extra dev \
+		--extra workflow --extra quantize --extra label --extra report --extra tensorflow --extra dev \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header \
 		--upgrade pyproject.toml --output-file requirements.txt
 	$(BIN)/python workflow/envs/generate.py
@@ -119,16 +126,28 @@ clean:
 	rm -rf .snakemake logs resources results retrained_model*.tflite label_map.txt report.html \
 		bundle bundle.zip frigate
 
-$(INSTALLED): requirements.txt pyproject.toml
+define create_venv
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
 		echo "Python 3.11, 3.12 or 3.13 is needed (TensorFlow has no builds for others), but"; \
 		echo "$(PYTHON) is `$(PYTHON) --version`. Choose another: make PYTHON=python3.12 demo"; \
 		exit 1; }
 	@echo "Creating $(VENV) with `$(PYTHON) --version` (a few seconds) ..."
 	@$(PYTHON) -m venv $(VENV)
+endef
+
+$(INSTALLED): requirements.txt pyproject.toml
+	$(create_venv)
 	@echo "Installing `grep -c == requirements.txt` packages (2 GB; about 3 minutes, once) ..."
 	@$(BIN)/pip install -qq --disable-pip-version-check -r requirements.txt
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps -e .
+	@rm -f $(LIGHT)
+	@touch $@
+
+# --no-compile leaves it to Python to compile the modules that are used: a quarter of all.
+$(LIGHT): requirements.txt pyproject.toml
+	$(create_venv)
+	@echo "Installing the workflow without TensorFlow (400 MB; about a minute, once) ..."
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-compile -c requirements.txt -e ".[workflow]"
 	@touch $@
 
 $(DOCS_VENV)/.installed: pyproject.toml
@@ -144,7 +163,7 @@ $(LOWEST_VENV)/.installed: pyproject.toml $(INSTALLED)
 	$(BIN)/uv venv --quiet --clear --python "`$(BIN)/python -c 'import sys; print(sys.executable)'`" \
 		$(LOWEST_VENV)
 	$(BIN)/uv pip install --quiet --python $(LOWEST_VENV)/bin/python --resolution lowest-direct \
-		-e ".[workflow,label,report,tensorflow]" "pytest>=8"
+		-e ".[workflow,quantize,label,report,tensorflow]" "pytest>=8"
 	@touch $@
 
 # What an earlier build left in build/ would be installed, too.

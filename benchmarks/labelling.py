@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgetpu_retrain.embeddings import look_alikes
 from edgetpu_retrain.embeddings.embed import embed
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.index import scan
@@ -40,7 +41,7 @@ class Photos:
     @classmethod
     def of(cls, embedded: LabelledEmbeddings) -> "Photos":
         groups = near_copies.groups(embedded.vectors, embedded.hashes)
-        places = choose.directions(embedded.vectors[embedded.rows])
+        places = look_alikes.directions(embedded.vectors[embedded.rows])
         return cls(embedded, embedded.labels, groups[embedded.rows], places)
 
     def take(self, chosen: np.ndarray) -> "Photos":
@@ -53,7 +54,7 @@ def learn(photos: Photos, known: np.ndarray) -> tuple[learner.Learned, np.ndarra
     classes = np.unique(photos.truth[known])
     labels = np.full(len(photos.truth), -1)
     labels[known] = np.searchsorted(classes, photos.truth[known])
-    return learner.learn(photos.embedded, labels, photos.groups, len(classes)), classes, labels
+    return learner.learn(photos.places, labels, photos.groups, len(classes)), classes, labels
 
 
 def entropy(scores: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
@@ -88,7 +89,7 @@ def rounds(
 def firsts(photos: Photos, tested: np.ndarray, count: int) -> np.ndarray:
     """Returns the photos nearest to the middles of so many groups of look-alikes."""
     rows = np.flatnonzero(~tested)
-    numbers = choose.look_alikes(photos.places[rows], count)
+    numbers = look_alikes.look_alikes(photos.places[rows], count)
     found = []
     for number in np.unique(numbers):
         members = rows[numbers == number]

@@ -1,4 +1,4 @@
-"""The exception for errors that the user can fix."""
+"""Errors that the user can fix."""
 
 
 class UserError(Exception):
@@ -6,3 +6,12 @@ class UserError(Exception):
 
     Scripts print only the message, without a traceback.
     """
+
+
+def how_to_install(extras: str) -> str:
+    """Returns a sentence that says how to install extras of pyproject.toml.
+
+    >>> how_to_install("label")
+    "In the project's folder, type: pip install -c requirements.txt -e '.[label]'"
+    """
+    return f"In the project's folder, type: pip install -c requirements.txt -e '.[{extras}]'"

@@ -10,7 +10,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="auto", help="auto, usb, pci, usb:N or pci:N")
     arguments = parser.parse_args()
-    with program.run():
+    with program.printing():
         print(f"{interpreter.check_edge_tpu(arguments.device)} is ready.")
 
 

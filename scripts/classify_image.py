@@ -1,20 +1,20 @@
 """Classify photos with a .tflite image classifier, on the CPU or an Edge TPU."""
 
 import argparse
+import contextlib
 import csv
 import filecmp
 import io
 import json
-import os
 import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import read_class_names, read_label_map
+from edgetpu_retrain.head import read_class_names, read_label_map, read_resize
 from edgetpu_retrain.io import program, tables
 from edgetpu_retrain.photos import decode, preprocessing, walk
 from edgetpu_retrain.runtime.interpreter import Interpreter
@@ -81,23 +81,26 @@ def find_threshold(arguments: argparse.Namespace) -> float:
         return float(arguments.threshold)
     path = arguments.evaluation or find_evaluation(Path(arguments.model))
     try:
-        thresholds = json.loads(path.read_text("utf-8"))["thresholds"]
-    except (OSError, ValueError, KeyError, TypeError):
+        scores = {
+            float(row["precision"]): None if row["score"] is None else float(row["score"])
+            for row in json.loads(path.read_text("utf-8"))["thresholds"]
+        }
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"--precision needs the evaluation.json of the model, but {path} is missing or not "
             "one. Give its path with --evaluation."
         ) from None
-    scores = {threshold["precision"]: threshold["score"] for threshold in thresholds}
     if arguments.precision not in scores:
         available = ", ".join(map(str, scores))
         raise UserError(
             f"--precision {arguments.precision}: {path} only has thresholds for {available}."
         )
-    if scores[arguments.precision] is None:
+    score = scores[arguments.precision]
+    if score is None:
         raise UserError(
             f"--precision {arguments.precision}: {path} has no threshold that reaches it."
         )
-    threshold: float = max(arguments.threshold, scores[arguments.precision])
+    threshold = max(float(arguments.threshold), score)
     print(f"Abstaining below a score of {threshold:.3f} ({path})", file=sys.stderr)
     return threshold
 
@@ -145,16 +148,21 @@ def find_labels(arguments: argparse.Namespace, count: int) -> dict[int, str]:
 
 
 def classify(
-    paths: Iterable[Path], model: Interpreter, labels: dict[int, str], top_k: int, threshold: float
+    paths: Iterable[Path],
+    model: Interpreter,
+    resize: str,
+    labels: dict[int, str],
+    top_k: int,
+    threshold: float,
 ) -> Iterator[Prediction]:
-    min_side = preprocessing.min_decoded_side(model.input_size)
+    min_side = preprocessing.min_decoded_side(model.input_size, resize)
     for path in paths:
         try:
             photo = decode.read_file(path, min_side)
         except decode.PhotoError as error:
             yield Prediction(path, [], 0, decode.with_advice(path, str(error)))
             continue
-        pixels = preprocessing.to_pixels(photo, model.input_size)
+        pixels = preprocessing.to_pixels(photo, model.input_size, resize)
         start = time.perf_counter()
         scores = model.scores(pixels)
         milliseconds = 1000 * (time.perf_counter() - start)
@@ -185,12 +193,12 @@ def write_text(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
 
 
 def write_csv(predictions: Iterable[Prediction], top_k: int, target: str) -> Iterator[Prediction]:
-    file = sys.stdout
+    opened: contextlib.AbstractContextManager[TextIO] = contextlib.nullcontext(sys.stdout)
     if target != "-":
-        file = open(target, "w", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
+        opened = open(target, "w", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
     suffixes = ["", *(f"_{i}" for i in range(2, top_k + 1))]
     header = [f"{column}{suffix}" for suffix in suffixes for column in ("class", "score")]
-    with file:
+    with opened as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["path", *header, "milliseconds", "error"])
         for prediction in predictions:
@@ -211,7 +219,12 @@ def run(arguments: argparse.Namespace) -> bool:
     labels = find_labels(arguments, model.output_size)
     start = time.perf_counter()
     predictions: Iterable[Prediction] = classify(
-        with_progress(paths, arguments), model, labels, arguments.top_k, threshold
+        with_progress(paths, arguments),
+        model,
+        read_resize(arguments.model),
+        labels,
+        arguments.top_k,
+        threshold,
     )
     if arguments.csv:
         predictions = write_csv(predictions, arguments.top_k, arguments.csv)
@@ -244,13 +257,8 @@ def main() -> None:
     # Names of files may contain bytes that are not valid UTF-8.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")
-    with program.run():
-        try:
-            sys.exit(0 if run(arguments) else 1)
-        except BrokenPipeError:
-            # The reader is gone, as with `| head`, so the final flush must not fail either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
+    with program.printing():
+        sys.exit(0 if run(arguments) else 1)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Compare the results of several backbones and recipes on the same photos."""
 
+import logging
 from pathlib import Path
 
 from edgetpu_retrain.workflow import job
 
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.io import program
 from edgetpu_retrain.report import comparison
 
 with job.run(snakemake):
@@ -21,4 +23,9 @@ with job.run(snakemake):
     rows = comparison.compare(candidates)
     comparison.write_table(rows, snakemake.output.table)
     comparison.write_page(rows, snakemake.params.dataset, snakemake.output.page)
-    print(comparison.as_text(rows))
+    try:
+        with program.standard_output():
+            print(comparison.as_text(rows))
+    except (UserError, SystemExit):
+        # The results stay, even if nobody can read them here.
+        logging.warning("The comparison is in %s.", snakemake.output.page)

@@ -3,27 +3,31 @@
 import logging
 from pathlib import Path
 
-from edgetpu_retrain.workflow import job, plan
+from edgetpu_retrain.workflow import job, photo_digests
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import index, scan
 from edgetpu_retrain.index.identity_cache import IdentityCache
+from edgetpu_retrain.index.index import Digests
 
 with job.run(snakemake):
     output, params = snakemake.output, snakemake.params
-    folder = snakemake.input.photos or params.folder
-    cached_for = str(folder or params.unlabelled[0])
+    unpacked = list(snakemake.input.photos)
+    cached_for = next(filter(None, [*unpacked, params.folder, *params.unlabelled]))
+    folder = unpacked.pop(0) if params.is_packed else params.folder
     photo_index = scan.scan(
-        str(folder) if folder else None,
-        IdentityCache(plan.identity_cache_path(cached_for, Path(".snakemake/identities"))),
+        folder,
+        IdentityCache(photo_digests.identity_cache_path(cached_for, Path(".snakemake/identities"))),
         **params.split,
         # In an archive, the class folders are often inside a single folder.
-        descend=bool(snakemake.input.photos),
+        descend=params.is_packed,
         corrections_path=params.corrections,
-        unlabelled=params.unlabelled,
+        unlabelled=[*params.unlabelled, *unpacked],
     )
-    digests = photo_index.digests(len(output.shards))
-    if not snakemake.input.photos and digests.everything != params.listed:
+    digests = Digests(**params.digests)
+    # Of photos in archives, it was not known what they are.
+    is_listed = not snakemake.input.photos
+    if is_listed and photo_index.digests(1).everything != digests.everything:
         raise UserError("Photos or labels changed while the run was starting. Run again.")
     index.write(
         photo_index,

@@ -9,12 +9,13 @@ is served to this machine alone. End it with Ctrl-C; every label is saved when y
 
 import argparse
 import contextlib
+import importlib.util
 import subprocess
 import sys
 import webbrowser
 from pathlib import Path
 
-from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.errors import UserError, how_to_install
 from edgetpu_retrain.io import program
 
 SOURCES = "results/labelling.json"
@@ -44,20 +45,25 @@ def prepare(arguments: list[str]) -> None:
         sys.exit(done.returncode)
 
 
+def check_packages() -> None:
+    for name in ("flask", "sklearn", "waitress"):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"The package {name}, which the page needs, is not installed. "
+                f"{how_to_install('label')}"
+            )
+
+
 def main() -> None:
     given, others = parse_arguments()
+    with program.run():
+        check_packages()
     if not given.no_run:
         prepare(others)
     with program.run():
-        try:
-            import waitress
+        import waitress
 
-            from edgetpu_retrain.labelling import server
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f"The package {error.name} is missing. Install what the page needs: "
-                "pip install -e '.[label]'"
-            ) from None
+        from edgetpu_retrain.labelling import server
         from edgetpu_retrain.labelling.session import Session, training
         from edgetpu_retrain.labelling.sources import Sources
 

@@ -2,9 +2,8 @@
 
 from edgetpu_retrain.workflow import job
 
-from edgetpu_retrain.evaluation import confusion_matrix
-from edgetpu_retrain.io import files
+from edgetpu_retrain.evaluation import confusion_matrix, saved
 
 with job.run(snakemake):
-    evaluation = files.read_json(snakemake.input.evaluation)
+    evaluation = saved.read(snakemake.input.evaluation)
     confusion_matrix.plot(evaluation, snakemake.output.picture)

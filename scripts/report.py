@@ -15,6 +15,7 @@ with job.run(snakemake):
             predictions=Path(snakemake.input.predictions),
             evaluation=Path(snakemake.input.evaluation),
             groups=Path(snakemake.input.groups),
+            head=Path(snakemake.input.head),
             embeddings=[Path(path) for path in snakemake.input.embeddings],
             manifest=Path(snakemake.input.manifest),
             unlabelled=Path(snakemake.input.unlabelled),

@@ -10,4 +10,6 @@ from edgetpu_retrain.tflite.model import Model
 with job.run(snakemake):
     extractor, head = Model.load(snakemake.input.extractor), Head.load(snakemake.input.head)
     classifier = append_head(extractor, head)
-    metadata.save_with_class_names(classifier, head.classes, snakemake.output.model)
+    metadata.save_with_class_names(
+        classifier, head.classes, snakemake.output.model, snakemake.params.resize
+    )

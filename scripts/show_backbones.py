@@ -5,6 +5,8 @@ from pathlib import Path
 import yaml
 from tabulate import tabulate
 
+from edgetpu_retrain.io import program
+
 CATALOGUE = Path(__file__).parent.parent / "workflow" / "backbones.yaml"
 HEADERS = [
     "backbone",
@@ -37,8 +39,9 @@ def main() -> None:
         for name, entry in yaml.safe_load(CATALOGUE.read_text()).items()
     ]
     align = ("left", *["right"] * 3, "left", *["right"] * 2)
-    print(tabulate(rows, HEADERS, tablefmt="simple", colalign=align))
-    print(f"\n{NOTE}")
+    with program.printing():
+        print(tabulate(rows, HEADERS, tablefmt="simple", colalign=align))
+        print(f"\n{NOTE}")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ with job.run(snakemake):
         seed=snakemake.params.seed,
         num_threads=snakemake.threads,
         seen=read_tuned_on(snakemake.input.tuned_on) if snakemake.input.tuned_on else (),
+        none=snakemake.params.none,
     )
     trained.out_of_fold().save(snakemake.output.out_of_fold)
     near_copies.write_groups(labelled.identities, trained.groups, snakemake.output.groups)

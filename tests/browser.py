@@ -4,8 +4,10 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 _WAIT_SECONDS = 20
 
@@ -30,14 +32,23 @@ def open_browser() -> Iterator:
         opened.quit()
 
 
-def set_window(browser, width: int, colours: str = "light", touch: bool = False) -> None:
-    """Gives the page a width, and the colours that its reader prefers."""
+def set_window(
+    browser, width: int, colours: str = "light", touch: bool = False, height: int = 900
+) -> None:
+    """Gives the page a size, and the colours that its reader prefers."""
     features = [{"name": "prefers-color-scheme", "value": colours}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": touch}
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     touching = {"enabled": touch, "maxTouchPoints": 1} if touch else {"enabled": False}
     browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", touching)
+
+
+def save_picture(browser, path: Path) -> None:
+    """Saves what the window shows as a PNG, with as few colours as the eye needs."""
+    browser.save_screenshot(str(path))
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(128).save(path, optimize=True)
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -117,7 +117,7 @@ def labels_in(folder: Path) -> dict[str, str]:
 
 def take_picture(photos: Path, extractor: Path, picture: Path) -> None:
     """Takes a picture of the page with some of the photos labelled."""
-    from tests.browser import open_browser, set_window
+    from tests.browser import open_browser, save_picture, set_window
 
     with tempfile.TemporaryDirectory() as scratch, open_browser() as browser:
         folder = Path(scratch)
@@ -144,10 +144,7 @@ def take_picture(photos: Path, extractor: Path, picture: Path) -> None:
                 time.sleep(1)
             browser.get(address)
             time.sleep(4)
-            browser.save_screenshot(str(picture))
-    # As few colours as the eye needs.
-    with Image.open(picture) as image:
-        image.convert("RGB").quantize(128).save(picture, optimize=True)
+            save_picture(browser, picture)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from edgetpu_retrain.backbone import tensorflow_process
-from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.backbone import tensorflow_process, unsafe_operators
+from edgetpu_retrain.errors import UserError, how_to_install
 from edgetpu_retrain.io import files
 
 _MAX_SUGGESTIONS = 5
@@ -36,13 +36,19 @@ def truncate(
         std: number of pixel values per unit of its input; real = (pixel - mean) / std.
 
     Raises:
-        UserError: the graph lacks one of the tensors or is not quantization-aware, or the converter
-            is missing or fails; the message then includes the converter's error.
+        UserError: the graph lacks one of the tensors, is not quantization-aware, or accesses files;
+            or the converter is missing or fails; the message then includes the converter's error.
     """
     if not Path(graph).is_file():
         raise UserError(f"{graph}: there is no such frozen graph.")
     converter = _find_converter()
-    _check(graph, nodes(graph), input_array, output_array)
+    operations, unsafe = _read(graph, output_array)
+    if unsafe:
+        raise UserError(
+            f"{graph} has the operators {', '.join(unsafe)}, which can read or write files or run "
+            "code. No image classifier needs them, so it is not converted."
+        )
+    _check(graph, operations, input_array, output_array)
     with files.replacing(output) as temporary:
         command = [
             converter,
@@ -64,22 +70,23 @@ def truncate(
             )
 
 
-def nodes(graph: str | Path) -> dict[str, str]:
-    """Returns the operation of every node of a frozen graph, by name.
+def _read(graph: str | Path, output_array: str) -> tuple[dict[str, str], list[str]]:
+    """Returns the operation of every node by name, and which operators are unsafe.
 
     TensorFlow reads the graph in a separate process.
 
     Raises:
         UserError: the file is not a GraphDef.
     """
-    process = tensorflow_process.run([sys.executable, "-m", __name__, str(graph)])
+    command = [sys.executable, "-m", __name__, str(graph), output_array]
+    process = tensorflow_process.run(command)
     if process.returncode:
         raise UserError(
             f"{graph} cannot be read as a frozen TensorFlow graph:\n"
             f"{tensorflow_process.error_excerpt(process.stderr)}"
         )
-    operations: dict[str, str] = json.loads(process.stdout)
-    return operations
+    operations, unsafe = json.loads(process.stdout)
+    return operations, unsafe
 
 
 def _check(
@@ -112,13 +119,13 @@ def _find_converter() -> str:
     converter = shutil.which("tflite_convert", path=path)
     if converter is None:
         raise UserError(
-            "tflite_convert is not installed; it comes with TensorFlow: "
-            "pip install -r requirements.txt"
+            "tflite_convert is not installed; it comes with TensorFlow. "
+            f"{how_to_install('tensorflow')}"
         )
     return converter
 
 
-def _print_nodes(graph: str) -> None:
+def _print_nodes(graph: str, output_array: str) -> None:
     from google.protobuf.message import DecodeError
     from tensorflow.core.framework import graph_pb2
 
@@ -128,8 +135,9 @@ def _print_nodes(graph: str) -> None:
         sys.exit(str(error))
     if not parsed.node:
         sys.exit("the graph has no nodes")
-    print(json.dumps({node.name: node.op for node in parsed.node}))
+    operations = {node.name: node.op for node in parsed.node}
+    print(json.dumps([operations, unsafe_operators.in_graph(parsed, output_array)]))
 
 
 if __name__ == "__main__":
-    _print_nodes(sys.argv[1])
+    _print_nodes(*sys.argv[1:3])

@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from edgetpu_retrain.backbone import legacy_keras, saved_model_check, tensorflow_process
-from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.backbone import legacy_keras, tensorflow_process, unsafe_operators
+from edgetpu_retrain.errors import UserError, how_to_install
 from edgetpu_retrain.io import files
 from edgetpu_retrain.tflite.image_shape import explain_shape
 
@@ -40,8 +40,8 @@ def convert(network: str | Path, output: str | Path) -> None:
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
-            f"{network} is converted with TensorFlow, which is not installed. In the project's "
-            "folder, type: pip install -e '.[tensorflow]'"
+            f"{network} is converted with TensorFlow, which is not installed. "
+            f"{how_to_install('tensorflow')}"
         )
     with files.replacing(output) as temporary:
         command = [sys.executable, "-m", __name__, str(network), str(temporary)]
@@ -191,7 +191,7 @@ def _write(function: Any, shape: tuple[int, int, int], output: Path) -> None:
     # With an unknown batch size, operators would compute the shapes.
     image = tf.TensorSpec([1, *shape], tf.float32, name="image")
     concrete = tf.function(function, input_signature=[image]).get_concrete_function()
-    _refuse_unsafe(saved_model_check.unsafe_in_graph(concrete.graph.as_graph_def()))
+    _refuse_unsafe(unsafe_operators.in_graph(concrete.graph.as_graph_def()))
     # Without the object that owns the variables, they are converted to constants.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
     try:
@@ -239,7 +239,7 @@ def _convert_saved_model(folder: Path, output: Path) -> None:
     if (folder / "saved_model.cpb").exists():
         # TensorFlow would load it instead.
         raise _UnfitError("has a saved_model.cpb beside saved_model.pb; export it as one file")
-    _refuse_unsafe(saved_model_check.unsafe_operators(folder))
+    _refuse_unsafe(unsafe_operators.in_saved_model(folder))
     loaded = tf.saved_model.load(str(folder))
     signatures = loaded.signatures
     if not len(signatures):

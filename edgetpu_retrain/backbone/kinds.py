@@ -1,20 +1,22 @@
 """The kinds of backbone: their configuration, and how an extractor is made from each."""
 
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from edgetpu_retrain.backbone.sources import Source
 from edgetpu_retrain.config import messages
 from edgetpu_retrain.config.messages import Number, Section, WholeNumber
-from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.errors import UserError, how_to_install
 
 # Keys of the catalogue that describe a network but are not needed to use it.
 INFORMATION = (
     "description",
+    "labels",
     "licence",
     "input_size",
     "parameters",
@@ -24,6 +26,11 @@ INFORMATION = (
 _FILE = "a path, or a mapping with url and its checksum (sha256 or git_blob)"
 _TENSOR = "the name of a tensor"
 _STD = "a number greater than 0"
+# The packages that extras of pyproject.toml install, by the names of their modules.
+_PACKAGES = {
+    "tensorflow": {"tensorflow": "TensorFlow"},
+    "quantize": {"ai_edge_quantizer": "ai-edge-quantizer", "sklearn": "scikit-learn"},
+}
 
 
 class Backbone(Section):
@@ -33,6 +40,7 @@ class Backbone(Section):
         KIND: key of the config with the network's file.
         FILE_NAME: name of the file after a download.
         ENVIRONMENT: conda environment in workflow/envs that `make_extractor` needs.
+        EXTRAS: extras of pyproject.toml that making a quantized extractor needs.
         CALIBRATED: whether the extractor is quantized with photos of the dataset, and therefore
             specific to the dataset.
         FINE_TUNED: whether the extractor is fine-tuned on photos of the dataset.
@@ -51,6 +59,7 @@ class Backbone(Section):
     KIND: ClassVar[str]
     FILE_NAME: ClassVar[str]
     ENVIRONMENT: ClassVar[str] = "retrain"
+    EXTRAS: ClassVar[tuple[str, ...]] = ()
     CALIBRATED: ClassVar[bool] = False
     FINE_TUNED: ClassVar[bool] = False
     make_extractor: ClassVar[Callable[..., None]]
@@ -166,6 +175,7 @@ class FrozenGraph(Backbone):
     KIND = "frozen_graph"
     FILE_NAME = "frozen_graph.pb"
     ENVIRONMENT = "tensorflow"
+    EXTRAS = ("tensorflow",)
 
     source: Source = Field(alias="frozen_graph", description=_FILE)
     # tflite_convert takes no others.
@@ -211,6 +221,7 @@ class FloatClassifier(Backbone):
 
     KIND = "float_tflite"
     FILE_NAME = "float.tflite"
+    EXTRAS: ClassVar[tuple[str, ...]] = ("quantize",)
     CALIBRATED = True
 
     source: Source = Field(alias="float_tflite", description=_FILE)
@@ -243,6 +254,7 @@ class KerasModel(FloatClassifier):
     KIND = "keras"
     FILE_NAME = "network.keras"
     ENVIRONMENT = "tensorflow"
+    EXTRAS = ("tensorflow", "quantize")
 
     source: Source = Field(alias="keras", description=_FILE)
 
@@ -281,41 +293,6 @@ class SavedModel(KerasModel):
         if source.path is None:
             raise ValueError("a folder cannot be downloaded")
         return source
-
-
-class FineTuned(Backbone):
-    """A backbone whose last layers are fine-tuned. It is not in the catalogue, but made from one.
-
-    Attributes:
-        base: the backbone.
-        layers: number of layers to fine-tune, or "auto".
-        rewritten: whether the weights are put into the compiled extractor of `base`.
-    """
-
-    KIND = "fine_tuned"
-    FILE_NAME = Extractor.FILE_NAME
-    ENVIRONMENT = "tensorflow"
-    FINE_TUNED = True
-
-    base: Backbone
-    layers: int | Literal["auto"]
-    rewritten: bool
-
-    @classmethod
-    def of(cls, base: Backbone, layers: int | Literal["auto"], rewritten: bool) -> "FineTuned":
-        """Returns a fine-tuned version of `base`."""
-        return cls(
-            name=f"{base.name[:80]}-fine_tuned_{layers}",
-            source=base.source,
-            width=base.width,
-            base=base,
-            layers=layers,
-            rewritten=rewritten and base.compiled is not None,
-        )
-
-    @property
-    def needs_compiler(self) -> bool:  # noqa: D102
-        return not self.rewritten
 
 
 _ALL = (Extractor, Classifier, FrozenGraph, FloatClassifier, KerasModel, SavedModel)
@@ -404,3 +381,19 @@ def _is_float(path: str) -> bool:
     from edgetpu_retrain.tflite.float_network import is_float
 
     return is_float(os.path.expanduser(path))
+
+
+def check_installed(backbone: Backbone) -> None:
+    """Raises a UserError if packages that making the extractor of a backbone needs are missing."""
+    missing = {
+        package: extra
+        for extra in backbone.EXTRAS
+        for module, package in _PACKAGES[extra].items()
+        if importlib.util.find_spec(module) is None
+    }
+    if missing:
+        raise UserError(
+            f"The backbone {backbone.name} (of kind {backbone.KIND}) needs packages that are not "
+            f"installed here: {', '.join(missing)}. "
+            f"{how_to_install(','.join(dict.fromkeys(missing.values())))}"
+        )

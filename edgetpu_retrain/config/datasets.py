@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,9 +21,9 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where the labelled photos come from: at most one of `folder`, `archive` and `urls` is set.
+    """Where photos come from: at most one of `folder`, `archive` and `urls` is set.
 
-    Without any of them, all photos are unlabelled.
+    A dataset without any of them has no labelled photos of its own.
 
     Attributes:
         name: the name of its folder in results/.
@@ -48,60 +49,83 @@ class Dataset:
         return bool(self.archive or self.urls)
 
 
-def find_test_dataset(folder: str) -> str:
-    """Returns the path of the test dataset, with a leading ``~`` expanded.
+def find_test_folder(key: str, folder: str | None) -> str | None:
+    """Returns the path of a folder of photos to test with, with a leading ``~`` expanded.
+
+    Args:
+        key: the config key.
+        folder: its value; None if it is not set.
 
     Raises:
         UserError: there is no such folder.
     """
+    if folder is None:
+        return None
     path = Path(folder).expanduser()
     if not path.is_dir():
-        raise UserError(f"config: test_dataset: the folder {path} does not exist.")
+        raise UserError(f"config: {key}: the folder {path} does not exist.")
     return str(path)
 
 
-def find_unlabelled(value: str | Sequence[str], dataset: str | None = None) -> tuple[str, ...]:
-    """Returns the folders in the config key `unlabelled`, with a leading ``~`` expanded.
+def find_unlabelled(value: str | Sequence[str]) -> tuple[Dataset, ...]:
+    """Resolves the config key `unlabelled`: folders and archives of photos without classes.
 
     Args:
-        value: the value of the key: a path, or several.
-        dataset: path of the dataset's folder or table, if it is on disk.
+        value: the value of the key: a path, or several. A leading ``~`` is expanded.
 
     Raises:
-        UserError: there is no such folder, or one is inside another.
+        UserError: there is no such folder or archive.
     """
     paths = [value] if isinstance(value, str) else value
-    folders = [Path(path).expanduser() for path in paths]
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"config: unlabelled: the folder {folder} does not exist.")
-    known = [*folders, *([Path(dataset)] if dataset and Path(dataset).is_dir() else [])]
-    for folder, other in itertools.permutations(known, 2):
+    return tuple(_find_unlabelled(Path(path).expanduser()) for path in paths)
+
+
+def _find_unlabelled(path: Path) -> Dataset:
+    if path.is_dir():
+        folder = path.resolve()
+        # Frigate stores unsorted photos in clips/NAME/train.
+        name = folder.parent.name if folder.name == "train" else folder.name
+        is_frigate = name != folder.name and re.match(FRIGATE_NAME, name)
+        return Dataset(_slug(name), folder=str(path), frigate=name if is_frigate else None)
+    if path.is_file():
+        check_braces("unlabelled", str(path))
+        return Dataset(_stem(path.name), archive=str(path))
+    raise UserError(f"config: unlabelled: there is no folder or archive {path}.")
+
+
+def name_unlabelled(unlabelled: Dataset, reserved: Container[str] = ()) -> Dataset:
+    """Returns a dataset without labelled photos, named after unlabelled ones.
+
+    Raises:
+        UserError: the name is reserved.
+    """
+    if unlabelled.name in reserved:
+        raise UserError(
+            f"config: unlabelled is {unlabelled.folder or unlabelled.archive!r}, but results/"
+            f"{unlabelled.name} is reserved. Rename the folder or archive."
+        )
+    return Dataset(unlabelled.name, frigate=unlabelled.frigate)
+
+
+def check_unlabelled(unlabelled: Sequence[Dataset], dataset: Dataset) -> None:
+    """Checks that no photos are named twice, and no two archives are unpacked to one folder.
+
+    Raises:
+        UserError: a folder is inside another, or two archives have the same name.
+    """
+    folders = [Path(one.folder) for one in (*unlabelled, dataset) if one.folder]
+    for folder, other in itertools.permutations(filter(Path.is_dir, folders), 2):
         if folder.resolve().is_relative_to(other.resolve()):
             raise UserError(
                 f"config: unlabelled: {folder} is inside {other}. Move one of the folders, or "
                 "remove it from the configuration."
             )
-    return tuple(map(str, folders))
-
-
-def name_unlabelled(folder: str, reserved: Container[str] = ()) -> Dataset:
-    """Returns a dataset without labelled photos, named after a folder of unlabelled photos.
-
-    Raises:
-        UserError: the name is reserved.
-    """
-    path = Path(folder).resolve()
-    # Frigate stores unsorted photos in clips/NAME/train.
-    is_train = path.name == "train"
-    original = path.parent.name if is_train else path.name
-    name = _slug(original)
-    if name in reserved:
-        raise UserError(
-            f"config: unlabelled is {folder!r}, but results/{name} is reserved. Rename the folder."
-        )
-    is_frigate = is_train and re.match(FRIGATE_NAME, original)
-    return Dataset(name, frigate=original if is_frigate else None)
+    names = Counter(one.name for one in (dataset, *unlabelled) if one.is_packed)
+    for name, count in names.items():
+        if count > 1:
+            raise UserError(
+                f"config: unlabelled: {count} archives have the name {name!r}. Rename all but one."
+            )
 
 
 def find_dataset(

@@ -107,6 +107,12 @@ class Compiler(Section):
     allow_cpu_operators: bool = Field(default=False, description="true or false")
 
 
+class Bundle(Section):
+    """What the bundle contains besides the model."""
+
+    embeddings: bool = Field(default=True, description="true or false")
+
+
 class Settings(Section):
     """The whole configuration, with defaults for keys that are not given."""
 
@@ -114,7 +120,8 @@ class Settings(Section):
         default=None, description="text: a name, a folder, an archive, a URL or a table"
     )
     unlabelled: _Text | list[_Text] = Field(
-        default_factory=list, description="the path of a folder of photos, or a list of such paths"
+        default_factory=list,
+        description="the path of a folder or archive of photos, or a list of such paths",
     )
     dataset_sha256: str | None = Field(
         default=None, pattern=r"^[0-9a-fA-F]{64}\Z", description=_SHA256
@@ -125,6 +132,10 @@ class Settings(Section):
     test_dataset: _Text | None = Field(
         default=None, description="text: the path of a folder of photos"
     )
+    none: Literal[False, "auto"] = Field(default=False, description="auto or false")
+    strangers: _Text | None = Field(
+        default=None, description="text: the path of a folder of photos of other things"
+    )
     backbone: str | dict[str, Any] = Field(
         description="the name of a backbone, or a mapping that describes one of your own"
     )
@@ -133,6 +144,7 @@ class Settings(Section):
         pattern=r"^(auto|cpu|usb|pci|(usb|pci):[0-9]+)\Z",
         description="auto, cpu, usb, pci, usb:N or pci:N",
     )
+    bundle: Bundle = Field(default_factory=Bundle, description="a mapping with the key embeddings")
     frigate: str | None = Field(
         default=None,
         pattern=FRIGATE_NAME,
@@ -184,6 +196,11 @@ class Settings(Section):
             raise UserError(
                 "config: dataset is missing. Name your photos there, or under unlabelled if they "
                 "are not sorted into classes yet."
+            )
+        if settings.strangers and not settings.none:
+            raise UserError(
+                "config: strangers is only used with none: auto, which adds a class none that the "
+                "photos in this folder should get. Set none: auto, or remove strangers."
             )
         validation, test = settings.split.validation, settings.split.test
         if validation + test >= 1:

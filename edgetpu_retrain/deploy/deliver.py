@@ -7,9 +7,18 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from edgetpu_retrain.io import files
 
 log = logging.getLogger(__name__)
+
+
+class _Record(BaseModel):
+    """What `record` writes: the model, and the SHA-256 of its files by path."""
+
+    run: str
+    files: dict[str, str]
 
 
 def deliver(results: Mapping[str | Path, str | Path]) -> None:
@@ -38,7 +47,7 @@ def record(delivered: Iterable[str | Path], run: str, path: str | Path) -> None:
 
 def delivered(records: str | Path) -> list[str]:
     """Returns the paths of the delivered files that are still there, according to the records."""
-    contents = map(files.read_json, sorted(Path(records).glob("*.json")))
+    contents = [files.read_json(path, _Record) for path in sorted(Path(records).glob("*.json"))]
     return [name for content in contents for name in content["files"] if Path(name).is_file()]
 
 
@@ -56,7 +65,7 @@ def remove_others(records: str | Path, run: str) -> list[str]:
     """
     removed = []
     for path in sorted(Path(records).glob("*.json")):
-        content = files.read_json(path)
+        content = files.read_json(path, _Record)
         if content["run"] == run:
             continue
         for name, sha256 in content["files"].items():

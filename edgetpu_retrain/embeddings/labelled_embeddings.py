@@ -67,20 +67,33 @@ class LabelledEmbeddings:
 
     @classmethod
     def load(cls, shards: Iterable[str | Path], photos: Iterable[Photo]) -> "LabelledEmbeddings":
-        """Loads the embeddings of all shards, and joins them with the manifest by identity.
-
-        Photos that cannot be decoded are left out. So are the embeddings of photos that are not
-        listed, because training must not depend on photos without a class.
+        """Loads the embeddings of all shards, and joins them with the manifest as `join` does.
 
         Args:
             shards: paths of files written by `Embeddings.save`.
             photos: the lines of the manifest.
 
         Raises:
-            UserError: a file is damaged; two shards are from different extractors or
-                preprocessings, or contain the same photo; or a photo has no embedding.
+            UserError: a file is damaged; or as for `join`.
         """
-        merged = _merge([Embeddings.load(path) for path in shards])
+        return cls.join([Embeddings.load(path) for path in shards], photos)
+
+    @classmethod
+    def join(cls, shards: Sequence[Embeddings], photos: Iterable[Photo]) -> "LabelledEmbeddings":
+        """Joins the embeddings of all shards with the manifest by identity.
+
+        Photos that cannot be decoded are left out. So are the embeddings of photos that are not
+        listed, because training must not depend on photos without a class.
+
+        Args:
+            shards: the embeddings of every photo, in any number of parts.
+            photos: the lines of the manifest.
+
+        Raises:
+            UserError: two shards are from different extractors or preprocessings, or contain the
+                same photo; or a photo has no embedding.
+        """
+        merged = merge(shards)
         identities = [sha256.decode() for sha256 in merged.photos.tolist()]
         row_of = {sha256: row for row, sha256 in enumerate(identities)}
         undecodable = merged.undecodable_reasons()
@@ -144,7 +157,7 @@ class LabelledEmbeddings:
             yield i, Photo(self.paths[i], label, split, self.identities[self.rows[i]])
 
 
-def _merge(shards: Sequence[Embeddings]) -> Embeddings:
+def merge(shards: Sequence[Embeddings]) -> Embeddings:
     """Merges shards into one, in an order that does not depend on the number of shards.
 
     Raises:
@@ -237,10 +250,7 @@ class TrainingData:
             squares += int(np.einsum("ij,ij->", values, values, dtype=np.int64))
         mean = total / len(rows)
         variance = squares / len(rows) - float(np.sum(mean**2))
-        ranks = np.empty(len(rows))
-        for label in range(len(labelled.classes)):
-            chosen = np.flatnonzero(labels == label)
-            ranks[chosen] = (np.arange(len(chosen)) + 0.5) / max(len(chosen), 1)
+        ranks = _ranks(labels)
         unknown = np.empty(0, np.float32)
         data = cls(
             vectors,
@@ -266,6 +276,26 @@ class TrainingData:
             variances=variances,
             span=axes,
             coordinates=np.concatenate(coordinates),
+        )
+
+    @classmethod
+    def of_coordinates(
+        cls, coordinates: np.ndarray, labels: np.ndarray, folds: np.ndarray, num_classes: int
+    ) -> "TrainingData":
+        """Takes coordinates, [N, K] float32, for embeddings as they are."""
+        width = coordinates.shape[1]
+        return cls(
+            coordinates,
+            np.arange(len(labels)),
+            labels,
+            folds,
+            _ranks(labels),
+            num_classes,
+            np.zeros(width, np.float32),
+            1.0,
+            np.eye(width, dtype=np.float32),
+            coordinates.var(axis=0),
+            coordinates=coordinates,
         )
 
     @property
@@ -311,6 +341,15 @@ class TrainingData:
     def blocks(self) -> list[slice]:
         """Returns slices of the photos, small enough to convert to float32 one at a time."""
         return blocks(len(self.rows), _BLOCK)
+
+
+def _ranks(labels: np.ndarray) -> np.ndarray:
+    """Returns [N] float in (0, 1), the rank of each photo within its class."""
+    ranks = np.empty(len(labels))
+    for label in np.unique(labels):
+        chosen = np.flatnonzero(labels == label)
+        ranks[chosen] = (np.arange(len(chosen)) + 0.5) / len(chosen)
+    return ranks
 
 
 def _principal_axes(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:

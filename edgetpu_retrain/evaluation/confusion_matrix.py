@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetpu_retrain.errors import UserError, how_to_install
 from edgetpu_retrain.io import files
 
 # The most classes for which cells are numbered, and for which axes have class names.
@@ -44,10 +45,19 @@ def draw(confusion: np.ndarray, classes: Sequence[str], noun: str, path: str | P
         classes: names of the C classes.
         noun: what the title calls one photo.
         path: the PNG file to write.
+
+    Raises:
+        UserError: matplotlib is not installed.
     """
     # Imported here so that importing the library does not load matplotlib.
-    import matplotlib
-    from matplotlib.figure import Figure
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise UserError(
+            "The picture of the confusion matrix is drawn with matplotlib, which is not installed "
+            f"(report.html has the same matrix as a table). {how_to_install('report')}"
+        ) from None
 
     count = len(classes)
     names, fonts = drawable_names(classes)

@@ -119,8 +119,9 @@ class Digests:
         Raises:
             UserError: the file is damaged.
         """
-        content = files.read_json(path)
-        return cls(**content | {"shards": tuple(content["shards"])})
+        content = files.read_json(path, cls)
+        with files.reading(path):
+            return cls(**content | {"shards": tuple(content["shards"])})
 
 
 def _fields(photo: Photo) -> tuple[str, ...]:

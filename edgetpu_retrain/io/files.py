@@ -65,18 +65,33 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     # zipfile raises RuntimeError where damage looks like encryption or an unknown format version.
-    except (ValueError, KeyError, EOFError, BadZipFile, RuntimeError) as error:
+    except (ValueError, TypeError, KeyError, EOFError, BadZipFile, RuntimeError) as error:
         raise UserError(f"{path} is damaged ({error}). Delete it and run again.") from error
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: str | os.PathLike[str], form: Any) -> Any:
     """Returns the content of a JSON file written by this project.
+
+    Args:
+        path: the file.
+        form: the type that the content is checked against, such as a pydantic model or
+            `dict[str, int]`; parts that it does not name are not checked.
 
     Raises:
         UserError: the file is damaged.
     """
+    # Importing the library should not need what only the workflow does.
+    from pydantic import TypeAdapter, ValidationError
+
     with reading(path):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        try:
+            TypeAdapter(form).validate_python(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the content"
+            raise ValueError(f"{where}: {first['msg']}") from None
+        return content
 
 
 def remove(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -50,6 +51,40 @@ def run(log_path: str | Path | None = None) -> Iterator[None]:
     except Exception:
         log.error(traceback.format_exc())
         sys.exit(1)
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Does what `run` does for a program that prints its results to standard output."""
+    with run(), standard_output():
+        yield
+
+
+@contextlib.contextmanager
+def standard_output() -> Iterator[None]:
+    """Runs a block that prints, and makes sure that its output has been written.
+
+    If the reader has closed the pipe, as `head` does, the program exits silently with status 1.
+
+    Raises:
+        UserError: standard output is closed, or what it goes to is full, for example.
+    """
+    if sys.stdout is None:
+        raise UserError("Standard output is closed, so there is nowhere to print to.")
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # What is left to write when Python exits must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        error.filename = "standard output"
+        raise UserError(describe_os_error(error)) from None
 
 
 def describe_os_error(error: OSError) -> str:

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import blocks, threads
-from edgetpu_retrain.head import l2_normalize
+from edgetpu_retrain.embeddings.blocks import blocks
+from edgetpu_retrain.embeddings.look_alikes import (
+    clusters,
+    least_likeness,
+    likeness,
+    look_alikes,
+    sample,
+    spread,
+)
 
 SURE, UNSURE, UNLIKE, ALIKE = "sure", "unsure", "unlike", "alike"
 # Cards in a group: what fits on a screen, so that a wrong one is seen.
@@ -19,11 +26,8 @@ _TAUGHT_AT_ONCE = 24
 _UNLIKE_AT_ONCE = 24
 # The least certain cards that k-means spreads a choice over, as a multiple of the choice.
 _POOL = 8
-_COMPONENTS = 128
-_MOST_SPREAD = 64
-_BLOCK = 2_048
-# The part of the labelled cards that are far from all others.
-_FAR = 0.05
+# Cards that a share is estimated from.
+_SAMPLED = 2_048
 
 
 @dataclass(frozen=True)
@@ -42,69 +46,12 @@ class Group:
     cards: np.ndarray
 
 
-def directions(vectors: np.ndarray) -> np.ndarray:
-    """Returns what look-alikes are found by: principal components, of length 1.
-
-    Args:
-        vectors: [N, D] uint8 or int8, the quantized embeddings.
-
-    Returns:
-        [N, K] float32; K is 128, or less for few photos.
-    """
-    # Importing the library should not need what only the workflow does.
-    import scipy.linalg
-
-    mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    width = vectors.shape[1]
-    products = np.zeros((width, width), np.float32)
-    for block in blocks(len(vectors), _BLOCK):
-        values = vectors[block] - mean
-        products += values.T @ values
-    first = max(width - min(_COMPONENTS, len(vectors)), 0)
-    axes = scipy.linalg.eigh(products, subset_by_index=(first, width - 1))[1]
-    return np.concatenate(
-        [l2_normalize((vectors[block] - mean) @ axes) for block in blocks(len(vectors), _BLOCK)]
-    ).astype(np.float32)
-
-
-def look_alikes(places: np.ndarray, count: int) -> np.ndarray:
-    """Divides cards into groups by k-means; the same cards give the same groups.
-
-    Args:
-        places: [N, K] float32, as `directions` gives them.
-        count: how many groups.
-
-    Returns:
-        [N] int, the group of every card.
-    """
-    # Importing the library should not need what only the workflow does.
-    from sklearn.cluster import KMeans
-
-    count = min(count, len(places))
-    if count < 2:
-        return np.zeros(len(places), int)
-    # k-means++ starts in places that are far from one another, but takes a minute for many groups.
-    start = "k-means++" if count <= _MOST_SPREAD else "random"
-    # The order of a sum, and so its last bits, depends on the number of threads.
-    with threads(1):
-        kmeans = KMeans(count, init=start, n_init=1, max_iter=10, random_state=0)
-        return np.asarray(kmeans.fit_predict(places))
-
-
 def begin(places: np.ndarray) -> list[Group]:
     """Groups cards of which none has a label: the tightest large groups first."""
-    numbers = look_alikes(places, max(2, round((2 * len(places)) ** 0.5)))
     found = []
-    for number in range(numbers.max(initial=-1) + 1):
-        cards = np.flatnonzero(numbers == number)
-        if not len(cards):
-            continue
-        centre = places[cards].mean(axis=0)
-        order = np.argsort(-(places[cards] @ centre), kind="stable")
-        # The squared length of the mean direction is the mean cosine of all pairs.
-        tightness = float(centre @ centre)
+    for tightness, cards in clusters(places, max(2, round((2 * len(places)) ** 0.5))):
         for some in blocks(len(cards), MOST_CARDS):
-            part = cards[order[some]]
+            part = cards[some]
             found.append((-tightness * len(part) ** 0.5, Group(ALIKE, -1, part)))
     return [group for _, group in sorted(found, key=lambda one: one[0])]
 
@@ -117,20 +64,14 @@ def teaching(scores: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
 
     Args:
         scores: [N, C] of softmax.
-        places: [N, K] float32, as `directions` gives them.
+        places: [N, K] float32, as `look_alikes.directions` gives them.
         count: how many.
 
     Returns:
         [count] int, rows; all where there are no more.
     """
-    margins = margins_of(scores)
-    pool = np.argsort(margins, kind="stable")[: _POOL * count]
-    if len(pool) <= count:
-        return pool
-    numbers = look_alikes(places[pool], count)
-    # The pool is in the order of margins: of every group its first.
-    firsts = np.unique(numbers, return_index=True)[1]
-    return pool[np.sort(firsts)]
+    pool = np.argsort(margins_of(scores), kind="stable")[: _POOL * count]
+    return np.asarray(pool[spread(places[pool], count)])
 
 
 def margins_of(scores: np.ndarray) -> np.ndarray:
@@ -145,31 +86,12 @@ def share_unlike(rest: np.ndarray, labelled: np.ndarray, groups: np.ndarray) -> 
     That is, than all but a twentieth of the labelled cards are like another labelled card.
 
     Args:
-        rest: [N, K] float32, cards without a label, as `directions` gives them.
+        rest: [N, K] float32, cards without a label, as `look_alikes.directions` gives them.
         labelled: [M, K] float32, those with one; M is at least 2.
         groups: [M] int; near-copies, which say nothing of one another, share a number.
     """
-    own = np.empty(len(labelled), np.float32)
-    for block in blocks(len(labelled), _BLOCK):
-        cosines = labelled[block] @ labelled.T
-        cosines[groups[block, np.newaxis] == groups] = -1
-        own[block] = cosines.max(axis=1)
-    return float(np.mean(likeness(rest, labelled) < np.quantile(own, _FAR)))
-
-
-def likeness(places: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """Returns [N], the cosine of every card with the nearest that has a label.
-
-    Args:
-        places: [N, K] float32, as `directions` gives them.
-        labelled: [M, K] float32, those of cards with a label.
-    """
-    found = np.full(len(places), -1.0, np.float32)
-    for block in blocks(len(places), _BLOCK):
-        for others in blocks(len(labelled), _BLOCK):
-            nearest = (places[block] @ labelled[others].T).max(axis=1)
-            found[block] = np.maximum(found[block], nearest)
-    return found
+    near = likeness(sample(rest, _SAMPLED), labelled)
+    return float(np.mean(near < least_likeness(labelled, groups)))
 
 
 def go_on(
@@ -182,7 +104,7 @@ def go_on(
 
     Args:
         scores: [N, C] of softmax.
-        places: [N, K] float32, as `directions` gives them.
+        places: [N, K] float32, as `look_alikes.directions` gives them.
         labelled: [M, K] float32, those of cards with a label.
         threshold: the score from which the model is taken to be sure; None where it never is.
     """

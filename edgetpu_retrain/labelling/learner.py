@@ -1,20 +1,20 @@
-"""Train the layer again and again while labels come in, and say how good it is by now."""
+"""Train a layer again and again while labels come in, and say how good it is by now.
 
-from dataclasses import dataclass, replace
+The layer is a linear discriminant of the principal components that look-alikes are found by: a
+closed form, computed in a moment. Training afterwards uses the whole embeddings.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import blocks, threads
-from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings, TrainingData
-from edgetpu_retrain.training import folds
-from edgetpu_retrain.training.cross_validation import fit_temperature
-from edgetpu_retrain.training.optimum import Plan, softmax, train_sgd
+from edgetpu_retrain.embeddings.blocks import blocks
+from edgetpu_retrain.embeddings.labelled_embeddings import TrainingData
+from edgetpu_retrain.training import discriminant, folds
+from edgetpu_retrain.training.cross_validation import fit_temperature, losses
+from edgetpu_retrain.training.optimum import softmax
 
-# One strength of regularization, as there is no time to try several at every click. Training
-# afterwards chooses its own. Compared in `benchmarks/labelling.py`.
-_STRENGTH = 1e-3
 _FOLDS = 5
-_NONE = (-1, -1)
 _HALF = 0.5
 _PRECISION = 0.95
 _BLOCK = 2_048
@@ -39,49 +39,40 @@ class Learned:
     half: int | None
 
 
-def learn(
-    photos: LabelledEmbeddings, labels: np.ndarray, groups: np.ndarray, num_classes: int
-) -> Learned:
+def learn(places: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classes: int) -> Learned:
     """Trains a layer on the photos that have a label, and layers without a fifth of them each.
 
+    How much the covariance is shrunk is chosen by the loss on the photos that were held out.
+
     Args:
-        photos: N of them, a line each; their classes are not looked at.
-        labels: [N] int, the class of every photo; -1 without one. Every class has a photo.
+        places: [N, K] float32, as `look_alikes.directions` gives them.
+        labels: [N] int, the class of every photo; negative without one. Every class has a photo.
         groups: [N] int; near-copies share a number.
         num_classes: C, at least two.
     """
     chosen = labels >= 0
-    names = tuple(map(str, range(num_classes)))
-    labelled = replace(photos.select(chosen), labels=labels[chosen], classes=names)
+    given = labels[chosen]
     of_labelled = np.unique(groups[chosen], return_inverse=True)[1]
-    divided = folds.assign_folds(labelled.labels, of_labelled, _FOLDS)
-    data = TrainingData.of(labelled, divided)
-    held_out = [(fold, fold + 1) for fold in range(_FOLDS)]
-    layers = [(fold, 1.0, _STRENGTH, False) for fold in (_NONE, *held_out)]
-    layers += [(fold, _HALF, _STRENGTH, False) for fold in held_out]
-    with threads(1) as run:
-        found = train_sgd(data, Plan.of(layers), run)
-    scores = np.empty((len(photos), num_classes), np.float32)
-    # Photos without a label are not in the span of those with one.
-    everything = replace(data, rows=photos.rows, labels=labels, span=None, coordinates=None)
-    weights = data.weights(found.weights[:, 0])
-    out_of_fold = np.empty((len(divided), num_classes), np.float32)
-    right = np.empty(len(divided), bool)
-    for block in blocks(len(photos), _BLOCK):
-        values = everything.embeddings(block)
-        scores[block] = values @ weights + found.biases[0]
-    for block in data.blocks():
-        logits = found.logits(data.embeddings(block))
-        rows = np.arange(len(logits))
-        out_of_fold[block] = logits[rows, 1 + divided[block]]
-        by_half = logits[rows, 1 + _FOLDS + divided[block]].argmax(axis=1)
-        right[block] = by_half == data.labels[block]
-    temperature = np.float32(fit_temperature(out_of_fold, data.labels))
-    for logits in (scores, out_of_fold):
-        logits /= temperature
+    divided = folds.assign_folds(given, of_labelled, _FOLDS)
+    data = TrainingData.of_coordinates(places[chosen], given, divided, num_classes)
+    measured = discriminant.by_fold(data, _FOLDS)
+    tried = discriminant.out_of_fold(data, measured, discriminant.SHRINKAGES, balanced=False)
+    temperatures = [np.float32(fit_temperature(logits, given, fewest=1)) for logits in tried]
+    tried /= np.array(temperatures)[:, np.newaxis, np.newaxis]
+    best = int(np.argmin([losses(logits.astype(np.float64), given).mean() for logits in tried]))
+    shrinkage, held_out = discriminant.SHRINKAGES[best], tried[best]
+    layer = sum(measured[1:], measured[0]).discriminant(data, shrinkage, balanced=False)
+    scores = np.empty((len(places), num_classes), np.float32)
+    for block in blocks(len(places), _BLOCK):
+        scores[block] = layer.logits(places[block]) / temperatures[best]
+    for logits in (scores, held_out):
         softmax(logits)
-    smallest = np.bincount(data.labels, minlength=num_classes).min()
-    return Learned(scores, out_of_fold, int(right.sum()) if smallest >= _FOLDS else None)
+    half = None
+    if np.bincount(given).min() >= _FOLDS:
+        fewer = discriminant.by_fold(data, _FOLDS, _HALF)
+        by_half = discriminant.out_of_fold(data, fewer, [shrinkage], balanced=False)[0]
+        half = int(np.sum(by_half.argmax(axis=1) == given))
+    return Learned(scores, held_out, half)
 
 
 class Reliability:

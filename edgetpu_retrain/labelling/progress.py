@@ -9,6 +9,8 @@ from edgetpu_retrain.labelling.learner import Learned, Reliability
 from edgetpu_retrain.training.intervals import wilson_interval
 
 _NEXT = 50
+# With fewer, there is nothing to cross-validate.
+_CLASSES, _OF_CLASS = 2, 2
 # Below that many labels, or photos in a class, figures say more about chance.
 _FEWEST, _FEWEST_OF_CLASS = 50, 5
 # Above that share of photos unlike any labelled one, accuracy on the labelled says little.
@@ -23,7 +25,8 @@ class Progress:
     Attributes:
         labelled: how many photos have a class.
         rest: how many photos have none and are not left out.
-        correct: how many of the labelled are classified correctly, cross-validated.
+        correct: how many of the labelled are classified correctly, cross-validated; there as soon
+            as two classes have two photos.
         interval: the 95 % interval of that share.
         accuracy: the estimate for all photos, and its 95 % interval.
         gain: by how much the next 50 labels are expected to raise the accuracy.
@@ -69,6 +72,7 @@ def measure(
     chosen = labels >= 0
     given, count, left = labels[chosen], int(chosen.sum()), int(rest.sum())
     correct = int(np.sum(learned.held_out.argmax(axis=1) == given))
+    is_validated = np.sum(np.bincount(given) >= _OF_CLASS) >= _CLASSES
     every = np.concatenate([learned.held_out, learned.scores[rest]])
     gain = None
     if learned.half is not None and count >= _FEWEST:
@@ -82,8 +86,8 @@ def measure(
     found = Progress(
         count,
         left,
-        correct,
-        wilson_interval(correct, count),
+        correct if is_validated else None,
+        wilson_interval(correct, count) if is_validated else None,
         reliability.accuracy(every) if is_told else None,
         gain,
         sure if is_told else None,

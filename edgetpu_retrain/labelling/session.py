@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetpu_retrain.embeddings import look_alikes
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import corrections
 from edgetpu_retrain.index.layout import class_name
@@ -61,7 +62,7 @@ class Session:
         self.row_of = {sha256: row for row, sha256 in enumerate(self.identities)}
         self.paths = dict(zip(self.identities, self.photos.paths.tolist(), strict=True))
         self._copies = near_copies.read_groups(sources.groups, self.identities)
-        self._places = choose.directions(self.photos.vectors)
+        self._places = look_alikes.directions(self.photos.vectors)
         self._file = LabelsFile(sources.labels)
         self._history = History(Path(sources.folder, "history.jsonl"))
         self._lock = threading.RLock()
@@ -75,7 +76,7 @@ class Session:
         # Number of labels, accuracy, and the ends of its interval.
         self._curve: list[list[float]] = []
         if self._curve_path.exists():
-            self._curve = files.read_json(self._curve_path)
+            self._curve = files.read_json(self._curve_path, list[tuple[int, float, float, float]])
         self.problem = ""
         with self._lock:
             self._take_over()
@@ -212,7 +213,7 @@ class Session:
             begun = choose.begin(places)
             done = progress.nothing(int(chosen.sum()), int(rest.sum()))
             return Known(version, present, labels, None, _of_rows(begun, cards), done)
-        learned = learner.learn(self.photos, labels, self._copies, len(present))
+        learned = learner.learn(self._places, labels, self._copies, len(present))
         of_labelled = self._places[chosen]
         reliability = learner.Reliability(learned.held_out, labels[chosen])
         threshold = reliability.threshold(learned.scores[cards])

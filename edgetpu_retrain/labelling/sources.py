@@ -50,7 +50,7 @@ class Sources:
         Raises:
             UserError: it is damaged.
         """
-        content = files.read_json(path)
+        content = files.read_json(path, cls)
         with files.reading(path):
             return cls(**content)
 

@@ -14,18 +14,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.photos import file_kinds, jpeg_header
+from edgetpu_retrain.photos.file_kinds import CAMERA_RAW, RAW_SUFFIXES
 
 MAX_PIXELS = 120_000_000
 # More than an uncompressed photo of MAX_PIXELS has.
 MAX_BYTES = 500_000_000
 NOT_SUPPORTED = "not an image of a supported format"
 CANNOT_BE_OPENED = "cannot be opened"
-CAMERA_RAW = "its first picture is a preview, as in camera raw files: export it as JPEG"
 # As many bytes as Pillow passes to a format's accept function.
 _ACCEPTED_BYTES = 16
 _STRIP_ROWS = 256
-# Tags of TIFF 6.0 and of DNG: bit 0 of the first says that the picture is a reduced one.
-_NEW_SUBFILE_TYPE, _DNG_VERSION = 254, 50706
 
 # Pillow loads some of these formats on demand, and does not include HEIF (HEIC on iPhones).
 Image.init()
@@ -34,8 +32,6 @@ FORMATS: tuple[str, ...] = ("JPEG", "HEIF", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 if "AVIF" in Image.OPEN and features.check("avif"):
     FORMATS += ("AVIF",)
 
-RAW_SUFFIXES = {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".orf", ".rw2", ".raf"}
-RAW_SUFFIXES |= {".pef", ".srw", ".3fr", ".iiq", ".erf", ".dcr", ".kdc", ".mef", ".mos", ".rwl"}
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 
 
@@ -78,7 +74,7 @@ def read_photo(content: bytes, min_side: int | None = None) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = open_image(content)
-            if image.format == "TIFF" and _is_camera_raw(image):
+            if image.format == "TIFF" and file_kinds.is_preview(image.tag_v2):  # type: ignore[attr-defined]
                 raise PhotoError(CAMERA_RAW)
             width, height = image.size
             if width * height > MAX_PIXELS:
@@ -128,11 +124,6 @@ def read_file(path: str | Path, min_side: int | None = None) -> Image.Image:
     if reason := rejection_reason(str(path), os.stat(path)):
         raise PhotoError(reason)
     return read_photo(Path(path).read_bytes(), min_side)
-
-
-def _is_camera_raw(image: Image.Image) -> bool:
-    tags = image.tag_v2  # type: ignore[attr-defined]
-    return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1) or _DNG_VERSION in tags
 
 
 def _turn_upright(image: Image.Image) -> None:
@@ -189,7 +180,7 @@ def rejection_reason(path: str, status: os.stat_result) -> str:
     decoders = (Image.OPEN[name][1] for name in FORMATS)
     if not any(accept is None or accept(start[:_ACCEPTED_BYTES]) for accept in decoders):
         return file_kinds.describe(start) or NOT_SUPPORTED
-    if os.path.splitext(path)[1].lower() in RAW_SUFFIXES and start.startswith((b"II", b"MM")):
+    if file_kinds.is_camera_raw(path, start):
         return CAMERA_RAW
     return ""
 

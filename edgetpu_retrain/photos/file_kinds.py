@@ -1,11 +1,24 @@
-"""Say what a file is that has the name of a photo but is none, by its first bytes."""
+"""Say what a file is that has the name of a photo but is none, by its first bytes.
 
+The bundle has a copy of this module, so it keeps to Python 3.7 and imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import os
 import re
+from collections.abc import Mapping
+from typing import Any
 
 # As many bytes as `describe` looks at.
 START_BYTES = 512
 
 _JPEG = "export it as JPEG"
+CAMERA_RAW = f"its first picture is a preview, as in camera raw files: {_JPEG}"
+RAW_SUFFIXES = {".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".dng", ".orf", ".rw2", ".raf"}
+RAW_SUFFIXES |= {".pef", ".srw", ".3fr", ".iiq", ".erf", ".dcr", ".kdc", ".mef", ".mos", ".rwl"}
+# Tags of TIFF 6.0 and of DNG: bit 0 of the first says that the picture is a reduced one.
+_NEW_SUBFILE_TYPE, _DNG_VERSION = 254, 50706
 _KINDS = [
     (re.compile(pattern, re.DOTALL | re.IGNORECASE), reason)
     for pattern, reason in (
@@ -46,8 +59,18 @@ def describe(start: bytes) -> str:
     >>> describe(b"<!DOCTYPE html>\n<html>")
     'a web page (HTML), not a photo: download the photo itself'
     """
-    start = start.removeprefix(b"\xef\xbb\xbf")
+    start = start[3:] if start.startswith(b"\xef\xbb\xbf") else start
     return next((reason for pattern, reason in _KINDS if pattern.match(start)), "")
+
+
+def is_camera_raw(name: str, start: bytes) -> bool:
+    """Returns whether a TIFF file is a camera's raw file, by its name; its picture is a preview."""
+    return os.path.splitext(name)[1].lower() in RAW_SUFFIXES and start.startswith((b"II", b"MM"))
+
+
+def is_preview(tags: Mapping[int, Any]) -> bool:
+    """Returns whether the first picture of a TIFF file is a reduced one, by its tags."""
+    return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & 1) or _DNG_VERSION in tags
 
 
 def is_described(reason: str) -> bool:

@@ -1,4 +1,7 @@
-"""Look through the header of a JPEG, which Pillow does byte by byte where it is damaged."""
+"""Look through the header of a JPEG, which Pillow does byte by byte where it is damaged.
+
+The bundle has a copy of this module, so it keeps to Python 3.7 and imports nothing of the project.
+"""
 
 import re
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgetpu_retrain.photos import decode
-from edgetpu_retrain.photos.decode import HEIF_SUFFIXES, RAW_SUFFIXES, rejection_reason
+from edgetpu_retrain.photos.decode import HEIF_SUFFIXES, rejection_reason
+from edgetpu_retrain.photos.file_kinds import RAW_SUFFIXES
 
 log = logging.getLogger(__name__)
 

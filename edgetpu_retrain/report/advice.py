@@ -183,14 +183,16 @@ def _suspects(findings: Findings) -> list[Step]:
 
 
 def _unlabelled(run: Run) -> list[Step]:
-    if not run.waiting:
+    if not run.unlabelled:
         return []
+    waiting = len(run.unlabelled.paths)
     return [
         Step(
-            f"Label more photos, as far as it pays: {count(run.waiting, 'photo')} "
-            f"{'has' if run.waiting == 1 else 'have'} no label yet.",
+            f"Label more photos, as far as it pays: {count(waiting, 'photo')} "
+            f"{'has' if waiting == 1 else 'have'} no label yet.",
             "python scripts/label.py shows those that would teach the model the most, suggests a "
             "class for each, and says what the next labels are expected to add.",
+            "unlabelled",
         )
     ]
 
@@ -292,7 +294,8 @@ def _another_backbone(findings: Findings) -> list[Step]:
         Step(
             "Try other backbones.",
             f"This model uses the backbone {run.backbone}. Only a comparison shows which one is "
-            "best for your photos.",
+            "best for your photos. For birds, insects and plants there are backbones that were "
+            "trained on them (make backbones); add one to compare in config.yaml.",
             command=run.commands.get("compare", ""),
         )
     ]

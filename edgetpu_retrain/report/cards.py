@@ -12,14 +12,14 @@ from edgetpu_retrain.report.duplicates import Group, Leakage, tally
 from edgetpu_retrain.report.findings import Findings, most_ambiguous
 from edgetpu_retrain.report.thumbnails import thumbnails
 
-_THUMBNAIL_SIDE = 144
+THUMBNAIL_SIDE = 144
 # These limit the size of the page: about 700 thumbnails of some 6 kB each.
 _MAX_SUSPECTS = 200
 _MAX_GROUPS, _MAX_PER_GROUP = 40, 6
 _MAX_PAIRS, _MAX_PER_PAIR = 12, 4
 _MAX_CLASSES, _MAX_PER_CLASS = 20, 5
 # More than these are folded.
-_OPEN_SUSPECTS, _OPEN_GROUPS, _OPEN_CLASSES = 24, 3, 2
+_OPEN_SUSPECTS, _OPEN_GROUPS, _OPEN_CLASSES = 12, 2, 1
 
 
 def photo_sections(findings: Findings) -> dict[str, Any]:
@@ -35,15 +35,16 @@ def photo_sections(findings: Findings) -> dict[str, Any]:
         *(row for _, _, _, examples in pairs[:_MAX_PAIRS] for row in examples),
         *(row for _, examples in uncertain for row in examples),
     ]
-    pictures = thumbnails((predictions.paths[row] for row in shown), _THUMBNAIL_SIDE)
+    pictures = thumbnails((predictions.paths[row] for row in shown), THUMBNAIL_SIDE)
     predicted = predictions.predicted
-    parent = _common_folder(predictions.paths)
+    parent = common_folder(predictions.paths)
 
     def card(row: int, choices: Sequence[str] = ()) -> dict[str, Any]:
         path, label = predictions.paths[row], predictions.classes[predictions.labels[row]]
         prediction = predictions.classes[predicted[row]]
-        offered = dict.fromkeys([prediction, *choices])
-        offered.pop(label, None)
+        names = dict.fromkeys([prediction, *choices])
+        # No label is right for `none` without photos; there is a button to leave the photo out.
+        offered = [name for name in names if name != label and name in findings.run.photos]
         return {
             "path": words.printable(path),
             # To be shown in full size, as long as it is where it was.
@@ -55,7 +56,7 @@ def photo_sections(findings: Findings) -> dict[str, Any]:
             "predicted": prediction,
             "score": f"{predictions.scores[row, predictions.labels[row]]:.2f}",
             "predicted_score": f"{predictions.scores[row, predicted[row]]:.2f}",
-            "choices": list(offered),
+            "choices": offered,
         }
 
     return {
@@ -160,7 +161,7 @@ def _leakage_text(leakage: Leakage) -> str:
     return f"{text}."
 
 
-def _common_folder(paths: Sequence[str]) -> str:
+def common_folder(paths: Sequence[str]) -> str:
     """Returns the deepest folder that contains all paths."""
     # A prefix shared by the first and the last in sorted order is shared by all.
     ends = [os.path.dirname(path) for path in (min(paths), max(paths))] if paths else []

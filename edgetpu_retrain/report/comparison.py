@@ -6,10 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import MinLen
+from pydantic import BaseModel
 
+from edgetpu_retrain.evaluation import saved
 from edgetpu_retrain.io import files
 from edgetpu_retrain.report import charts, words
 from edgetpu_retrain.report.page import comparison_verdict, render
@@ -19,6 +22,18 @@ from edgetpu_retrain.training.intervals import wilson_interval
 _RUNS, _WARM_UP_RUNS = 30, 3
 # The 97.5% quantile of the standard normal distribution.
 _QUANTILE_975 = 1.959964
+
+
+class _Row(BaseModel):
+    """A row of `compare`, as far as it is read again."""
+
+    backbone: str
+    recipe: str
+    photos: int
+    behind: float | None
+    differs: bool
+    milliseconds: float
+    streamed_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +77,7 @@ def load_candidate(folder: str | Path, name: str, edgetpu_milliseconds: float | 
     folder = Path(folder)
     model = folder / "retrained_model.tflite"
     scored = predictions.read(folder / "predictions.tsv")
-    evaluation = files.read_json(folder / "evaluation.json")
+    evaluation = saved.read(folder / "evaluation.json")
     out_of_fold = scored.folds >= 0
     identities = np.array(scored.identities, "S64")[out_of_fold]
     photos, rows = np.unique(identities, return_index=True)
@@ -162,6 +177,16 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Writes the rows of `compare` as JSON."""
     with files.replacing(path) as temporary:
         temporary.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
+
+
+def read_table(path: str | Path) -> list[dict[str, Any]]:
+    """Reads what `write_table` wrote.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    rows: list[dict[str, Any]] = files.read_json(path, Annotated[list[_Row], MinLen(1)])
+    return rows
 
 
 def write_page(rows: Sequence[Mapping[str, Any]], dataset: str, path: str | Path) -> None:

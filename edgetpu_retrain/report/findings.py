@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetpu_retrain.evaluation.unlabelled import Unlabelled
 from edgetpu_retrain.index.corrections import IN_A_GROUP, AppliedCorrection
 from edgetpu_retrain.index.manifest import Skipped
 from edgetpu_retrain.report.duplicates import Group, Leakage, find_groups, measure_leakage
@@ -32,13 +33,14 @@ class Run:
         skipped: the first skipped files, with reasons.
         num_skipped: number of skipped files.
         corrections: the outcome of each correction.
-        waiting: number of photos in the unlabelled folders that have no label yet.
+        unlabelled: what the model says of the photos that have no label yet; None without any.
         models: paths of the model's files.
         settings: the configuration, by key.
         fine_tuning: the content of fine_tuning.json; None if the network was not fine-tuned.
         comparison: rows of an earlier comparison of backbones, best first; empty without one.
         commands: shell commands by what they do: again (reproduce the model), bundle, compare and
             correct (apply corrections.tsv).
+        cut: where the backbone is cut, and why; "" if it is in front of its last layer.
         edgetpu_model: name of the model for the Edge TPU that can be made besides; "" if none can.
         versions: versions of Python and the packages, by name.
         checksums: SHA-256 by file name.
@@ -54,12 +56,13 @@ class Run:
     skipped: Sequence[Skipped] = ()
     num_skipped: int = 0
     corrections: Sequence[AppliedCorrection] = ()
-    waiting: int = 0
+    unlabelled: Unlabelled | None = None
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     fine_tuning: Mapping[str, Any] | None = None
     comparison: Sequence[Mapping[str, Any]] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
+    cut: str = ""
     edgetpu_model: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)

@@ -1,9 +1,35 @@
 """What fine-tuning did, in a sentence or two."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from edgetpu_retrain.io import files
 from edgetpu_retrain.report import words
+
+
+class _Trial(BaseModel):
+    layers: int
+    accuracy: float
+
+
+class _FineTuning(BaseModel):
+    layers: int
+    photos: int
+    held_out: int
+    trials: list[_Trial]
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Returns the content of fine_tuning.json.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    content: dict[str, Any] = files.read_json(path, _FineTuning)
+    return content
 
 
 def describe(content: Mapping[str, Any]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from edgetpu_retrain.index import corrections
 from edgetpu_retrain.io import files
 from edgetpu_retrain.report.findings import Findings
@@ -13,6 +15,21 @@ from edgetpu_retrain.report.words import count, join, percent, points
 
 _MAX_ENTRIES = 100
 _INPUTS = ("manifest.tsv", "the extractor")
+
+
+class _Entry(BaseModel):
+    """What `entry` returns, with the run's time."""
+
+    time: str
+    backbone: str
+    photos: int
+    classes: dict[str, int]
+    corrections: int
+    settings: dict[str, Any]
+    inputs: dict[str, str | None]
+    source: str | None
+    judged: int
+    correct: int
 
 
 def entry(findings: Findings) -> dict[str, Any]:
@@ -33,7 +50,7 @@ def entry(findings: Findings) -> dict[str, Any]:
 
 def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Returns the entries of several runs.json files, oldest first."""
-    entries = [entry for path in paths for entry in files.read_json(path)]
+    entries = [entry for path in paths for entry in files.read_json(path, list[_Entry])]
     return sorted(entries, key=lambda entry: entry["time"])
 
 

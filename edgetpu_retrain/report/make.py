@@ -13,9 +13,13 @@ import numpy as np
 
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.evaluation import saved
+from edgetpu_retrain.evaluation.unlabelled import describe
+from edgetpu_retrain.head import Head
 from edgetpu_retrain.index import corrections, manifest
 from edgetpu_retrain.io import files
-from edgetpu_retrain.report import history, page
+from edgetpu_retrain.report import fine_tuning, history, page
+from edgetpu_retrain.report.comparison import read_table
 from edgetpu_retrain.report.duplicates import write_copies
 from edgetpu_retrain.report.findings import Run, find
 from edgetpu_retrain.report.suspects import write_suspects
@@ -34,6 +38,7 @@ class Sources:
         predictions: predictions.tsv.
         evaluation: evaluation.json.
         groups: groups.tsv.
+        head: head.npz.
         embeddings: the embeddings of all shards (.npz).
         manifest: manifest.tsv.
         unlabelled: unlabelled.tsv.
@@ -48,6 +53,7 @@ class Sources:
     predictions: Path
     evaluation: Path
     groups: Path
+    head: Path
     embeddings: Sequence[Path]
     manifest: Path
     unlabelled: Path
@@ -82,6 +88,10 @@ def make_report(
     Raises:
         UserError: the predictions and the manifest list different photos, or a file is damaged.
     """
+    # Imported here because the TFLite schema is slow to import.
+    from edgetpu_retrain.tflite.model import Model
+    from edgetpu_retrain.tflite.truncate import cut_reason
+
     folder = Path(folder)
     labelled = LabelledEmbeddings.load(sources.embeddings, manifest.read(sources.manifest))
     # Without the test dataset, because corrections do not apply to it.
@@ -97,8 +107,23 @@ def make_report(
         )
     skipped = manifest.read_skipped(sources.skipped)
     applied = corrections.read_applied(sources.corrections)
-    waiting = {photo.sha256 for photo in manifest.read(sources.unlabelled)}
-    waiting -= {correction.sha256 for correction in applied}
+    groups = near_copies.read_groups(sources.groups, labelled.identities)
+    evaluation = saved.read(sources.evaluation)
+    decided = {correction.sha256 for correction in applied}
+    waiting = {
+        photo.sha256: photo
+        for photo in manifest.read(sources.unlabelled)
+        if photo.sha256 not in decided
+    }
+    unlabelled = None
+    if waiting:
+        unlabelled = describe(
+            LabelledEmbeddings.load(sources.embeddings, waiting.values()),
+            labelled.vectors,
+            groups,
+            Head.load(sources.head),
+            {row["precision"]: row["score"] for row in evaluation.get("thresholds", [])}.get(0.95),
+        )
     first_skipped = list(itertools.islice(skipped, page.MAX_LINES))
     findings = find(
         Run(
@@ -106,18 +131,19 @@ def make_report(
             backbone,
             photos,
             scored,
-            files.read_json(sources.evaluation),
-            near_copies.read_groups(sources.groups, labelled.identities)[rows],
+            evaluation,
+            groups[rows],
             labelled.hashes[rows],
             skipped=first_skipped,
             num_skipped=len(first_skipped) + sum(1 for _ in skipped),
             corrections=applied,
-            waiting=len(waiting),
+            unlabelled=unlabelled,
             models=sources.models,
             settings=settings,
-            fine_tuning=files.read_json(sources.fine_tuning) if sources.fine_tuning else None,
-            comparison=files.read_json(sources.comparison) if sources.comparison else (),
+            fine_tuning=fine_tuning.read(sources.fine_tuning) if sources.fine_tuning else None,
+            comparison=read_table(sources.comparison) if sources.comparison else (),
             commands=commands,
+            cut=next(filter(None, (cut_reason(Model.load(path)) for path in sources.models)), ""),
             edgetpu_model=edgetpu_model,
             versions=versions(),
             checksums={

@@ -10,8 +10,17 @@ import jinja2
 from markupsafe import Markup
 
 from edgetpu_retrain.index import corrections
-from edgetpu_retrain.report import advice, cards, charts, fine_tuning, history, words
+from edgetpu_retrain.report import (
+    advice,
+    cards,
+    charts,
+    fine_tuning,
+    history,
+    none_section,
+    words,
+)
 from edgetpu_retrain.report.findings import Findings
+from edgetpu_retrain.report.unlabelled_section import unlabelled_section
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # With more classes, the page lists the most frequent confusions instead of the whole matrix.
@@ -23,10 +32,12 @@ _TITLES = {
     "copies": "Look-alike photos",
     "mistakes": "Misclassified photos",
     "uncertain": "Ambiguous photos",
+    "unlabelled": "Photos without a label",
     "confusion": "Confusion matrix",
     "classes": "Results per class",
     "learning-curve": "Learning curve",
     "scores": "Score calibration and thresholds",
+    "none": "Photos of other things",
     "compared": "Backbone comparison",
     "skipped": "Skipped files",
     "how": "Reproduce this model",
@@ -65,20 +76,25 @@ def report_page(
         earlier: history entries of earlier runs, oldest first.
         folder: the run's folder in results/, which has the files that the page refers to.
     """
+    unlabelled = findings.run.unlabelled
     context = {
         "folder": folder,
         "comparison_page": str(Path(folder).parent / "comparison.html"),
         **_head(findings, earlier),
         **cards.photo_sections(findings),
+        "unlabelled": unlabelled_section(unlabelled) if unlabelled else None,
         **_metrics(findings),
+        **none_section.section(findings.run.evaluation),
         **_end(findings, earlier),
     }
     optional = {
         "uncertain": context["uncertain"],
+        "unlabelled": unlabelled,
         "confusion": findings.result,
         "classes": findings.result,
         "learning-curve": context["curve"],
         "scores": context["thresholds"] or context["calibration"],
+        "none": context["none_rows"],
         "compared": findings.run.comparison,
     }
     context["titles"] = _TITLES
@@ -215,6 +231,9 @@ def _class_rows(photos: Mapping[str, int], result: Mapping[str, Any]) -> list[di
     intervals = advice.class_intervals(result)
     rows = []
     for name, entry in result["classes"].items():
+        if name not in photos:
+            # The class `none` of a gate has no photos.
+            continue
         evaluated, correct, predicted = entry["photos"], entry["correct"], entry["predicted"]
         low, high = intervals.get(name, (0.0, 1.0))
         rows.append(
@@ -270,6 +289,7 @@ def _end(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, 
         "skipped": skipped,
         "skipped_text": skipped_text,
         "command": run.commands.get("again", ""),
+        "cut": words.printable(run.cut),
         "correct_command": "" if path else run.commands.get("correct", ""),
         "comparison_text": comparison_verdict(run.comparison) if run.comparison else "",
         "history": [_history_row(entry) for entry in (*earlier, this_run)],
@@ -282,7 +302,7 @@ def _end(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, 
         else "Saved. Move the file to the folder that you started the run in, and run:",
         "data": {
             "key": f"{run.dataset} {run.backbone}",
-            "classes": list(run.predictions.classes),
+            "classes": [name for name in run.predictions.classes if name in run.photos],
             "corrections": {
                 correction.sha256: {
                     "label": correction.label,

@@ -1,12 +1,15 @@
 """Writes the summary that ends a run: where the files are, the accuracy and the next step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from edgetpu_retrain.evaluation import saved
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import files
-from edgetpu_retrain.report import fine_tuning, words
+from edgetpu_retrain.report import fine_tuning, none_section, words
 
 _MAX_NAMES = 5
 _FEW_TEST_PHOTOS = 5
@@ -18,6 +21,19 @@ _KINDS = {
     "bundle.zip": "the same folder, zipped",
     "report.html": "how good the model is and what to do next; open it in a browser",
 }
+
+
+class _Check(BaseModel):
+    accuracy: float | None
+    float_accuracy: float | None
+    photos: int
+
+
+class _Quantization(BaseModel):
+    """What the summary reads of quantization.json."""
+
+    check: _Check | None
+    warnings: list[str]
 
 
 def summary(
@@ -50,7 +66,7 @@ def summary(
     Raises:
         UserError: a file is damaged.
     """
-    content = files.read_json(evaluation)
+    content = saved.read(evaluation)
     models = [path for path in delivered if Path(path).suffix == ".tflite"] or [content["model"]]
     lines = [_describe(path) for path in [*models, *(p for p in delivered if p not in models)]]
     test, cross_validation = content["test"], content["cross_validation"]
@@ -58,11 +74,16 @@ def summary(
     lines += accuracy(content["test_dataset"], "photo", " of the test dataset")
     lines += accuracy(cross_validation, "photo", " in cross-validation")
     # Cross-validation covers more photos, so its results per class are more reliable.
-    lines += weakest(cross_validation or test) + undertested(test)
+    lines += weakest(cross_validation or test)
+    none = content.get("none")
+    lines += undertested(test, none["known"] if none else None)
+    if none:
+        texts = none_section.known_text(none), none_section.strangers_text(none)
+        lines.append(f"Class none: {' '.join(texts).strip()}")
     if quantization is not None:
         lines += quantized(quantization)
     if fine_tuning_json is not None:
-        lines.append(fine_tuning.describe(files.read_json(fine_tuning_json)))
+        lines.append(fine_tuning.describe(fine_tuning.read(fine_tuning_json)))
     if confusion_matrix is not None:
         lines.append(f"Confusion matrix: {confusion_matrix}")
     if report is not None and all(Path(path).name != Path(report).name for path in delivered):
@@ -128,7 +149,7 @@ def quantized(path: str | Path) -> list[str]:
     Args:
         path: path of quantization.json.
     """
-    content = files.read_json(path)
+    content = files.read_json(path, _Quantization)
     check, lines = content["check"], []
     if check is not None and check["accuracy"] is not None:
         lines = [
@@ -139,13 +160,20 @@ def quantized(path: str | Path) -> list[str]:
     return lines + [f"Warning: {text}" for text in content["warnings"]]
 
 
-def undertested(result: Mapping[str, Any] | None) -> list[str]:
-    """Returns a line with the classes that have too few test photos; none without such classes."""
+def undertested(
+    result: Mapping[str, Any] | None, wanted: Container[str] | None = None
+) -> list[str]:
+    """Returns a line with the classes that have too few test photos; none without such classes.
+
+    Args:
+        result: the part of evaluation.json for the test photos.
+        wanted: the classes that should have test photos; None for all.
+    """
     classes = result["classes"] if result else {}
     few = sorted(
         (entry["photos"], name)
         for name, entry in classes.items()
-        if entry["photos"] < _FEW_TEST_PHOTOS
+        if entry["photos"] < _FEW_TEST_PHOTOS and (wanted is None or name in wanted)
     )
     names = _shorten([f"{name} ({photos})" for photos, name in few])
     return [f"Classes with fewer than {_FEW_TEST_PHOTOS} test photos: {names}"] if few else []

@@ -180,11 +180,11 @@ class LayerInterpreter:
 def _load(content: bytes, source: str, num_threads: int, delegates: list[Any]) -> Any:
     """Returns the installed runtime's interpreter for a model, with its tensors allocated."""
     interpreter_class, _ = _runtime()
-    # tflite-runtime comes without the schema, and does not know the buffers that are checked.
+    # Runtimes run over missing weights, or crash. tflite-runtime comes without the schema to check.
     with contextlib.suppress(ImportError):
-        from edgetpu_retrain.tflite.integrity import check_buffers
+        from edgetpu_retrain.tflite.model import Model
 
-        check_buffers(content, source)
+        Model.parse(content, source)
     try:
         with _without_notice():
             interpreter = interpreter_class(

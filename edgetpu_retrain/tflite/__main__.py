@@ -31,7 +31,7 @@ def show(model: Model) -> str:
     for package in read_packages(model):
         lines += _describe_package(package)
     try:
-        lines.append(f"would be cut at: {_describe(model, find_cut(model))}")
+        lines.append(f"would be cut at: {_describe(model, find_cut(model).tensor)}")
     except UserError as error:
         lines.append(f"cannot be cut: {str(error).splitlines()[0]}")
     return "\n".join(lines)
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cutting.add_argument("out", type=Path)
     cutting.add_argument("--tensor", help="name of the tensor to cut at (default: detected)")
     options = parser.parse_args(arguments)
-    with program.run():
+    with program.printing():
         model = Model.load(options.model)
         if options.command == "show":
             print(show(model))

@@ -1,13 +1,10 @@
 """Find damage in a .tflite file that a runtime would not, or would crash of."""
 
-import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-
-from edgetpu_retrain.errors import UserError
 
 TYPE_NAMES = {
     code: name.lower() for name, code in vars(schema.TensorType).items() if not name.startswith("_")
@@ -19,19 +16,6 @@ _BITS = {"float32": 32, "int32": 32, "int64": 64, "float16": 16, "int16": 16, "i
 def or_empty(vector: Sequence[Any] | None) -> Sequence[Any]:
     """Returns a vector of the schema, or an empty one for None (the field is not in the file)."""
     return () if vector is None else vector
-
-
-def check_buffers(content: bytes, source: str) -> None:
-    """Raises a UserError if a buffer is not in the file; runtimes read it without looking.
-
-    Args:
-        content: the content of a .tflite file.
-        source: the name of the model in error messages.
-    """
-    try:
-        check_offsets(content)
-    except (struct.error, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{source} is a damaged or incomplete TFLite model ({error}).") from error
 
 
 def check_values(model: schema.ModelT) -> None:

@@ -1,8 +1,9 @@
-"""Store class names in a model, as TFLite Metadata with a label file.
+"""Store in a model what its users need: class names, as TFLite Metadata, and how to resize photos.
 
 The format (https://ai.google.dev/edge/litert/models/metadata) is a FlatBuffers table
 (metadata_schema.fbs in tensorflow/tflite-support) in a buffer of the model, and an uncompressed ZIP
-archive appended to the model with the files that the table names.
+archive appended to the model with the files that the table names. The file `RESIZE` in it is our
+own; other programs ignore it.
 """
 
 import io
@@ -14,6 +15,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgetpu_retrain.head import RESIZE
 from edgetpu_retrain.io import files
 from edgetpu_retrain.tflite.integrity import or_empty
 from edgetpu_retrain.tflite.model import Model
@@ -34,8 +36,8 @@ _TENSOR_AXIS_LABELS = 2
 _Table = Mapping[int, "int | str | _Table | Sequence[float] | Sequence[_Table]"]
 
 
-def with_class_names(model: Model, classes: Sequence[str]) -> bytes:
-    """Returns a classifier's .tflite file, including its class names.
+def with_class_names(model: Model, classes: Sequence[str], resize: str = "bilinear") -> bytes:
+    """Returns a classifier's .tflite file, including its class names and how photos are resized.
 
     Existing metadata is replaced. Operators, including compiled ones, are unchanged.
 
@@ -43,6 +45,7 @@ def with_class_names(model: Model, classes: Sequence[str]) -> bytes:
         model: a model with one RGB image as input and one score per class as output; it is
             modified in place.
         classes: class names, in the order of the scores.
+        resize: as for `preprocessing.to_pixels`.
     """
     _set_metadata(model, _pack(_describe(model, classes)))
     file = io.BytesIO(model.to_bytes())
@@ -51,13 +54,17 @@ def with_class_names(model: Model, classes: Sequence[str]) -> bytes:
         # ZipInfo has a constant date, so equal models give identical files.
         entry = zipfile.ZipInfo(LABELS)
         archive.writestr(entry, "".join(f"{name}\n" for name in classes))
+        if resize != "bilinear":
+            archive.writestr(zipfile.ZipInfo(RESIZE), resize)
     return file.getvalue()
 
 
-def save_with_class_names(model: Model, classes: Sequence[str], path: str | Path) -> None:
+def save_with_class_names(
+    model: Model, classes: Sequence[str], path: str | Path, resize: str = "bilinear"
+) -> None:
     """Writes the result of `with_class_names` to `path`."""
     with files.replacing(path) as temporary:
-        temporary.write_bytes(with_class_names(model, classes))
+        temporary.write_bytes(with_class_names(model, classes, resize))
 
 
 def _describe(model: Model, classes: Sequence[str]) -> _Table:

@@ -157,20 +157,23 @@ def _choose(data: TrainingData, class_weights: str, parallel_map: MapFunction) -
     return replace(choice, learning_curve=[*curve, curve_point(data, logits)])
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(
+    logits: np.ndarray, labels: np.ndarray, fewest: int = MIN_FOR_TEMPERATURE
+) -> float:
     """Returns the temperature that calibrates scores when logits are divided by it.
 
     It minimizes the mean cross-entropy (Guo et al., 2017: On Calibration of Modern Neural
-    Networks). With fewer than 100 photos it is 1.
+    Networks). With fewer photos than `fewest` it is 1.
 
     Args:
         logits: [N, C], out-of-fold logits.
         labels: [N] int, true classes.
+        fewest: the smallest N that a temperature is fitted to.
     """
     # Imported here because only the workflow depends on it.
     from scipy.optimize import minimize_scalar
 
-    if len(labels) < MIN_FOR_TEMPERATURE:
+    if len(labels) < fewest:
         return 1.0
     step = -(-len(labels) // _MAX_FOR_TEMPERATURE)
     logits, labels = logits[::step].astype(np.float64), labels[::step]

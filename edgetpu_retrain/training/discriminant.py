@@ -22,6 +22,8 @@ _FEWEST = 0.5
 _JUDGED = 1_024
 # Photos that are all the same have no variance.
 _LEAST = 1e-30
+# Of the variance of all photos; less is lost in the rounding of float32.
+_RESOLVED = 1e-6
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ class Statistics:
         covariance = self.products - means.T @ self.sums
         covariance *= np.float32((1 - shrinkage) / counts.sum())
         variance = max(float(np.trace(covariance)), _LEAST) / data.width
-        diagonal = shrinkage / (1 - shrinkage) * variance
+        # A photo of each class has no variance within classes.
+        least = _RESOLVED * float(np.trace(self.products)) / float(counts.sum())
+        diagonal = max(shrinkage / (1 - shrinkage) * variance, least)
         covariance[np.diag_indices_from(covariance)] += np.float32(diagonal)
         factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
         weights = cho_solve(factor, means.T, check_finite=False)

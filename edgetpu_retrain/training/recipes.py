@@ -17,9 +17,16 @@ from edgetpu_retrain.embeddings.labelled_embeddings import (
     TrainingData,
 )
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import Head, l2_normalize
+from edgetpu_retrain.head import NONE, Head, l2_normalize, with_none
 from edgetpu_retrain.runtime.interpreter import Quantization
-from edgetpu_retrain.training import combination, cross_validation, folds, imprinting, near_copies
+from edgetpu_retrain.training import (
+    combination,
+    cross_validation,
+    folds,
+    imprinting,
+    near_copies,
+    none_class,
+)
 from edgetpu_retrain.training.optimum import Layers, softmax
 from edgetpu_retrain.training.predictions import OutOfFold, Predictions
 from edgetpu_retrain.training.softmax_regression import SoftmaxRegression
@@ -66,6 +73,7 @@ def train(
     seed: int,
     num_threads: int = 1,
     seen: Collection[str] = (),
+    none: bool = False,
     **settings: Any,
 ) -> TrainingResult:
     """Trains a head with one of the recipes, and cross-validates it.
@@ -76,10 +84,11 @@ def train(
     Args:
         labelled: photos of all splits.
         recipe: name of the recipe, a key of `RECIPES`.
-        seed: seed of the random numbers; only the recipe "coral" uses it.
+        seed: seed of the random numbers; only the recipes in `RANDOM` use it.
         num_threads: number of threads.
         seen: identities of photos that the extractor was fine-tuned on. Their embeddings say
             nothing about other photos, so accuracy, strengths and temperature come from the others.
+        none: whether photos that are like no training photo get the class `none`.
         settings: settings of the recipe.
 
     Raises:
@@ -108,9 +117,14 @@ def train(
     judged = kept.select(unseen)
     scores = logits[unseen]
     softmax(scores)
-    predictions = Predictions(
-        kept.classes, judged.labels, judged.splits, fold_numbers[unseen], scores
-    )
+    classes = kept.classes
+    if none:
+        learned = none_class.learn(kept, fold_numbers)
+        scores = with_none(scores, learned.known[unseen], kept.classes)
+        classes = kept.classes if NONE in kept.classes else (*kept.classes, NONE)
+        training = head.training | {"left_out": learned.left_out}
+        head = replace(head, classes=classes, gate=learned.gate, training=training)
+    predictions = Predictions(classes, judged.labels, judged.splits, fold_numbers[unseen], scores)
     correct = int(np.sum(predictions.predicted == judged.labels))
     log.info("Trained. Cross-validation: %d of %d photos correct", correct, len(judged))
     training = head.training | {
@@ -229,7 +243,7 @@ def _train_coral(
         labelled: photos of the training and validation splits.
         fold_numbers: [N] int, folds.
         seed: seed of initialization and batches.
-        num_threads: not used.
+        num_threads: not used, because steps this small are not faster with several threads.
         num_iter: number of batches.
         batch_size: number of embeddings per batch.
         learning_rate: learning rate.
@@ -381,3 +395,5 @@ RECIPES: dict[str, _Recipe] = {
     "coral": _train_coral,
     "imprinting": _train_imprinting,
 }
+# Those whose result depends on the seed.
+RANDOM = {"coral"}

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgetpu_retrain.backbone.kinds import Backbone, FineTuned
+from edgetpu_retrain.backbone.fine_tuned import FineTuned
+from edgetpu_retrain.backbone.kinds import Backbone
 from edgetpu_retrain.backbone.sources import Source
 from edgetpu_retrain.config.settings import Settings, Split
 from edgetpu_retrain.index.index import Digests
 from edgetpu_retrain.photos import preprocessing
+from edgetpu_retrain.training import recipes
 
 # Increased when the same inputs give different results than in an earlier version.
 _VERSION = 2
@@ -27,10 +29,10 @@ def digest(*parts: Any) -> str:
 
 
 def archive_digests(archive: str, split: Split, corrections: str, shards: int) -> Digests:
-    """Returns the digests of the photos in an archive, which may not be unpacked yet.
+    """Returns the digests of photos of which some are in archives, which may not be unpacked yet.
 
     Args:
-        archive: a digest that identifies the archive and the unlabelled photos, if there are any.
+        archive: a digest that identifies the archives and the photos in folders.
         split: the config key `split`.
         corrections: a digest that identifies the corrections, or that there are none.
         shards: number of shards.
@@ -51,9 +53,10 @@ class Fingerprints:
     Attributes:
         settings: the validated configuration.
         dataset: name of the dataset.
-        archive: a digest that identifies the archive of photos; "" if they are in a folder.
+        archives: digests that identify the archives of photos, by the names of their folders.
         photos: digests of the photos.
         test_photos: a digest of the photos in the test dataset; "" if there is none.
+        strangers: a digest of the photos of other things; "" if there are none.
         backbones: backbones by name.
         recipes: training settings by recipe name.
         identify: function that returns a digest of the content of a backbone's file.
@@ -64,9 +67,10 @@ class Fingerprints:
 
     settings: Settings
     dataset: str
-    archive: str
+    archives: Mapping[str, str]
     photos: Digests
     test_photos: str
+    strangers: str
     backbones: Mapping[str, Backbone]
     recipes: Mapping[str, Mapping[str, Any]]
     identify: Callable[[Source], str]
@@ -75,11 +79,12 @@ class Fingerprints:
     compared: list[tuple[str, str]]
 
     def fetch_dataset(self) -> str:  # noqa: D102
-        return digest("fetch_dataset", self.archive)
+        return digest("fetch_dataset", self.archives.get(self.dataset, ""))
 
-    def extract_dataset(self) -> str:  # noqa: D102
+    def extract_dataset(self, packed: str) -> str:  # noqa: D102
         # The user's checksum is verified when the archive is unpacked.
-        return digest("extract_dataset", self.archive, self.settings.dataset_sha256)
+        sha256 = self.settings.dataset_sha256 if packed == self.dataset else None
+        return digest("extract_dataset", self.archives.get(packed, ""), sha256)
 
     def index(self) -> str:  # noqa: D102
         photos = self.photos
@@ -166,16 +171,23 @@ class Fingerprints:
         shards = len(self.photos.shards)
         return digest("skipped", self.photos.everything, shards, self._embedding(backbone))
 
+    def seed(self, recipe: str) -> int:
+        """Returns the random seed for a recipe; 0 if it uses none."""
+        return self.settings.seed if self.recipes[recipe]["recipe"] in recipes.RANDOM else 0
+
     def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
-        settings = self.recipes[recipe], self.settings.seed, self.settings.max_skipped
+        none = ["none"] if self.settings.none else []
+        settings = self.recipes[recipe], self.seed(recipe), self.settings.max_skipped, *none
         return digest("train", self.photos.labels, settings, self._embedding(backbone))
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102
-        return digest("serialize", self.train(backbone, recipe), self._extractor(backbone, twin))
+        parts = self.train(backbone, recipe), self._extractor(backbone, twin), self.settings.resize
+        return digest("serialize", parts)
 
     def evaluate(self, backbone: str, recipe: str) -> str:  # noqa: D102
         model = self.serialize(backbone, recipe, self.twin)
-        photos = self.photos.everything, self.settings.test_dataset, self.test_photos
+        strangers = [self.settings.strangers, self.strangers] if self.settings.strangers else []
+        photos = self.photos.everything, self.settings.test_dataset, self.test_photos, *strangers
         return digest("evaluate", model, photos, self.device)
 
     def plot_confusion_matrix(self, backbone: str, recipe: str) -> str:  # noqa: D102
@@ -218,7 +230,10 @@ class Fingerprints:
 
     def bundle(self, backbone: str, recipe: str, twins: list[str]) -> str:  # noqa: D102
         models = [self.serialize(backbone, recipe, twin) for twin in twins]
-        return digest("bundle", self.model(backbone, recipe), models, self.photos.everything)
+        fractions = self.settings.split.model_dump(include={"validation", "test"})
+        settings = self.settings.bundle.model_dump(), fractions
+        photos = self.photos.everything
+        return digest("bundle", self.model(backbone, recipe), models, photos, settings)
 
     def frigate(self, backbone: str, recipe: str, name: str) -> str:  # noqa: D102
         return digest("frigate", self.model(backbone, recipe), name)

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from edgetpu_retrain.backbone import compiler, kinds
-from edgetpu_retrain.backbone.kinds import Backbone, FineTuned
+from edgetpu_retrain.backbone.fine_tuned import FineTuned
+from edgetpu_retrain.backbone.kinds import Backbone
 from edgetpu_retrain.config.settings import Settings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.training import recipes

@@ -3,11 +3,13 @@
 `make test-slurm` runs this; it starts and ends services, so other runs of the tests pass it over.
 """
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +24,8 @@ from tests.slurm import one_node
 FLOWERS = ("--configfile", "tests/config/flowers.yaml", "--config", "shards=6", "--")
 SAMPLE = ("--config", "dataset=sample", "backbone=sample", "device=cpu", "shards=3", "--")
 CONFIG = FLOWERS if SHARED.is_dir() else SAMPLE
+# The same photos as if they were not sorted, in an archive beside an empty folder.
+LABELLED = ("--config", "dataset=", "unlabelled=[sample/photos.zip, more]", *SAMPLE[2:])
 # The profile as it stands, but for files that a node of this machine shows at once.
 OPTIONS = ("--workflow-profile", "profiles/slurm", "--latency-wait", "10")
 PRODUCTS = ("retrained_model.tflite", "label_map.txt")
@@ -124,6 +128,25 @@ def test_a_job_killed_in_the_middle_changes_no_byte(node: Node, local, tmp_path:
     # Shards are grouped; training is a job of its own; what takes moments is not submitted.
     assert 2 <= len(submitted) < 6, printed
     assert "Trying to restart" in printed
+
+
+def test_labels_do_what_folders_do(node: Node, local, tmp_path: Path):
+    if node != Node(2, False):
+        pytest.skip("runs with 2 CPUs, without accounting")
+    project = copy_project(tmp_path)
+    (project / "more").mkdir()
+    with zipfile.ZipFile(project / "sample/photos.zip") as packed:
+        lines = [
+            f"{hashlib.sha256(packed.read(name)).hexdigest()}\t{Path(name).parent.name}\t\t\n"
+            for name in packed.namelist()
+            if not name.endswith("/")
+        ]
+    (project / "corrections.tsv").write_text("sha256\tclass\tpath\tnote\n" + "".join(lines))
+    run = start(project, *LABELLED, HOME=str(node.home))
+    assert "has been submitted" in ended(project, run, local[SAMPLE])
+    # What jobs on the node have written down is what is expected here.
+    again = ended(project, start(project, *LABELLED, HOME=str(node.home)), local[SAMPLE])
+    assert "Nothing to be done" in again
 
 
 def test_one_cpu_and_jobs_that_may_not_take_long(node: Node, local, tmp_path: Path):

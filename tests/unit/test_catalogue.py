@@ -1,5 +1,6 @@
 """What the catalogue of backbones says of accuracy and time, and how it is shown."""
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -39,3 +40,12 @@ def test_times_are_those_of_the_facts(shared: Path):
             continue
         accuracies = " / ".join(str(BACKBONES[name]["imagenet_top1"]) for name in names)
         assert accuracies in published
+
+
+def test_the_network_of_birds_is_the_published_file(models: Path):
+    name = "mobilenet_v2_1.0_224_inat_bird_quant"
+    content = (models / f"{name}.tflite").read_bytes()
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    assert BACKBONES[name]["tflite"]["git_blob"] == blob
+    labels = (models / "inat_bird_labels.txt").read_text().splitlines()
+    assert f"{len(labels)} classes" in BACKBONES[name]["description"]

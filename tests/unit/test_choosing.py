@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import labelling as benchmark
-from edgetpu_retrain.labelling import choose, learner
+from edgetpu_retrain.labelling import choose, learner, progress
+from edgetpu_retrain.training.discriminant import SHRINKAGES
 
 EXTRACTOR = "mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"
 
@@ -32,6 +34,35 @@ def test_the_layer_is_as_good_as_another_program_makes_it(flowers, third):
     other.fit(vectors[third], flowers.truth[third])
     assert abs(right.mean() - other.score(vectors[~third], flowers.truth[~third])) < 0.015
     assert np.allclose(learned.scores.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_discriminant_of_another_program_says_the_same(flowers, third):
+    learned, classes, _ = benchmark.learn(flowers, third)
+    answers = classes[learned.scores[~third].argmax(axis=1)]
+    agreed = []
+    for shrinkage in SHRINKAGES:
+        other = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)
+        other.fit(flowers.places[third], flowers.truth[third])
+        agreed.append(np.mean(other.predict(flowers.places[~third]) == answers))
+    # With the shrinkage that was chosen, whichever it is.
+    assert max(agreed) >= 0.999
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_told"), [((1, 1), False), ((3, 1), False), ((2, 2), True), ((2, 2, 1), True)]
+)
+def test_few_labels_are_learned_from_and_cross_validated_early(flowers, counts, is_told):
+    chosen = [np.flatnonzero(flowers.truth == i)[:count] for i, count in enumerate(counts)]
+    known = np.isin(np.arange(len(flowers.truth)), np.concatenate(chosen))
+    learned, _, labels = benchmark.learn(flowers, known)
+    assert np.isfinite(learned.scores).all()
+    assert (learned.scores[known].argmax(axis=1) == labels[known]).all()
+    reliability = learner.Reliability(learned.held_out, labels[known])
+    found = progress.measure(learned, reliability, None, labels, ~known, 0.0)
+    assert found.accuracy is None
+    assert (found.correct is not None) == (found.interval is not None) == is_told
+    if is_told:
+        assert 0 <= found.interval[0] <= found.correct / sum(counts) <= found.interval[1] <= 1
 
 
 def test_what_is_said_of_all_photos_is_near_the_truth_although_the_labelled_are_the_easy(

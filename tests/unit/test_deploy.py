@@ -1,14 +1,12 @@
 """What goes to a device: the bundle on a bare machine, and the folder for Frigate."""
 
 import importlib
-import importlib.metadata
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import venv
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 from ai_edge_litert.interpreter import Interpreter as Runtime
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, features
 from sklearn.linear_model import LogisticRegression
 
 from edgetpu_retrain.deploy import frigate
@@ -36,6 +34,7 @@ from edgetpu_retrain.tflite import metadata
 from edgetpu_retrain.tflite.append_head import append_head
 from edgetpu_retrain.tflite.model import Model
 from tests import stand_ins
+from tests.bare import make_bare_python
 
 ROOT = Path(__file__).parents[2]
 LEARNED = 15
@@ -119,38 +118,12 @@ def board(classifier: Classifier, tmp_path_factory) -> Path:
     return empty / "bundle"
 
 
-def closure(names: list[str]) -> set[str]:
-    """The distributions that these need, themselves included."""
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        try:
-            required = importlib.metadata.requires(name) or []
-        except importlib.metadata.PackageNotFoundError:
-            # Needed on other systems only.
-            continue
-        found.add(name)
-        plain = [text for text in required if "extra ==" not in text]
-        waiting += [re.match(r"[\w.-]+", text)[0] for text in plain]
-    return found
-
-
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory) -> Path:
     """A Python that has the packages of the bundle's requirements.txt and no other."""
-    folder = tmp_path_factory.mktemp("bare")
-    venv.create(folder, with_pip=False, symlinks=True)
-    (site,) = folder.glob("lib/python*/site-packages")
-    lines = Path(make.__file__).with_name("requirements.txt").read_text().split()
-    for name in closure([re.match(r"[\w-]+", line)[0] for line in lines]):
-        distribution = importlib.metadata.distribution(name)
-        for top in {file.parts[0] for file in distribution.files if ".." not in file.parts}:
-            if not (site / top).exists():
-                (site / top).symlink_to(distribution.locate_file(top))
-    return folder / "bin" / "python"
+    return make_bare_python(
+        tmp_path_factory.mktemp("bare"), Path(make.__file__).with_name("requirements.txt")
+    )
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -197,6 +170,8 @@ def pictures(classifier: Classifier, tmp_path_factory) -> Path:
     exif = Image.Exif()
     exif[0x0112] = 6
     photo.rotate(90, expand=True).save(folder / "turned.jpg", exif=exif)
+    if features.check("avif"):
+        photo.save(folder / "modern.avif")
     return folder
 
 
@@ -268,12 +243,79 @@ def test_folders_within_folders(run: Run, pictures: Path, tmp_path: Path):
     assert (done.returncode, "there are no photos in this folder" in done.stderr) == (1, True)
 
 
+def test_a_large_file_is_not_read(run: Run, tmp_path: Path):
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.truncate(8_000_000_000)
+    done = run(tmp_path / "sparse.jpg")
+    assert (done.returncode, "larger than 500 MB" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("/dev/full", "standard output: No space left on device"), ("", "Standard output is closed")],
+)
+@pytest.mark.parametrize("arguments", [["check.png"], ["--check"]])
+def test_output_that_cannot_be_written(bare_python, board: Path, target, message, arguments):
+    redirection = f">{target}" if target else ">&-"
+    command = f'"{bare_python}" classify.py {" ".join(arguments)} {redirection}'
+    done = subprocess.run(["sh", "-c", command], cwd=board, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(message)
+    assert "Traceback" not in done.stderr
+
+
+def test_photos_are_resized_as_the_model_was_trained(
+    classifier: Classifier, bare_python: Path, pictures: Path, tmp_path: Path
+):
+    """With `resize: nearest`, on the CPU by both programs, and in the bundle's own test."""
+    model = Model.load(classifier.model)
+    path = tmp_path / "nearest.tflite"
+    metadata.save_with_class_names(model, classifier.classes, path, "nearest")
+    board = tmp_path / "bundle"
+    make.write_bundle(
+        path, None, classifier.label_map, classifier.manifest, board, tmp_path / "bundle.zip"
+    )
+    photo = pictures / "large.jpg"
+    with Image.open(photo) as image:
+        pixels = np.asarray(image.resize(classifier.size, Image.Resampling.NEAREST))
+        averaged = np.asarray(image.resize(classifier.size, Image.Resampling.BILINEAR))
+    runtime = Interpreter(classifier.model, "cpu")
+    scores = runtime.scores(pixels)
+    assert not np.array_equal(scores, runtime.scores(averaged))
+    options = ["--top_k", str(len(classifier.classes))]
+    done = subprocess.run(
+        [bare_python, "classify.py", photo, "--json", *options],
+        cwd=board, capture_output=True, text=True,
+    )  # fmt: skip
+    found = {entry["name"]: entry["score"] for entry in json.loads(done.stdout)["classes"]}
+    assert found == dict(zip(classifier.classes, scores.tolist(), strict=True))
+    command = [sys.executable, ROOT / "scripts/classify_image.py", "--model", path]
+    done = subprocess.run(
+        [*command, "--input", photo, *options],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    lines = [line.strip().rsplit(": ", 1) for line in done.stdout.splitlines()[1:]]
+    assert dict(lines) == {name: f"{score:.3f}" for name, score in found.items()}
+    check = subprocess.run(
+        [bare_python, "classify.py", "--check"], cwd=board, capture_output=True, text=True
+    )
+    assert "No problems found" in check.stdout
+
+
 def test_files_that_are_no_photos_stop_nothing(run: Run, pictures: Path, tmp_path: Path):
     broken, empty, apple = (tmp_path / n for n in ("broken.png", "empty.jpg", "IMG.HEIC"))
+    pipe, page, raw, endless = (tmp_path / n for n in ("pipe.jpg", "p.jpg", "a.nef", "e.jpg"))
+    os.mkfifo(pipe)
+    page.write_bytes(b"<!doctype html><html>")
+    Image.new("RGB", (160, 120)).save(raw, "TIFF", tiffinfo={254: 1})
+    # Pillow takes minutes for what comes after such a start.
+    endless.write_bytes(b"\xff\xd8" + b"\xff" * 20_000_000)
     broken.write_bytes((pictures / "grey.png").read_bytes()[:2000])
     empty.touch()
     apple.write_bytes(b"0000ftypheic")
-    done = run(broken, empty, apple, tmp_path / "gone.jpg", pictures / "plain.jpg", "--json")
+    gone = tmp_path / "gone.jpg"
+    given = (broken, empty, apple, gone, pipe, page, raw, endless, pictures / "plain.jpg")
+    done = run(*given, "--json")
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
     reasons = [result.get("error", "") for result in results]
@@ -282,6 +324,10 @@ def test_files_that_are_no_photos_stop_nothing(run: Run, pictures: Path, tmp_pat
         "the file is empty",
         "pip install pillow-heif",
         "No such file",
+        "not a regular file",
+        "a web page (HTML), not a photo",
+        "as in camera raw files: export it as JPEG",
+        "its JPEG header is damaged",
         "",
     )
     assert all(word in reason for word, reason in zip(words, reasons, strict=True)), reasons
@@ -337,13 +383,13 @@ def test_the_board_s_test_on_the_cpu(run: Run, board: Path, classifier: Classifi
     assert expected["class"] == classifier.classes[scores.argmax()]
 
 
-@pytest.mark.parametrize("part", ["model.tflite", "check.json", "check.py"])
+@pytest.mark.parametrize("part", ["model.tflite", "check.json", "check.py", "file_kinds.py"])
 def test_a_bundle_without_one_of_its_parts(bare_python: Path, board: Path, tmp_path: Path, part):
     for path in board.iterdir():
         if path.is_file() and path.name != part:
             (tmp_path / path.name).symlink_to(path)
     # Python takes a link's target for where a program is.
-    for name in {"classify.py", "check.py"} - {part}:
+    for name in {path.name for path in board.glob("*.py")} - {part}:
         (tmp_path / name).unlink()
         shutil.copy(board / name, tmp_path)
     command = [bare_python, "classify.py", "--check"]
@@ -433,7 +479,7 @@ def test_a_library_without_a_device(run: Run, tmp_path: Path):
 def check(board: Path, tmp_path: Path, monkeypatch) -> ModuleType:
     """check.py as a module, on a system whose files lie below tmp_path."""
     monkeypatch.syspath_prepend(board)
-    for name in ("check", "classify"):
+    for name in ("check", "classify", "photos", "file_kinds", "jpeg_header"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     module = importlib.import_module("check")
     monkeypatch.setattr(module, "SYSTEM", tmp_path)

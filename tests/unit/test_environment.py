@@ -38,7 +38,7 @@ def test_conda_users_get_the_same_environment():
 
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("retrain", ["workflow", "report"]), ("tensorflow", ["workflow", "tensorflow"])],
+    [("retrain", ["workflow", "quantize", "report"]), ("tensorflow", ["workflow", "tensorflow"])],
 )
 def test_rules_environments_have_what_is_needed_in_the_same_versions(required, name, extras):
     lines = pip_packages(ROOT / f"workflow/envs/{name}.yaml")

@@ -105,9 +105,28 @@ def test_a_float_graph_is_refused(tmp_path: Path):
     )
     graph = tmp_path / "float.pb"
     subprocess.run([sys.executable, "-c", code, graph], check=True, capture_output=True)
-    assert frozen_graph.nodes(graph) == {"input": "Placeholder", "pool": "AvgPool"}
     with pytest.raises(UserError, match=r"not quantization-aware(.|\n)*tflite: PATH"):
         truncate(graph, tmp_path / "cut.tflite", "pool")
+
+
+def test_a_graph_that_reads_files_is_refused(tmp_path: Path):
+    """If the embedding depends on it; what nothing depends on is cut off before it is run."""
+    code = (
+        "import sys, tensorflow as tf\n"
+        "with tf.Graph().as_default() as g:\n"
+        "    x = tf.compat.v1.placeholder(tf.float32, [1, 4, 4, 3], 'input')\n"
+        "    x = tf.quantization.fake_quant_with_min_max_args(x, -1, 1, name='quantized')\n"
+        "    tf.nn.avg_pool2d(x, 4, 1, 'VALID', name='pool')\n"
+        "    read = tf.strings.to_number(tf.io.read_file('/etc/hostname'))\n"
+        "    tf.nn.avg_pool2d(x + read, 4, 1, 'VALID', name='poisoned')\n"
+        "open(sys.argv[1], 'wb').write(g.as_graph_def().SerializeToString())"
+    )
+    graph = tmp_path / "reads.pb"
+    subprocess.run([sys.executable, "-c", code, graph], check=True, capture_output=True)
+    with pytest.raises(UserError, match=r"has the operators ReadFile, which can read or write"):
+        truncate(graph, tmp_path / "cut.tflite", "poisoned")
+    truncate(graph, tmp_path / "cut.tflite", "pool")
+    assert Model.load(tmp_path / "cut.tflite").outputs[0].shape[-1] == 3
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph"])

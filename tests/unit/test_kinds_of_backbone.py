@@ -1,5 +1,6 @@
 """The kinds of backbone: their keys, and the extractors that are made of them."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,40 @@ def test_a_wrong_entry_is_explained(path: str, entry, message):
     given = {key: path if value is FILE else value for key, value in entry.items()}
     with pytest.raises(UserError, match=rf"^config: backbone{message}"):
         kinds.parse({"name": "x"} | given)
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ({"frozen_graph": FILE, "tensor": "x"}, (r"TensorFlow\.", "tensorflow")),
+        (
+            {"keras": FILE, "mean": 0, "std": 1},
+            ("TensorFlow, ai-edge-quantizer, scikit-learn", "tensorflow,quantize"),
+        ),
+        (
+            {"float_tflite": FILE, "mean": 0, "std": 1},
+            ("ai-edge-quantizer, scikit-learn", "quantize"),
+        ),
+        ({"tflite": FILE}, None),
+        ({"extractor": FILE}, None),
+    ],
+)
+def test_what_a_light_installation_lacks_is_named_with_its_extra(
+    path: str, monkeypatch: pytest.MonkeyPatch, entry, named
+):
+    given = {key: path if value is FILE else value for key, value in entry.items()}
+    backbone = kinds.parse({"name": "mine"} | given)
+    kinds.check_installed(backbone)
+    left_out = {"tensorflow", "ai_edge_quantizer", "sklearn"}
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in left_out else find_spec(name)
+    )
+    if named is None:
+        kinds.check_installed(backbone)
+    else:
+        with pytest.raises(UserError, match=rf"mine .*: {named[0]}.* '\.\[{named[1]}\]'"):
+            kinds.check_installed(backbone)
 
 
 def test_a_float_tflite_is_taken_for_what_it_is(made: Path, tmp_path: Path):

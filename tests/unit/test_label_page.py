@@ -167,6 +167,23 @@ def test_enter_confirms_what_the_model_suggests(page: Page, folder: Path, truth)
     assert label in title
 
 
+def test_the_accuracy_is_shown_from_two_photos_of_two_classes_on(page: Page, truth):
+    figure = (
+        "return ['accuracy', 'interval', 'said'].map(id => document.getElementById(id).innerText)"
+    )
+    assert page.run(figure) == ["–", "", ""]
+    for colour in ("red", "blue"):
+        names = page.run("return [...document.querySelectorAll('.tile')].map(tile => tile.title)")
+        for name in [name for name in names if truth[name] == colour][:2]:
+            page.click(name)
+        page.type_class(colour)
+    wait_for(lambda: page.run(figure)[0] != "–")
+    accuracy, interval, said = page.run(figure)
+    low, high = (int(part.rstrip("%")) for part in interval.split(" to "))
+    assert low <= int(accuracy.rstrip("%")) <= high
+    assert said.startswith("of the 4 labelled photos")
+
+
 def test_click_shift_click_and_a_frame_select(page: Page, folder: Path):
     names = page.marked()
     page.click(names[0])

@@ -297,7 +297,10 @@ def test_commands_are_the_user_s_own():
         "again": "snakemake --cores all --directory 'my birds' --config seed=0",
         "correct": "snakemake --cores all --directory 'my birds' --config corrections=c.tsv",
     }
-    text = text_of(document_of(findings.find(run_of(made_up(4, 50, 0.8), commands=commands))))
+    cut = "The network is cut at 'pool' uint8 [1, 8], the pooled vector, because of <that>."
+    run = run_of(made_up(4, 50, 0.8), commands=commands, cut=cut)
+    text = text_of(document_of(findings.find(run)))
+    assert cut in text
     for command in commands.values():
         assert html.unescape(text).count(command) == 1
     run = run_of(made_up(4, 50, 0.8), commands=commands, settings={"corrections": "mine.tsv"})

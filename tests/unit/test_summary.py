@@ -11,9 +11,13 @@ def result(**classes: tuple[int, int]) -> dict:
     correct, photos = (sum(values) for values in zip(*classes.values(), strict=True))
     return {
         "photos": photos,
+        "correct": correct,
         "accuracy": correct / photos,
         "interval": intervals.wilson_interval(correct, photos),
-        "classes": {name: {"correct": c, "photos": n} for name, (c, n) in classes.items()},
+        "classes": {
+            name: {"correct": c, "photos": n, "predicted": c} for name, (c, n) in classes.items()
+        },
+        "confusion_matrix": [],
     }
 
 
@@ -39,6 +43,12 @@ def test_weak_and_undertested_classes_are_named():
     assert "and 35 more" in summary.undertested(many)[0]
 
 
+def test_the_class_none_needs_no_test_photos(tmp_path: Path):
+    found = result(a=(9, 9), none=(0, 0))
+    assert summary.undertested(found, {"a"}) == []
+    assert summary.undertested(found) == ["Classes with fewer than 5 test photos: none (0)"]
+
+
 def test_no_test_photos():
     assert summary.accuracy(None, "test photo", "") == []
     assert summary.weakest(None) == summary.undertested(None) == []
@@ -50,6 +60,8 @@ def test_the_whole_summary(tmp_path: Path):
     content = {
         "model": str(model),
         "device": "cpu",
+        "recipe": "optimum",
+        "classes": ["a", "b"],
         "test": result(a=(5, 6), b=(6, 6)),
         "cross_validation": result(a=(50, 60), b=(60, 60)),
         "test_dataset": None,

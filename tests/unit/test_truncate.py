@@ -22,6 +22,7 @@ MADE = [("classifier", POOL, 256, 96), ("int8", POOL, 256, 96)]
 PUBLISHED = [
     ("mobilenet_v1_0.25_128_quant", POOL, 256, 128),
     ("mobilenet_v2_1.0_224_quant", "MobilenetV2/Logits/AvgPool", 1280, 224),
+    ("mobilenet_v2_1.0_224_inat_bird_quant", "AvgPool/AvgPool", 1280, 224),
     ("tf2_mobilenet_v2_1.0_224_ptq", "MobileNetV2/top/Reshape/Reshape", 1280, 224),
 ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgetpu_retrain.config.datasets import find_unlabelled
+from edgetpu_retrain.config.datasets import Dataset, check_unlabelled, find_unlabelled
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.embeddings.shards import Embeddings
 from edgetpu_retrain.errors import UserError
@@ -179,13 +179,31 @@ def test_the_plan_of_photos_without_labels(tmp_path: Path, monkeypatch):
 def test_folders_inside_one_another_are_refused(tmp_path: Path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     a, b = str(tmp_path / "a"), str(tmp_path / "a" / "b")
-    assert find_unlabelled(a) == (a,)
+    (found,) = find_unlabelled(a)
+    assert found.folder == a
+    check_unlabelled([found], Dataset("none"))
     with pytest.raises(UserError, match=r"a/b is inside .*/a\."):
-        find_unlabelled([a, b])
+        check_unlabelled(find_unlabelled([a, b]), Dataset("none"))
     with pytest.raises(UserError, match=r"a/b is inside .*/a\."):
-        find_unlabelled(b, a)
-    with pytest.raises(UserError, match="does not exist"):
+        check_unlabelled(find_unlabelled(b), Dataset("a", folder=a))
+    with pytest.raises(UserError, match=r"no folder or archive .*/c\."):
         find_unlabelled([str(tmp_path / "c")])
+
+
+def test_archives_of_one_name_are_refused(tmp_path: Path):
+    """Both would be unpacked to one folder."""
+    paths = [tmp_path / "new.zip", tmp_path / "deeper" / "new.tar.gz", tmp_path / "more.zip"]
+    (tmp_path / "deeper").mkdir()
+    for path in paths:
+        path.write_bytes(b"PK")
+    first, _, third = found = find_unlabelled([str(path) for path in paths])
+    assert [one.archive for one in found] == [str(path) for path in paths]
+    assert [one.name for one in found] == ["new", "new", "more"]
+    check_unlabelled([first, third], Dataset("none"))
+    check_unlabelled([first], Dataset("new"))
+    for unlabelled, dataset in ((found, Dataset("none")), ([first], Dataset("new", urls=("x",)))):
+        with pytest.raises(UserError, match="2 archives have the name 'new'"):
+            check_unlabelled(unlabelled, dataset)
 
 
 def test_labels_that_look_the_same_are_refused(heap, tmp_path: Path):

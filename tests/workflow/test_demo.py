@@ -5,9 +5,19 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.conftest import ROOT, assert_user_error, copy_project, jobs_run, run_snakemake
+from tests.conftest import (
+    ROOT,
+    assert_user_error,
+    copy_project,
+    jobs_run,
+    run_in,
+    run_snakemake,
+)
+from tests.report_picture import take_picture
 
 SETTINGS = ("--config", "dataset=sample", "backbone=sample", "device=cpu")
 BACKBONE = "results/sample/sample"
@@ -51,6 +61,20 @@ def test_the_sample_is_learned_but_for_what_is_like_real_life(run):
     assert "daisy/IMG_1122.jpg\tcannot be decoded" in skipped
 
 
+def test_the_picture_in_the_documentation_is_of_this_report(run, tmp_path: Path):
+    project, _ = run
+    picture = tmp_path / "report.png"
+    take_picture(project / REPORT, picture)
+    assert picture.stat().st_size < 300_000
+    with Image.open(picture) as taken, Image.open(ROOT / "docs/report.png") as shown:
+        assert taken.width == shown.width == 1000
+        # Fonts differ between machines; what the page holds does not.
+        assert taken.height == pytest.approx(shown.height, rel=0.1)
+        # The photos are colourful; the rest of the page is black, grey and blue on white.
+        photos = taken.convert("HSV").crop((0, taken.height - 300, 1000, taken.height - 120))
+        assert np.mean(np.asarray(photos)[:, :, 1] > 64) > 0.2
+
+
 def test_the_report_finds_what_is_planted(run):
     project, _ = run
     suspects = read_table(project / RESULTS / "suspects.tsv")
@@ -75,6 +99,20 @@ def test_the_report_finds_what_is_planted(run):
 def test_a_second_run_does_nothing(run):
     done = run_snakemake(run[0], *SETTINGS, "--", REPORT, PICTURE)
     assert jobs_run(done) == []
+
+
+@pytest.mark.parametrize("output", [">/dev/full", ">&-", "| true"])
+@pytest.mark.parametrize("is_made", [True, False])
+def test_a_summary_that_nobody_gets(run, output: str, is_made: bool):
+    project, _ = run
+    if not is_made:
+        (project / REPORT).unlink()
+    command = f"snakemake --cores 1 {' '.join(SETTINGS)} -- {REPORT} {output}"
+    done = run_in(project, "bash", "-o", "pipefail", "-c", command)
+    assert (project / REPORT).is_file()
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert (".smk" in done.stderr, "Error: " in done.stderr) == (False, output != "| true")
 
 
 def test_switching_the_dataset_keeps_what_is_there(run, tmp_path: Path):

@@ -72,3 +72,12 @@ def test_what_is_installed_is_said_before_it_takes_long(project: Path, tmp_path:
     pinned = len((project / "requirements.txt").read_text().splitlines())
     assert installing.startswith(f"Installing {pinned} packages (")
     assert pip == ["pip", "pip"]
+    light = make(project, f"PYTHON={python}", "VENV=.venv-light", "light")
+    assert light.returncode == 0, light.stdout + light.stderr
+    assert "without TensorFlow (400 MB" in light.stdout
+    # The whole installation has all of it, and takes its place.
+    assert (project / ".venv-light/.light").exists()
+    make(project, f"PYTHON={python}", "VENV=.venv-light", ".venv-light/.installed")
+    assert not (project / ".venv-light/.light").exists()
+    again = make(project, f"PYTHON={python}", "VENV=.venv-light", "light")
+    assert again.stdout == "Ready. Once per shell: source .venv-light/bin/activate\n"

@@ -8,7 +8,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 # Environment -> the extras of pyproject.toml that are in it.
-ENVIRONMENTS = {"retrain": ("workflow", "report"), "tensorflow": ("workflow", "tensorflow")}
+ENVIRONMENTS = {
+    "retrain": ("workflow", "quantize", "report"),
+    "tensorflow": ("workflow", "tensorflow"),
+}
 # Snakemake runs jobs, no job runs Snakemake.
 NOT_IN_JOBS = {"snakemake"}
 HEADER = """\

@@ -20,7 +20,8 @@ rule train:
         fingerprint=fingerprint("train"),
         max_skipped=SETTINGS.max_skipped,
         training=lambda wildcards: PLAN.recipes[wildcards.recipe],
-        seed=SETTINGS.seed,
+        seed=lambda wildcards: PLAN.fingerprints.seed(wildcards.recipe),
+        none=bool(SETTINGS.none),
     script:
         "../../scripts/train.py"
 
@@ -40,6 +41,7 @@ rule serialize:
         "../envs/retrain.yaml"
     params:
         fingerprint=fingerprint("serialize"),
+        resize=SETTINGS.resize,
     script:
         "../../scripts/serialize.py"
 
@@ -70,6 +72,7 @@ rule evaluate:
         device=PLAN.device,
         resize=SETTINGS.resize,
         test_dataset=lambda wildcards: PLAN.test_dataset,
+        strangers=lambda wildcards: PLAN.strangers,
     script:
         "../../scripts/evaluate.py"
 

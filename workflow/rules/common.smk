@@ -1,8 +1,10 @@
 # Paths, and the functions that choose the inputs of rules.
+import importlib.util
 import json
 import re
 
 from snakemake.io import apply_wildcards
+from snakemake.settings.types import DeploymentMethod
 
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import program
@@ -53,6 +55,8 @@ MANIFEST = f"{DATASET_RESULTS}/manifest.tsv"
 UNLABELLED = f"{DATASET_RESULTS}/unlabelled.tsv"
 # The files at the top of the folder belong to the configured backbone and recipe.
 MODEL = {"backbone": PLAN.backbone, "recipe": PLAN.recipe}
+# Jobs find the packages of every extra in their own environments.
+IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 # The model's name in Frigate, which keeps its photos in clips/NAME/dataset.
 FRIGATE = SETTINGS.frigate or DATASET.frigate or DATASET.name
 
@@ -69,6 +73,7 @@ def backbones_that(condition):
 wildcard_constraints:
     backbone=one_of(PLAN.backbones),
     recipe=one_of(PLAN.recipes),
+    packed=one_of(PLAN.packed),
     place=one_of(["backbones", DATASET.name]),
     shard="[0-9]+-of-[0-9]+",
     twin="|_edgetpu",
@@ -94,7 +99,7 @@ def may_be_by_hand(rule_name):
     unpacked from an archive at another URL.
     """
     unpacked = job.read_fingerprint(f"{PREFIX}{DATASET_RESOURCES}/.extract_dataset")
-    known = (None, PLAN.fingerprints.extract_dataset())
+    known = (None, PLAN.fingerprints.extract_dataset(DATASET.name))
     return rule_name == "fetch_backbone" or (
         rule_name == "fetch_dataset" and unpacked in known
     )
@@ -150,19 +155,20 @@ def own_file(path):
     return ancient(os.path.abspath(path) if PREFIX else path)
 
 
-def archive():
-    made = f"{DATASET_RESOURCES}/archive"
-    return own_file(DATASET.archive) if DATASET.archive else made
-
-
-def photos_made():
-    """Returns the folder of unpacked photos; nothing if the user's own folder is read in place."""
-    return f"{DATASET_RESOURCES}/photos" if DATASET.is_packed else []
+def archive(wildcards):
+    path = PLAN.packed[wildcards.packed].archive
+    return own_file(path) if path else f"{DATASET_RESOURCES}/archive"
 
 
 def photos_for(rule_name):
-    """Returns the unpacked photos as an input, because they may have been deleted since."""
-    return there(rule_name, photos_made()) if photos_made() else []
+    """Returns the folders of unpacked photos as inputs: they may have been deleted since.
+
+    That of the dataset comes first. Folders of the user's own are read in place.
+    """
+    unpacked = [
+        there(rule_name, f"resources/datasets/{name}/photos") for name in PLAN.packed
+    ]
+    return lambda wildcards: [input_file(wildcards) for input_file in unpacked]
 
 
 def backbone_source(backbone, part):
@@ -262,7 +268,7 @@ def configured(pattern):
 
 # The settings that the report lists.
 REPORTED = {"dataset", "dataset_sha256", "unlabelled", "test_dataset", "corrections"}
-REPORTED |= {"split", "resize", "seed", "max_skipped"}
+REPORTED |= {"none", "strangers", "split", "resize", "seed", "max_skipped"}
 
 
 def reported_settings(wildcards):
@@ -272,6 +278,8 @@ def reported_settings(wildcards):
     if PLAN.backbones[wildcards.backbone].FINE_TUNED:
         reported.add("fine_tune")
     settings = SETTINGS.model_dump(include=reported, exclude_none=True)
+    if not SETTINGS.none:
+        del settings["none"]
     if not SETTINGS.unlabelled:
         del settings["unlabelled"]
     elif not SETTINGS.dataset:
@@ -318,6 +326,13 @@ def delivered():
     return [*models, "label_map.txt", "report.html"]
 
 
+def picture():
+    """Returns the confusion matrix as a picture; nothing without the extra that draws it."""
+    can_draw = IN_CONDA or importlib.util.find_spec("matplotlib")
+    drawn = rules.plot_confusion_matrix.output.picture
+    return configured(drawn) if can_draw else []
+
+
 def intermediate():
     """Returns the files between the photos and the model of this run."""
     paths = [*rules.index.output, *rules.collect_skipped.output]
@@ -327,7 +342,8 @@ def intermediate():
         for path in expand(rules.embed.output, shard=shard, allow_missing=True)
     ]
     paths += [*rules.train.output, *rules.evaluate.output, *rules.report.output]
-    paths += rules.plot_confusion_matrix.output
+    if picture():
+        paths += rules.plot_confusion_matrix.output
     paths += expand(rules.serialize.output.model, twin=twins(), allow_missing=True)
     paths += [extractor_file(PLAN.backbone, twin) for twin in twins()]
     return [configured(path) for path in paths]

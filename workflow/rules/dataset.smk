@@ -20,18 +20,18 @@ rule fetch_dataset:
 rule extract_dataset:
     input:
         unless_made_of("extract_dataset"),
-        archive=archive(),
+        archive=archive,
     output:
-        photos=directory(f"{DATASET_RESOURCES}/photos"),
-        fingerprint=f"{DATASET_RESOURCES}/.extract_dataset",
+        photos=directory("resources/datasets/{packed}/photos"),
+        fingerprint="resources/datasets/{packed}/.extract_dataset",
     log:
-        f"{LOGS}/extract_dataset.log",
+        "logs/{packed}/extract_dataset.log",
     localrule: True
     conda:
         "../envs/retrain.yaml"
     params:
         fingerprint=fingerprint("extract_dataset"),
-        sha256=DATASET.sha256,
+        sha256=lambda wildcards: PLAN.packed[wildcards.packed].sha256,
     script:
         "../../scripts/extract_dataset.py"
 
@@ -58,9 +58,12 @@ rule index:
         fingerprint=fingerprint("index"),
         # A function, because Snakemake would take braces in a path for wildcards.
         folder=lambda wildcards: DATASET.folder,
-        unlabelled=lambda wildcards: PLAN.unlabelled,
+        unlabelled=lambda wildcards: [
+            one.folder for one in PLAN.unlabelled if one.folder
+        ],
+        is_packed=DATASET.is_packed,
         # Lets the job notice photos that changed while the run started.
-        listed=PLAN.fingerprints.photos.everything,
+        digests=vars(PLAN.fingerprints.photos),
         split=SETTINGS.split.model_dump(),
         max_skipped=SETTINGS.max_skipped,
         corrections=lambda wildcards: PLAN.corrections,

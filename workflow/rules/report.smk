@@ -5,6 +5,7 @@ rule report:
         predictions=rules.evaluate.output.predictions,
         evaluation=rules.evaluate.output.evaluation,
         groups=rules.train.output.groups,
+        head=rules.train.output.head,
         embeddings=embeddings,
         manifest=there("report", MANIFEST),
         unlabelled=there("report", UNLABELLED),

@@ -1,8 +1,9 @@
 # Allow one run at a time, and print a summary at its end.
 import atexit
 
-from edgetpu_retrain.backbone import compiler
+from edgetpu_retrain.backbone import compiler, kinds
 from edgetpu_retrain.deploy import deliver
+from edgetpu_retrain.errors import how_to_install
 from edgetpu_retrain.report.summary import summary
 from edgetpu_retrain.workflow import locking
 
@@ -56,6 +57,30 @@ def ask_before_download():
         sys.exit("Nothing was downloaded.")
 
 
+def check_packages():
+    """Ends the run before its first job if packages that a job needs are not installed."""
+    if IN_CONDA:
+        return
+    making = {"make_extractor", "make_float_extractor", "quantize"}
+    for one in workflow.dag.needrun_jobs():
+        try:
+            if one.rule.name in making:
+                kinds.check_installed(PLAN.backbones[one.wildcards.backbone])
+            if one.rule.name == "report" and SETTINGS.unlabelled:
+                check_groupable()
+        except UserError as error:
+            stop(error)
+
+
+def check_groupable():
+    """Raises a UserError if the report cannot group photos without a label."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise UserError(
+            "Photos without a label (unlabelled in the configuration) are grouped with "
+            f"scikit-learn, which is not installed here. {how_to_install('label')}"
+        )
+
+
 async def accept_any_time(job, outputs):
     """Replaces Snakemake's error for outputs older than inputs, as after a clock was set back.
 
@@ -74,6 +99,14 @@ def command_to_classify(model):
 
 
 def print_summary():
+    try:
+        with program.standard_output():
+            print_summary_of_run()
+    except UserError as error:
+        stop(error)
+
+
+def print_summary_of_run():
     wanted = {job.rule.name for job in workflow.dag.jobs}
     evaluation = on_disk(rules.evaluate.output.evaluation)
     # `compare` prints a table instead.
@@ -121,7 +154,13 @@ def print_summary_of_nothing():
     # Snakemake has no hook for a run with nothing to do, which should print the summary, too.
     ran = workflow.scheduler is not None and not (workflow.dryrun or workflow.touch)
     if ran and not len(workflow.dag):
-        print_summary()
+        try:
+            print_summary()
+        except SystemExit as error:
+            # While Python exits, this would be shown as a traceback, and the status would be 0.
+            if error.code != 1:
+                print(error.code, file=sys.stderr, flush=True)
+            os._exit(1)
 
 
 if workflow.is_main_process:
@@ -134,6 +173,7 @@ onstart:
     workflow.scheduler.job_rate_limiter = None
     workflow.dag.check_output_mtime = accept_any_time
     if workflow.is_main_process:
+        check_packages()
         ask_before_download()
         begin()
         try:

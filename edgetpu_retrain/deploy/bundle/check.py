@@ -74,10 +74,6 @@ class Report:
     def __init__(self) -> None:
         self.problems = 0
 
-    def title(self, text: str) -> None:
-        """Prints the title of a section."""
-        print(f"\n{text}")
-
     def info(self, text: str) -> None:
         """Prints a finding that needs no action."""
         print("  " + text.replace("\n", "\n  "))
@@ -92,10 +88,10 @@ def check() -> bool:
     """Prints all findings; returns whether there are no problems."""
     report = Report()
     print(f"{_system_name()}, {platform.machine()}, Python {platform.python_version()}")
-    report.title("Installed")
+    print("\nInstalled")
     can_run = _check_packages(report)
     attached = _check_edge_tpus(report)
-    report.title("Models")
+    print("\nModels")
     model, compiled = classify.HERE / "model.tflite", classify.HERE / "model_edgetpu.tflite"
     missing = [name for name in REQUIRED_FILES if not (classify.HERE / name).is_file()]
     if missing:
@@ -183,7 +179,7 @@ def _can_import(module: str) -> bool:
 
 def _check_edge_tpus(report: Report) -> list[str]:
     """Reports the Edge TPUs and their library; returns the names of those to test."""
-    report.title("Edge TPU")
+    print("\nEdge TPU")
     name, library = classify.library_name(), None
     try:
         library = ctypes.CDLL(name)
@@ -245,14 +241,27 @@ def _library_version(library: Any) -> str:
 
 def _check_runtime(report: Report, version: str) -> None:
     """Reports a library that is older than the Edge TPU model needs."""
-    path = classify.HERE / "check.json"
-    expected = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    needed, found = expected.get("edgetpu_runtime"), re.search(r"RuntimeVersion\((\d+)\)", version)
-    if needed and found and int(found.group(1)) < needed:
+    needed = _expected().get("edgetpu_runtime")
+    found = re.search(r"RuntimeVersion\((\d+)\)", version)
+    if isinstance(needed, int) and found and int(found.group(1)) < needed:
         report.problem(
             f"model_edgetpu.tflite needs Edge TPU runtime {needed} or later, but this library is "
             f"version {found.group(1)}. Install a newer one ({BUILDS})."
         )
+
+
+def _expected() -> dict[str, Any]:
+    """Returns the content of check.json: the answer that the models should give."""
+    path = classify.HERE / "check.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content["scores"] = {name: float(score) for name, score in content["scores"].items()}
+        content["scores"][content["class"]]
+        return content
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise classify.UserError(f"{path} is damaged. Copy the whole bundle again.") from None
 
 
 def _usb_devices() -> list[tuple[Path, str]]:
@@ -328,7 +337,7 @@ def _processes_using(node: Path) -> list[str]:
 def _test(report: Report, model: Path, device: str) -> None:
     """Runs a model on check.png and compares its scores with those in check.json."""
     label = f"{model.name} on {'the CPU' if device == 'cpu' else f'the Edge TPU {device}'}"
-    expected = json.loads((classify.HERE / "check.json").read_text(encoding="utf-8"))
+    expected = _expected()
     picture = str(classify.HERE / "check.png")
     command = [sys.executable, str(classify.HERE / "classify.py"), *[picture] * RUNS, "--json"]
     command += ["--model", str(model), "--device", device, "--top_k", str(len(expected["scores"]))]

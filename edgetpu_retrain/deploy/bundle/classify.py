@@ -24,7 +24,6 @@ import platform
 import re
 import sys
 import time
-import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +31,8 @@ from typing import Any
 
 try:
     import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    import photos
+    from PIL import Image
 except ImportError as error:
     MISSING: ImportError | None = error
 else:
@@ -48,18 +48,12 @@ RUNTIMES = (
 )
 LIBRARIES = {"Linux": "libedgetpu.so.1", "Darwin": "libedgetpu.1.dylib", "Windows": "edgetpu.dll"}
 CUSTOM_OP = b"edgetpu-custom-op"
-FORMATS = ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"]
-HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"} | HEIF_SUFFIXES
-MAX_PIXELS = 120_000_000
+# What this program imports, beside packages, from the bundle.
+PARTS = ("photos.py", "file_kinds.py", "jpeg_header.py")
 
 
 class UserError(Exception):
     """An error that the user can fix; the message says how."""
-
-
-class PhotoError(Exception):
-    """A photo cannot be used; the message is the reason."""
 
 
 def find_runtime() -> tuple[str, Any]:
@@ -125,6 +119,7 @@ class Classifier:
 
     Attributes:
         size: (width, height) of its input in pixels.
+        at_least: how many pixels a side of a photo must keep when it is decoded; None for all.
         names: names of its classes.
     """
 
@@ -159,11 +154,15 @@ class Classifier:
             raise UserError(f"{model} does not have a uint8 input and output.")
         self._input, self._output = inputs[0], outputs[0]
         self.size = (shape[2], shape[1])
+        nearest = stored_files(model).get("resize.txt") == ["nearest"]
+        self._resize = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+        # As in training: a JPEG decoded at reduced size keeps some pixels for resizing to average.
+        self.at_least = None if nearest else math.ceil(1.5 * max(self.size))
         self.names = class_names(model, int(np.prod(outputs[0]["shape"])), labels)
 
     def scores(self, photo: Image.Image) -> np.ndarray:
         """Returns the scores of a picture, float32 [C]; it is in mode RGB and of any size."""
-        pixels = np.asarray(photo.resize(self.size, Image.Resampling.BILINEAR))
+        pixels = np.asarray(photo.resize(self.size, self._resize))
         self._interpreter.set_tensor(self._input["index"], pixels[np.newaxis])
         try:
             self._interpreter.invoke()
@@ -188,15 +187,25 @@ def _load_edge_tpu(runtime: Any, device: str) -> Any:
         ) from None
 
 
+def stored_files(model: Path) -> dict[str, list[str]]:
+    """Returns the lines of the files in the archive at a model's end; of a damaged one, no more."""
+    found: dict[str, list[str]] = {}
+    if zipfile.is_zipfile(model):
+        with contextlib.suppress(Exception), zipfile.ZipFile(model) as archive:
+            for entry in archive.infolist():
+                # Larger ones are not class names.
+                if entry.file_size < 1 << 24:
+                    content = archive.read(entry).decode(errors="replace")
+                    found[entry.filename] = content.splitlines()
+    return found
+
+
 def class_names(model: Path, count: int, labels: str | None) -> list[str]:
     """Returns the names of a model's classes: from `labels`, its metadata or labels.txt."""
-    if labels is None and zipfile.is_zipfile(model):
-        # A damaged archive has no names.
-        with contextlib.suppress(Exception), zipfile.ZipFile(model) as archive:
-            for name in (entry for entry in archive.infolist() if entry.file_size < 1 << 24):
-                lines = archive.read(name).decode(errors="replace").splitlines()
-                if len(lines) == count:
-                    return lines
+    stored = stored_files(model).values() if labels is None else ()
+    for lines in stored:
+        if len(lines) == count:
+            return lines
     path = Path(labels) if labels else model.with_name("labels.txt")
     if labels is None and not path.is_file():
         return [f"class {i}" for i in range(count)]
@@ -211,74 +220,16 @@ def class_names(model: Path, count: int, labels: str | None) -> list[str]:
     return [numbered.get(i, f"class {i}") for i in range(count)]
 
 
-def read_photo(content: bytes, at_least: int) -> Image.Image:
-    """Decodes a photo to mode RGB: upright, on white if transparent, the first frame if animated.
-
-    A JPEG may be decoded at a reduced size, with both sides of `at_least` so many pixels.
-    """
-    if not content:
-        raise PhotoError("the file is empty")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns at its own limit; MAX_PIXELS applies instead.
-            warnings.simplefilter("ignore")
-            image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-            if image.size[0] * image.size[1] > MAX_PIXELS:
-                raise PhotoError("too large ({} x {} pixels)".format(*image.size))
-            if image.format == "JPEG":
-                image.draft("RGB", (at_least, at_least))
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except PhotoError:
-        raise
-    except UnidentifiedImageError:
-        raise PhotoError("not an image of a supported format") from None
-    except Image.DecompressionBombError:
-        raise PhotoError("too large") from None
-    # Pillow's decoders can raise any exception for a damaged file.
-    except Exception as error:
-        raise PhotoError(f"cannot be decoded: {error}") from None
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    mode = image.mode
-    if mode.startswith("I;16") or mode == "I":
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise PhotoError("32-bit greyscale is not supported: save it with 8 or 16 bits")
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
-    if mode == "F":
-        raise PhotoError("floating-point pixels are not supported: save it with 8 or 16 bits")
-    transparent = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-    if transparent or (mode == "P" and image.palette and image.palette.mode.endswith("A")):
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def find_photos(inputs: list[str]) -> Iterator[Path]:
-    """Yields the given photos, and all photos in the given folders and their subfolders."""
-    for folder in map(Path, inputs):
-        if not folder.is_dir():
-            yield folder
-            continue
-        photos = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
-        visible = [p for p in photos if not any(n[0] == "." for n in p.relative_to(folder).parts)]
-        if not visible:
-            raise UserError(f"{folder}: there are no photos in this folder.")
-        yield from visible
-
-
-def read_photos(inputs: list[str], at_least: int) -> Iterator[tuple[str, Any]]:
+def read_photos(inputs: list[str], at_least: int | None) -> Iterator[tuple[str, Any]]:
     """Yields the path of each photo with its picture, or with the PhotoError that prevents it."""
-    for path in find_photos(inputs):
-        try:
-            yield str(path), read_photo(path.read_bytes(), at_least)
-        except OSError as error:
-            yield str(path), PhotoError(error.strerror or str(error))
-        except PhotoError as error:
-            hint = f" (HEIC: {PIP} pillow-heif)" if path.suffix.lower() in HEIF_SUFFIXES else ""
-            yield str(path), PhotoError(f"{error}{hint}")
+    try:
+        for path in photos.find_photos(inputs):
+            try:
+                yield str(path), photos.read_file(path, at_least)
+            except photos.PhotoError as error:
+                yield str(path), error
+    except FileNotFoundError as error:
+        raise UserError(str(error)) from None
 
 
 def read_camera(camera: str) -> Iterator[tuple[str, Any]]:
@@ -307,17 +258,12 @@ def classify(arguments: argparse.Namespace) -> bool:
     classifier = Classifier(model, device, arguments.labels)
     on = "the CPU" if device == "cpu" else f"the Edge TPU {device}"
     print(f"{model.name} on {on}, with {find_runtime()[0]}", file=sys.stderr)
-    # As in training: a JPEG decoded at reduced size keeps some pixels for resizing to average.
-    at_least = math.ceil(1.5 * max(classifier.size))
-    with contextlib.suppress(ImportError):
-        importlib.import_module("pillow_heif").register_heif_opener()
-        FORMATS.append("HEIF")
-    key, pictures = "photo", read_photos(arguments.photos, at_least)
+    key, pictures = "photo", read_photos(arguments.photos, classifier.at_least)
     if arguments.camera is not None:
         key, pictures = "time", read_camera(arguments.camera)
     all_read = True
     for name, picture in pictures:
-        if isinstance(picture, PhotoError):
+        if isinstance(picture, photos.PhotoError):
             all_read = False
             if arguments.json:
                 print(json.dumps({key: name, "error": str(picture)}), flush=True)
@@ -339,12 +285,9 @@ def classify(arguments: argparse.Namespace) -> bool:
             }
             print(json.dumps(result), flush=True)
             continue
-        print(f"{name} ({milliseconds:.1f} ms)")
-        for label, score in classes:
-            print(f"  {label}: {score:.3f}")
-        if not classes:
-            print(f"  no class reaches {arguments.threshold}")
-        sys.stdout.flush()
+        lines = [f"  {label}: {score:.3f}" for label, score in classes]
+        lines = lines or [f"  no class reaches {arguments.threshold}"]
+        print("\n".join([f"{name} ({milliseconds:.1f} ms)", *lines]), flush=True)
     return all_read
 
 
@@ -372,25 +315,42 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Runs the program; returns its exit code, 1 if anything failed."""
+    if sys.stdout is None:
+        print("Standard output is closed, so there is nowhere to print to.", file=sys.stderr)
+        return 1
     arguments = parse_arguments()
     # On a board without a locale, a class or file name outside ASCII must not raise an error.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        if arguments.check and not (HERE / "check.py").is_file():
-            raise UserError(f"{HERE / 'check.py'} is missing. Copy the whole bundle again.")
+        # What learn.py was doing when it was killed. Without it, there is nothing to complete.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("complete").complete(HERE)
+        for name in (*PARTS, *(["check.py"] if arguments.check else ())):
+            if not (HERE / name).is_file():
+                raise UserError(f"{HERE / name} is missing. Copy the whole bundle again.")
         if arguments.check:
-            return 0 if importlib.import_module("check").check() else 1
+            # check.py imports this program as a module, which has to be the same one.
+            sys.modules["classify"] = sys.modules[__name__]
+            passed = importlib.import_module("check").check()
+            sys.stdout.flush()
+            return 0 if passed else 1
         if MISSING:
             raise UserError(f"{MISSING}. Run:\n  {INSTALL}")
-        return 0 if classify(arguments) else 1
+        all_read = classify(arguments)
+        sys.stdout.flush()
+        return 0 if all_read else 1
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        # The reader has closed the pipe, as `head` does.
+    except OSError as error:
+        # What is left to write when Python exits must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Not for a reader that has closed the pipe, as `head` does.
+        if not isinstance(error, BrokenPipeError):
+            where = error.filename or "standard output"
+            print(f"{where}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

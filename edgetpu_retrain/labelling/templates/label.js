@@ -229,20 +229,22 @@
 
   function showProgress() {
     const now = state.progress;
-    $("accuracy").textContent = now.accuracy ? percent(now.accuracy[0]) : "–";
-    $("brief").textContent = now.accuracy ? percent(now.accuracy[0]) : "";
-    $("interval").textContent = now.accuracy
-      ? `${percent(now.accuracy[1])} to ${percent(now.accuracy[2])}` : "";
+    const crossed = now.correct === null ? null : [now.correct / now.labelled, ...now.interval];
+    const figure = now.accuracy || crossed;
+    $("accuracy").textContent = figure ? percent(figure[0]) : "–";
+    $("brief").textContent = figure ? percent(figure[0]) : "";
+    $("interval").textContent = figure ? `${percent(figure[1])} to ${percent(figure[2])}` : "";
     $("said").textContent = now.accuracy
       ? "of all photos would be classified correctly, as far as cross-validation on the labelled ones tells."
-      : "";
+      : figure ? `of the ${count(now.labelled, "labelled photo")} are classified correctly in cross-validation. `
+        + "This says little about the others yet." : "";
     $("verdict").textContent = now.verdict;
     $("sure").textContent = now.sure === null || !now.rest ? "" :
       `Of the ${count(now.rest, "photo")} without a label, ${now.sure.toLocaleString("en")} are above the threshold at which `
       + "95% are expected to be right.";
-    $("crossed").textContent = now.correct === null ? "" :
-      `On the ${count(now.labelled, "labelled photo")} alone: ${percent(now.correct / now.labelled)} `
-      + `(${percent(now.interval[0])} to ${percent(now.interval[1])}).`;
+    $("crossed").textContent = !(now.accuracy && crossed) ? "" :
+      `On the ${count(now.labelled, "labelled photo")} alone: ${percent(crossed[0])} `
+      + `(${percent(crossed[1])} to ${percent(crossed[2])}).`;
     drawCurve(state.curve);
   }
 

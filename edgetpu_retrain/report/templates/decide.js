@@ -52,7 +52,7 @@
     if (label === null || decided[sha256]?.label === label) {
       delete decided[sha256];
     } else {
-      const note = label === given ? "confirmed" : "was " + given;
+      const note = !given ? "" : label === given ? "confirmed" : "was " + given;
       decided[sha256] = { label, path, note };
     }
     remember();
@@ -82,7 +82,7 @@
     if (others.length) {
       const select = document.createElement("select");
       select.setAttribute("aria-label", "another class");
-      select.add(new Option("another class", ""));
+      select.add(new Option("other", ""));
       for (const name of others) select.add(new Option(name, name));
       select.addEventListener("change", () => decide(box, select.value || null));
       box.append(select);

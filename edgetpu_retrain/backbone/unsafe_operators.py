@@ -1,6 +1,6 @@
-"""Refuse SavedModels that would read or write files when they are loaded or converted.
+"""Refuse graphs that would read or write files when they are loaded or converted.
 
-A SavedModel is a program that TensorFlow runs
+A SavedModel is a program that TensorFlow runs, and a converter runs what it can compute ahead
 (https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md).
 """
 
@@ -17,7 +17,7 @@ _UNSAFE = re.compile(
 )
 
 
-def unsafe_operators(folder: Path) -> list[str]:
+def in_saved_model(folder: Path) -> list[str]:
     """Returns the names of operators in a SavedModel that loading or converting it must not run.
 
     The function that saves the model again does not count, unless something else uses it.
@@ -31,21 +31,29 @@ def unsafe_operators(folder: Path) -> list[str]:
     return sorted({name for graph in model.meta_graphs for name in _unsafe_in(graph)})
 
 
-def unsafe_in_graph(graph: Any) -> list[str]:
-    """Returns the same of a graph (`GraphDef`), all of which is run."""
+def in_graph(graph: Any, output: str = "") -> list[str]:
+    """Returns the same of a graph (`GraphDef`), or of what it needs to compute an output."""
+    if output:
+        return sorted(_unsafe_in_run(graph, [output], []))
     functions = [node for function in graph.library.function for node in function.node_def]
     return sorted({node.op for node in [*graph.node, *functions] if _UNSAFE.search(node.op)})
 
 
 def _unsafe_in(meta_graph: Any) -> set[str]:
-    nodes = {node.name: node for node in meta_graph.graph_def.node}
-    functions = {f.signature.name: f for f in meta_graph.graph_def.library.function}
     # What TensorFlow runs: initializers, signatures, and the reading of the weights.
     waiting = [meta_graph.saver_def.restore_op_name]
     for collection in meta_graph.collection_def.values():
         waiting += collection.node_list.value
     for signature in meta_graph.signature_def.values():
         waiting += [tensor.name for tensor in signature.outputs.values()]
+    called = [*meta_graph.object_graph_def.concrete_functions]
+    return _unsafe_in_run(meta_graph.graph_def, waiting, called)
+
+
+def _unsafe_in_run(graph: Any, waiting: list[str], called: list[str]) -> set[str]:
+    """Returns the unsafe operators that run for some nodes and functions, by their names."""
+    nodes = {node.name: node for node in graph.node}
+    functions = {f.signature.name: f for f in graph.library.function}
     reached: dict[str, Any] = {}
     while waiting:
         name = waiting.pop().lstrip("^").split(":")[0]
@@ -53,7 +61,7 @@ def _unsafe_in(meta_graph: Any) -> set[str]:
             reached[name] = nodes[name]
             waiting += nodes[name].input
     run = list(reached.values())
-    called = [*meta_graph.object_graph_def.concrete_functions, *_called_by(run)]
+    called = [*called, *_called_by(run)]
     seen = set()
     while called:
         name = called.pop()
