@@ -17,6 +17,7 @@ class FineTuned(Backbone):
     KIND = "fine_tuned"
     FILE_NAME = Extractor.FILE_NAME
     ENVIRONMENT = "tensorflow"
+    EXTRAS = ("tensorflow",)
     FINE_TUNED = True
 
     base: Backbone

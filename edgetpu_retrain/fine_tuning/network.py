@@ -20,8 +20,9 @@ from edgetpu_retrain.tflite.model import Model
 _THREADS = 2
 # Share of the training in which the step grows from 0. Adam's first steps change all weights alike.
 _WARM_UP = 0.1
-# Adam (Kingma & Ba, 2015), with the decay rates of the paper.
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
+# Adam (Kingma & Ba, 2015). The second decay rate is lower than in the paper, because gradients are
+# tiny at first: the last layer is at its optimum.
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.97, 1e-8
 
 
 def start_tensorflow() -> Any:
