@@ -220,6 +220,8 @@ def test_no_key_of_the_configuration_is_left_out_here():
     keys |= {f"training.{name}" for name in training}
     keys |= {"dataset", "dataset_sha256", "unlabelled", "corrections", "test_dataset"}
     keys |= {"compare", "backbone", "none", "strangers"}
+    # Tested below.
+    keys |= {f"fine_tune.{name}" for name in ("layers", "refresh", "rewrite")}
     assert leaves(Settings) <= keys
 
 
@@ -249,7 +251,7 @@ def tuned_stages(run: Run) -> dict[str, str]:
         "fine_tune": found.fine_tune(name),
         "compiled": found.compile(name) if chosen.needs_compiler else found.rewrite(name),
         "embed": found.embed(name, "0000-of-0004"),
-        "train": found.train(name, "optimum"),
+        "train": found.train(name, plan.recipe),
         "base": found.embed(chosen.base.name, "0000-of-0004"),
     }
 
