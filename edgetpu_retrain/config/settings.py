@@ -96,6 +96,12 @@ class Compiler(Section):
     allow_cpu_operators: bool = Field(default=False, description="true or false")
 
 
+class Bundle(Section):
+    """What the bundle contains besides the model."""
+
+    embeddings: bool = Field(default=True, description="true or false")
+
+
 class Settings(Section):
     """The whole configuration, with defaults for keys that are not given."""
 
@@ -127,6 +133,7 @@ class Settings(Section):
         pattern=r"^(auto|cpu|usb|pci|(usb|pci):[0-9]+)\Z",
         description="auto, cpu, usb, pci, usb:N or pci:N",
     )
+    bundle: Bundle = Field(default_factory=Bundle, description="a mapping with the key embeddings")
     frigate: str | None = Field(
         default=None,
         pattern=FRIGATE_NAME,

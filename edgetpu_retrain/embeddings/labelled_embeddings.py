@@ -67,20 +67,33 @@ class LabelledEmbeddings:
 
     @classmethod
     def load(cls, shards: Iterable[str | Path], photos: Iterable[Photo]) -> "LabelledEmbeddings":
-        """Loads the embeddings of all shards, and joins them with the manifest by identity.
-
-        Photos that cannot be decoded are left out. So are the embeddings of photos that are not
-        listed, because training must not depend on photos without a class.
+        """Loads the embeddings of all shards, and joins them with the manifest as `join` does.
 
         Args:
             shards: paths of files written by `Embeddings.save`.
             photos: the lines of the manifest.
 
         Raises:
-            UserError: a file is damaged; two shards are from different extractors or
-                preprocessings, or contain the same photo; or a photo has no embedding.
+            UserError: a file is damaged; or as for `join`.
         """
-        merged = _merge([Embeddings.load(path) for path in shards])
+        return cls.join([Embeddings.load(path) for path in shards], photos)
+
+    @classmethod
+    def join(cls, shards: Sequence[Embeddings], photos: Iterable[Photo]) -> "LabelledEmbeddings":
+        """Joins the embeddings of all shards with the manifest by identity.
+
+        Photos that cannot be decoded are left out. So are the embeddings of photos that are not
+        listed, because training must not depend on photos without a class.
+
+        Args:
+            shards: the embeddings of every photo, in any number of parts.
+            photos: the lines of the manifest.
+
+        Raises:
+            UserError: two shards are from different extractors or preprocessings, or contain the
+                same photo; or a photo has no embedding.
+        """
+        merged = merge(shards)
         identities = [sha256.decode() for sha256 in merged.photos.tolist()]
         row_of = {sha256: row for row, sha256 in enumerate(identities)}
         undecodable = merged.undecodable_reasons()
@@ -144,7 +157,7 @@ class LabelledEmbeddings:
             yield i, Photo(self.paths[i], label, split, self.identities[self.rows[i]])
 
 
-def _merge(shards: Sequence[Embeddings]) -> Embeddings:
+def merge(shards: Sequence[Embeddings]) -> Embeddings:
     """Merges shards into one, in an order that does not depend on the number of shards.
 
     Raises:

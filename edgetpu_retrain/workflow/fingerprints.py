@@ -207,7 +207,10 @@ class Fingerprints:
 
     def bundle(self, backbone: str, recipe: str, twins: list[str]) -> str:  # noqa: D102
         models = [self.serialize(backbone, recipe, twin) for twin in twins]
-        return digest("bundle", self.model(backbone, recipe), models, self.photos.everything)
+        fractions = self.settings.split.model_dump(include={"validation", "test"})
+        settings = self.settings.bundle.model_dump(), fractions
+        photos = self.photos.everything
+        return digest("bundle", self.model(backbone, recipe), models, photos, settings)
 
     def frigate(self, backbone: str, recipe: str, name: str) -> str:  # noqa: D102
         return digest("frigate", self.model(backbone, recipe), name)

@@ -145,6 +145,7 @@ SETTINGS: list[tuple[str, Any, set[str]]] = [
     ("device", "usb:1", EVALUATED),
     ("shards", 2, {"index", "embed", "collect_skipped", "label"}),
     ("frigate", "birds", set()),
+    ("bundle.embeddings", False, {"bundle"}),
     ("backbone.mean", 100, {"make_extractor"} | COMPILED),
     ("backbone.std", 100, {"make_extractor"} | COMPILED),
     ("backbone.width", 7, {"make_extractor"} | COMPILED),
@@ -196,10 +197,10 @@ def test_a_setting_of_a_recipe_is_of_training(run: Run, name, value):
     assert changed(before, run.stages()) == TRAINED
 
 
-def test_a_split_in_which_no_photo_moves_is_only_reported(run: Run):
+def test_a_split_in_which_no_photo_moves_is_only_reported_and_bundled(run: Run):
     before = run.stages()
     run.set("split.test", 0.1 + 1e-9)
-    assert changed(before, run.stages()) == {"report", "deliver"}
+    assert changed(before, run.stages()) == {"report", "deliver", "bundle"}
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> set[str]:

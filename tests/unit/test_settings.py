@@ -45,7 +45,7 @@ def test_a_key_without_a_value_has_its_default():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"sede": 1}, "there is no key 'sede'. Did you mean seed? Valid keys: backbone, calibrat"),
+        ({"sede": 1}, "there is no key 'sede'. Did you mean seed? Valid keys: backbone, bun"),
         ({"training": {"regg": 1}}, "there is no key 'training.regg'. Did you mean reg? Valid key"),
         ({"dataset": None}, "dataset is missing."),
         ({"dataset": 12}, "dataset is 12; expected text: a name, a folder, an archive"),

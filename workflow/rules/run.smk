@@ -3,6 +3,7 @@ import atexit
 
 from edgetpu_retrain.backbone import compiler, kinds
 from edgetpu_retrain.deploy import deliver
+from edgetpu_retrain.errors import how_to_install
 from edgetpu_retrain.report.summary import summary
 from edgetpu_retrain.workflow import locking
 
@@ -57,16 +58,27 @@ def ask_before_download():
 
 
 def check_packages():
-    """Ends the run before its first job if a backbone needs packages that are not installed."""
+    """Ends the run before its first job if packages that a job needs are not installed."""
     if IN_CONDA:
         return
     making = {"make_extractor", "make_float_extractor", "quantize"}
     for one in workflow.dag.needrun_jobs():
-        if one.rule.name in making:
-            try:
+        try:
+            if one.rule.name in making:
                 kinds.check_installed(PLAN.backbones[one.wildcards.backbone])
-            except UserError as error:
-                stop(error)
+            if one.rule.name == "report" and SETTINGS.unlabelled:
+                check_groupable()
+        except UserError as error:
+            stop(error)
+
+
+def check_groupable():
+    """Raises a UserError if the report cannot group photos without a label."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise UserError(
+            "Photos without a label (unlabelled in the configuration) are grouped with "
+            f"scikit-learn, which is not installed here. {how_to_install('label')}"
+        )
 
 
 async def accept_any_time(job, outputs):
