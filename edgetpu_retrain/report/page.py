@@ -74,7 +74,7 @@ def report_page(
         "comparison_page": str(Path(folder).parent / "comparison.html"),
         **_head(findings, earlier),
         **cards.photo_sections(findings),
-        "unlabelled": unlabelled_section(unlabelled) if unlabelled else None,
+        "unlabelled": unlabelled_section(unlabelled, findings.run.photos) if unlabelled else None,
         **_metrics(findings),
         **none_section.section(findings.run.evaluation),
         **_end(findings, earlier),
