@@ -10,7 +10,15 @@ import jinja2
 from markupsafe import Markup
 
 from edgetpu_retrain.index import corrections
-from edgetpu_retrain.report import advice, cards, charts, history, none_section, words
+from edgetpu_retrain.report import (
+    advice,
+    cards,
+    charts,
+    fine_tuning,
+    history,
+    none_section,
+    words,
+)
 from edgetpu_retrain.report.findings import Findings
 from edgetpu_retrain.report.unlabelled_section import unlabelled_section
 
@@ -106,7 +114,7 @@ def _head(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str,
         "lead": "of the photos held out of training were classified correctly."
         if result
         else "The accuracy was not measured.",
-        "sentences": advice.verdict(findings),
+        "sentences": [*advice.verdict(findings), *_fine_tuning_text(run.fine_tuning)],
         "last_run_text": history.comparison(earlier[-1], history.entry(findings))
         if earlier
         else "",
@@ -131,6 +139,19 @@ def _streamed(evaluation: Mapping[str, Any]) -> str:
     """Says how much a file sends to the Edge TPU for every image; empty for nothing."""
     streamed = evaluation.get("streamed_bytes")
     return f" ({words.size(streamed)} of it sent for every image: slow)" if streamed else ""
+
+
+def _fine_tuning_text(content: Mapping[str, Any] | None) -> list[str]:
+    if content is None:
+        return []
+    text = fine_tuning.describe(content)
+    if content["layers"]:
+        text += (
+            " The cross-validation on this page leaves out the photos that the network was "
+            "fine-tuned on, because it would be too optimistic about them. For the same reason, "
+            "wrong labels among them are not found."
+        )
+    return [text]
 
 
 def _corrections_text(applied: Sequence[corrections.AppliedCorrection]) -> str:
