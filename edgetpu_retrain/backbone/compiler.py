@@ -132,6 +132,11 @@ def find(settings: Compiler, folder: str) -> str | None:
     return f"{folder}/usr/bin/{PROGRAM}" if settings.sources and can_run_here() else None
 
 
+def is_installed(settings: Compiler) -> bool:
+    """Returns whether there is a compiler that need not be downloaded."""
+    return settings.path is not None or shutil.which(PROGRAM) is not None
+
+
 def fetch(sources: Sequence[dict[str, str]], folder: str | Path) -> None:
     """Downloads and unpacks the compiler to ``usr/bin/edgetpu_compiler`` in a folder.
 

@@ -23,6 +23,16 @@ class Calibration(Section):
     refresh: bool = Field(default=False, description="true or false")
 
 
+class FineTuning(Section):
+    """How the last layers of the backbone are fine-tuned."""
+
+    layers: Literal["auto"] | Annotated[WholeNumber, Field(ge=0)] = Field(
+        default=0, description="auto, or a whole number, 0 or greater"
+    )
+    refresh: bool = Field(default=False, description="true or false")
+    rewrite: bool = Field(default=True, description="true or false")
+
+
 class Split(Section):
     """Which photos are held out for validation and testing."""
 
@@ -62,6 +72,7 @@ class ComparisonEntry(Section, extra="allow"):
     training: Training | None = Field(
         default=None, description="a mapping with the key recipe and the settings of that recipe"
     )
+    fine_tune: FineTuning | None = Field(default=None, description="a mapping with the key layers")
 
 
 class CompilerSource(Section):
@@ -147,6 +158,10 @@ class Settings(Section):
     )
     calibration: Calibration = Field(
         default_factory=Calibration, description="a mapping with the keys photos and refresh"
+    )
+    fine_tune: FineTuning = Field(
+        default_factory=FineTuning,
+        description="a mapping with the keys layers, refresh and rewrite",
     )
     split: Split = Field(
         default_factory=Split, description="a mapping with the keys validation, test and folders"

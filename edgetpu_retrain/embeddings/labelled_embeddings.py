@@ -209,7 +209,7 @@ class TrainingData:
         vectors: [M, D] uint8 or int8, quantized embeddings.
         rows: [N] int, row of each photo in `vectors`.
         labels: [N] int, classes.
-        folds: [N] int, folds of the cross-validation.
+        folds: [N] int, folds of the cross-validation; -1 for photos that are never held out.
         ranks: [N] float in (0, 1), rank within the class, for drawing stratified subsets.
         num_classes: number C of classes.
         mean: [D] float32, mean of the N quantized vectors.
@@ -239,7 +239,7 @@ class TrainingData:
 
         Args:
             labelled: N photos.
-            folds: [N] int, their folds.
+            folds: [N] int, their folds; -1 for photos that are never held out.
         """
         vectors, rows, labels = labelled.vectors, labelled.rows, labelled.labels
         total = np.zeros(vectors.shape[1], np.int64)
@@ -302,6 +302,11 @@ class TrainingData:
     def width(self) -> int:
         """D, values in an embedding."""
         return len(self.mean)
+
+    @property
+    def scored(self) -> np.ndarray:
+        """Indices of the photos that are held out by one of the folds."""
+        return np.flatnonzero(self.folds >= 0)
 
     def sample(self, count: int) -> "TrainingData":
         """Returns every k-th photo so that at most `count` remain; all photos if k is 1."""

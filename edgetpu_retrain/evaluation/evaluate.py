@@ -165,7 +165,8 @@ def evaluate(
         model: path of the .tflite file.
         head: the float head that the file was made from.
         labelled: the embeddings of all photos.
-        out_of_fold: scores from cross-validation of all photos outside the test split.
+        out_of_fold: scores from cross-validation of all photos outside the test split, except
+            those that the extractor was fine-tuned on, which are left out of the evaluation.
         table: path of predictions.tsv, which is written as by `predictions.writing`.
         test_dataset: a folder with one folder of photos per class.
         strangers: a folder of photos of other things.
@@ -177,6 +178,7 @@ def evaluate(
             cross-validated, a folder of the test dataset is not one of the classes, or no photo of
             other things can be read.
     """
+    labelled = without_seen(out_of_fold, labelled)
     cross_validated = cross_validation_predictions(out_of_fold, labelled, head.classes)
     # The last layer is fast enough to run on all photos, for the agreement with the float head.
     scores = scoring.score(model, labelled.vectors)
@@ -210,6 +212,12 @@ def evaluate(
         strangers=_classify_strangers(model, strangers, head.classes, device, resize),
         streamed_bytes=streamed_bytes(Model.load(model)),
     )
+
+
+def without_seen(out_of_fold: OutOfFold, labelled: LabelledEmbeddings) -> LabelledEmbeddings:
+    """Returns the photos that the extractor was not fine-tuned on, and the test photos."""
+    seen = np.isin(labelled.identities, out_of_fold.seen)[labelled.rows]
+    return labelled.select(~seen | (labelled.splits == TEST))
 
 
 def cross_validation_predictions(

@@ -36,6 +36,7 @@ class Run:
         unlabelled: what the model says of the photos that have no label yet; None without any.
         models: paths of the model's files.
         settings: the configuration, by key.
+        fine_tuning: the content of fine_tuning.json; None if the network was not fine-tuned.
         comparison: rows of an earlier comparison of backbones, best first; empty without one.
         commands: shell commands by what they do: again (reproduce the model), bundle, compare and
             correct (apply corrections.tsv).
@@ -58,6 +59,7 @@ class Run:
     unlabelled: Unlabelled | None = None
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    fine_tuning: Mapping[str, Any] | None = None
     comparison: Sequence[Mapping[str, Any]] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
     cut: str = ""

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from edgetpu_retrain.evaluation import saved
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import files
-from edgetpu_retrain.report import none_section, words
+from edgetpu_retrain.report import fine_tuning, none_section, words
 
 _MAX_NAMES = 5
 _FEW_TEST_PHOTOS = 5
@@ -43,6 +43,7 @@ def summary(
     confusion_matrix: str | Path | None,
     report: str | Path | None = None,
     quantization: str | Path | None = None,
+    fine_tuning_json: str | Path | None = None,
     *,
     classify: Callable[[str], str],
     bundle: str | None = None,
@@ -57,6 +58,7 @@ def summary(
         confusion_matrix: path of confusion_matrix.png; None if it was not made.
         report: path of report.html; None if it was not made.
         quantization: path of quantization.json; None if no network was quantized.
+        fine_tuning_json: path of fine_tuning.json; None if no network was fine-tuned.
         classify: function that returns the command that classifies other photos with a model.
         bundle: the command that makes the bundle; None if this run made it.
         removed: files of another model that this run removed from the top-level folder.
@@ -80,6 +82,8 @@ def summary(
         lines.append(f"Class none: {' '.join(texts).strip()}")
     if quantization is not None:
         lines += quantized(quantization)
+    if fine_tuning_json is not None:
+        lines.append(fine_tuning.describe(fine_tuning.read(fine_tuning_json)))
     if confusion_matrix is not None:
         lines.append(f"Confusion matrix: {confusion_matrix}")
     if report is not None and all(Path(path).name != Path(report).name for path in delivered):

@@ -39,7 +39,7 @@ class NoneClass:
 
     Attributes:
         gate: the gate.
-        known: [N] float32, out-of-fold scores of being known.
+        known: [N] float32, out-of-fold scores of being known; of no use for photos of no fold.
         left_out: by class, the number of its photos and how many of them a gate made without the
             class rejects: photos of new things of the same kind.
     """
@@ -56,18 +56,19 @@ def learn(labelled: LabelledEmbeddings, folds: np.ndarray) -> NoneClass:
 
     Args:
         labelled: N photos that are not held out for testing.
-        folds: [N] int, their folds; near-copies share one.
+        folds: [N] int, their folds; near-copies share one. The threshold comes from photos whose
+            fold is not -1.
     """
     is_known = np.array([labelled.classes[label] != NONE for label in labelled.labels.tolist()])
     sample = _sample(labelled, is_known)
     with threads(1):
         vectors = l2_normalize(labelled[sample])
-        out_of_fold = np.empty(len(folds))
+        out_of_fold = np.zeros(len(folds))
         for fold in range(FOLDS):
             axes = _axes(vectors[folds[sample] != fold])
             for rows in _in_blocks(np.flatnonzero(folds == fold)):
                 out_of_fold[rows] = energies(labelled[rows], axes)
-        known_energies = out_of_fold[is_known]
+        known_energies = out_of_fold[is_known & (folds >= 0)]
         deviation = max(float(known_energies.std()), 1e-6)
         threshold = min(
             float(np.quantile(known_energies, _LOST)),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgetpu_retrain.backbone.fine_tuned import FineTuned
 from edgetpu_retrain.backbone.kinds import Backbone
 from edgetpu_retrain.backbone.sources import Source
 from edgetpu_retrain.config.settings import Settings, Split
@@ -14,7 +15,7 @@ from edgetpu_retrain.photos import preprocessing
 from edgetpu_retrain.training import recipes
 
 # Increased when the same inputs give different results than in an earlier version.
-_VERSION = 2
+_VERSION = 3
 
 
 def digest(*parts: Any) -> str:
@@ -103,9 +104,12 @@ class Fingerprints:
 
     def choose_calibration_photos(self, backbone: str) -> str:  # noqa: D102
         calibration = self.settings.calibration
-        dataset = self.settings.dataset or self.dataset
-        photos = self.photos.labels if calibration.refresh else dataset
+        photos = self._photos(calibration.refresh)
         return digest("choose_calibration_photos", calibration.photos, photos)
+
+    def _photos(self, refresh: bool) -> str:
+        """Returns what an extractor that was made with photos depends on of them."""
+        return self.photos.labels if refresh else self.settings.dataset or self.dataset
 
     def quantize(self, backbone: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]
@@ -113,6 +117,21 @@ class Fingerprints:
         version = preprocessing.version(self.settings.resize)
         settings = chosen.mean, chosen.std, version, self._allow_cpu_operators
         return digest("quantize", inputs, settings)
+
+    def fine_tune(self, backbone: str) -> str:  # noqa: D102
+        chosen = self._fine_tuned(backbone)
+        photos = self._photos(self.settings.fine_tune.refresh)
+        settings = chosen.layers, self.settings.seed, preprocessing.version(self.settings.resize)
+        return digest("fine_tune", self._extractor(chosen.base.name, ""), photos, settings)
+
+    def rewrite(self, backbone: str) -> str:  # noqa: D102
+        base = self._fine_tuned(backbone).base
+        return digest("rewrite", self.fine_tune(backbone), self.take_compiled(base.name))
+
+    def _fine_tuned(self, backbone: str) -> FineTuned:
+        chosen = self.backbones[backbone]
+        assert isinstance(chosen, FineTuned)
+        return chosen
 
     @property
     def _allow_cpu_operators(self) -> bool:
@@ -131,8 +150,12 @@ class Fingerprints:
 
     def _extractor(self, backbone: str, twin: str) -> str:
         chosen = self.backbones[backbone]
+        if twin and chosen.needs_compiler:
+            return self.compile(backbone)
+        if chosen.FINE_TUNED:
+            return self.rewrite(backbone) if twin else self.fine_tune(backbone)
         if twin:
-            return self.take_compiled(backbone) if chosen.compiled else self.compile(backbone)
+            return self.take_compiled(backbone)
         return self.quantize(backbone) if chosen.CALIBRATED else self.make_extractor(backbone)
 
     def _embedding(self, backbone: str) -> str:

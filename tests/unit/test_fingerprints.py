@@ -220,6 +220,8 @@ def test_no_key_of_the_configuration_is_left_out_here():
     keys |= {f"training.{name}" for name in training}
     keys |= {"dataset", "dataset_sha256", "unlabelled", "corrections", "test_dataset"}
     keys |= {"compare", "backbone", "none", "strangers"}
+    # Tested below.
+    keys |= {f"fine_tune.{name}" for name in ("layers", "refresh", "rewrite")}
     assert leaves(Settings) <= keys
 
 
@@ -239,6 +241,60 @@ def test_a_quantized_network_that_is_compiled_here(tmp_path: Path, key, value, e
     run.set(key, value)
     after = stages(make_plan(run.folder, **run.settings))
     assert changed(before, after) - {"quantize", "take_compiled"} == expected
+
+
+def tuned_stages(run: Run) -> dict[str, str]:
+    plan = make_plan(run.folder, **run.settings)
+    found, name = plan.fingerprints, plan.backbone
+    chosen = plan.backbones[name]
+    return {
+        "fine_tune": found.fine_tune(name),
+        "compiled": found.compile(name) if chosen.needs_compiler else found.rewrite(name),
+        "embed": found.embed(name, "0000-of-0004"),
+        "train": found.train(name, plan.recipe),
+        "base": found.embed(chosen.base.name, "0000-of-0004"),
+    }
+
+
+def test_a_fine_tuned_network(run: Run):
+    run.set("fine_tune.layers", 4)
+    every = {"fine_tune", "compiled", "embed", "train"}
+    for key, value, expected in (
+        ("fine_tune.layers", 8, every),
+        ("fine_tune.layers", "auto", every),
+        ("seed", 1, every),
+        ("resize", "nearest", {*every, "base"}),
+        ("split.test", 0.5, {"train"}),
+        ("fine_tune.refresh", True, every),
+        # Now that it follows the photos.
+        ("split.test", 0.3, every),
+        ("training.class_weights", "balanced", {"train"}),
+    ):
+        before = tuned_stages(run)
+        run.set(key, value)
+        assert changed(before, tuned_stages(run)) == expected, key
+    before = tuned_stages(run)
+    write_over(run, "network")
+    assert changed(before, tuned_stages(run)) == {*every, "base"}
+
+
+def test_weights_are_put_into_a_compiled_file_where_there_is_no_compiler(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    def needs_compiler() -> bool:
+        plan = make_plan(run.folder, **run.settings)
+        return plan.backbones[plan.backbone].needs_compiler
+
+    run.set("fine_tune.layers", 4)
+    assert needs_compiler()
+    monkeypatch.setenv("PATH", "")
+    run.set("compiler", {"sources": []})
+    assert not needs_compiler()
+    run.set("fine_tune.rewrite", False)
+    assert needs_compiler()
+    run.set("fine_tune.rewrite", True)
+    del run.settings["backbone"]["compiled"]
+    assert needs_compiler()
 
 
 def test_a_network_that_is_taken_for_another_kind(tmp_path: Path):

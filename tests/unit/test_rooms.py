@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "edgetpu_retrain"
 # From the ground up.
 ROOMS = (
     "errors", "io", "config", "photos", "head", "tflite", "runtime", "index", "backbone",
-    "embeddings", "training", "evaluation", "report", "labelling", "deploy",
+    "embeddings", "training", "fine_tuning", "evaluation", "report", "labelling", "deploy",
     "workflow",
     # The command line of the library.
     "__main__",
@@ -22,7 +22,7 @@ ALONE_IN = {
     "flatbuffers": {"tflite"},
     # The schema; the interpreter is looked up by name, in runtime.
     "ai_edge_litert": {"tflite"},
-    "tensorflow": {"backbone"},
+    "tensorflow": {"backbone", "fine_tuning"},
     "keras": {"backbone"},
     "snakemake": {"workflow"},
 }

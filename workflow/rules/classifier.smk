@@ -4,6 +4,7 @@ rule train:
         embeddings=embeddings,
         manifest=there("train", MANIFEST),
         skipped=there("train", f"{BACKBONE_RESULTS}/skipped.tsv"),
+        tuned_on=tuned_on,
     output:
         head=f"{RESULTS}/head.npz",
         label_map=f"{RESULTS}/label_map.txt",

@@ -39,7 +39,7 @@ def ask_before_download():
     given = workflow.config_settings
     is_given = "dataset" in {**given.config, **given.overwrite_config}
     is_asked = sys.stdin.isatty() and sys.stderr.isatty() and "CI" not in os.environ
-    catalogue = plan.read_catalogue(HERE, "datasets")
+    catalogue = selection.read_catalogue(HERE, "datasets")
     if is_given or not is_asked or PREFIX or SETTINGS.dataset not in catalogue:
         return
     if not any(one.rule.name == "fetch_dataset" for one in workflow.dag.needrun_jobs()):
@@ -127,9 +127,10 @@ def print_summary_of_run():
     top = [PREFIX + path for name in wanted & shown.keys() for path in shown[name]]
     # Leave out files that have been deleted.
     beside = [rules.plot_confusion_matrix.output.picture, rules.report.output.page]
-    if PLAN.backbones[PLAN.backbone].CALIBRATED:
-        beside.append(rules.quantize.output.report)
-    beside = [path if os.path.exists(path) else None for path in map(on_disk, beside)]
+    chosen = PLAN.backbones[PLAN.backbone]
+    beside.append(rules.quantize.output.report if chosen.CALIBRATED else "")
+    beside.append(rules.fine_tune.output.report if chosen.FINE_TUNED else "")
+    beside = [path if os.path.isfile(path) else None for path in map(on_disk, beside)]
     try:
         text = summary(
             sorted(filter(os.path.exists, top)),
