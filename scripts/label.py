@@ -64,7 +64,7 @@ def main() -> None:
         check_packages()
     if not given.no_run:
         prepare(others)
-    with program.run():
+    with program.printing():
         import waitress
 
         from edgetpu_retrain.labelling import server
