@@ -182,6 +182,7 @@ def _metrics(findings: Findings) -> dict[str, Any]:
         "evaluated": _evaluated_text(findings),
         "matrix": _matrix(result) if result and len(names) <= _MAX_MATRIX_CLASSES else [],
         "pairs": findings.pairs[:_MAX_MATRIX_CLASSES],
+        "pairs_text": _pairs_text(findings),
         "class_rows": _class_rows(run.photos, result) if result else [],
         "curve": charts.learning_curve(curve) if len(curve) > 1 else "",
         "curve_text": advice.learning_curve(findings)[0],
@@ -204,6 +205,18 @@ def _evaluated_text(findings: Findings) -> str:
         return ""
     where = "in cross-validation" if findings.source == "cross_validation" else "in the test split"
     return f"{words.count(findings.result['photos'], 'photo')} {where}"
+
+
+def _pairs_text(findings: Findings) -> str:
+    """Introduces the table of pairs, which stands for a confusion matrix of many classes."""
+    number = words.count(len(findings.pairs), "pair")
+    shown = ""
+    if len(findings.pairs) > _MAX_MATRIX_CLASSES:
+        shown = f" The {_MAX_MATRIX_CLASSES} most frequent pairs are shown."
+    return (
+        f"{number} of classes were confused with each other ({_evaluated_text(findings)}).{shown} "
+        "There are too many classes for the whole confusion matrix, which is in evaluation.json."
+    )
 
 
 def _matrix(result: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -383,6 +383,25 @@ def test_names_are_text_whatever_they_are(tmp_path: Path):
     assert tuple(json.loads(data)["classes"]) == HOSTILE
 
 
+@pytest.mark.parametrize(
+    ("classes", "accuracy", "text"),
+    [
+        (31, 1.0, "No class was confused with another (620 photos in cross-validation)."),
+        (31, 0.99, "There are too many classes for the whole confusion matrix"),
+        (60, 0.7, "The 30 most frequent pairs are shown."),
+        (30, 0.99, "Rows are true classes"),
+    ],
+)
+def test_confusions_of_many_classes_are_listed(classes: int, accuracy: float, text: str):
+    found = findings.find(run_of(made_up(classes, 20, accuracy)))
+    document = document_of(found)
+    assert text in text_of(document)
+    section = document.partition('id="confusion"')[2].partition('id="classes"')[0]
+    listed = re.findall(r'<td class="name"><bdi>(.*?)</bdi></td>' * 2, section)
+    expected = [(pair.first, pair.second) for pair in found.pairs] if classes > 30 else []
+    assert listed == expected[:30]
+
+
 def test_the_page_asks_nobody_for_anything(digits):
     document = document_of(findings.find(run_of(digits[0])))
     assert "default-src 'none'" in document
