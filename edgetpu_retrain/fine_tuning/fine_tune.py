@@ -31,8 +31,8 @@ _AUTO = (4, 8, 12)
 _FOLDS, _ENOUGH = 5, 500
 # With fewer photos, too few are held out to tell whether fine-tuning helps.
 _MIN_PHOTOS = 50
-# Largest step of Adam, in units of the grid of weights, times the root of the number of layers. Steps
-# of 0.1 first destroy what 12 layers of MobileNet v1 know; of 0.02, they teach less than of 0.03.
+# Largest step of Adam, in units of the grid of weights, times the root of the number of layers.
+# Steps of 0.1 destroy what 12 layers of MobileNet v1 know; those of 0.02 teach less than 0.03.
 _STEP = 0.12
 # What training foresees differs from the file in how sums are rounded.
 _MIN_AGREEMENT = 0.97
