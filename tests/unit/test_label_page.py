@@ -205,6 +205,16 @@ def test_click_shift_click_and_a_frame_select(page: Page, folder: Path):
     assert page.selected() == set()
 
 
+def test_the_keyboard_alone_selects(page: Page, folder: Path):
+    names = page.marked()
+    right, left = "\ue014", "\ue012"
+    page.press(right, right, " ", right, right, left, " ")
+    assert page.selected() == {names[1], names[2]}
+    page.press(" ")
+    page.type_class("mine")
+    assert labels_in(folder) == {names[1]: "mine"}
+
+
 def test_undo_has_no_end_and_outlives_the_server(browser, folder: Path):
     with served(folder) as (address, program):
         page = Page(browser, address)

@@ -408,8 +408,8 @@
       }
     }
     $("applies").textContent = selected.size
-      ? `A key labels the ${count(selected.size, "selected photo")}.`
-      : "A key labels the whole marked group.";
+      ? `A key or a click here labels the ${count(selected.size, "selected photo")}.`
+      : "A key or a click here labels the whole marked group.";
   }
 
   function mark(group, scroll) {
@@ -430,6 +430,14 @@
     const one = shown[Math.min(Math.max(place + step, 0), shown.length - 1)];
     selected.clear();
     if (one) mark(one.group, true);
+  }
+
+  // From photo to photo in the marked group; Space, as on any button, selects.
+  function step(by) {
+    const tiles = [...document.querySelectorAll(".group.marked .tile")];
+    const now = tiles.indexOf(document.activeElement);
+    const next = now < 0 ? tiles.at(by > 0 ? 0 : -1) : tiles[now + by];
+    if (next) next.focus();
   }
 
   function skip() {
@@ -570,6 +578,7 @@
       const name = marked && marked.class !== null ? state.classes[marked.class].name : null;
       if (name && !["labelled", "left_out"].includes(marked.kind)) label(name, cards);
     } else if (large && (key === "ArrowRight" || key === "ArrowLeft")) turn(key === "ArrowRight" ? 1 : -1);
+    else if (key === "ArrowRight" || key === "ArrowLeft") step(key === "ArrowRight" ? 1 : -1);
     else if (key === "ArrowDown" || key === "j") move(1);
     else if (key === "ArrowUp" || key === "k") move(-1);
     else if (key === "Escape") { if (large) return; selected.clear(); showSelection(); }
