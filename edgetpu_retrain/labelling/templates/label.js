@@ -232,7 +232,8 @@
     const crossed = now.correct === null ? null : [now.correct / now.labelled, ...now.interval];
     const figure = now.accuracy || crossed;
     $("accuracy").textContent = figure ? percent(figure[0]) : "–";
-    $("brief").textContent = figure ? percent(figure[0]) : "";
+    const ofWhat = now.accuracy ? "" : " of the labelled ones";
+    $("brief").textContent = figure ? percent(figure[0]) + ofWhat : "";
     $("interval").textContent = figure ? `${percent(figure[1])} to ${percent(figure[2])}` : "";
     $("said").textContent = now.accuracy
       ? "of all photos would be classified correctly, as far as cross-validation on the labelled ones tells."
@@ -240,8 +241,8 @@
         + "This says little about the others yet." : "";
     $("verdict").textContent = now.verdict;
     $("sure").textContent = now.sure === null || !now.rest ? "" :
-      `Of the ${count(now.rest, "photo")} without a label, ${now.sure.toLocaleString("en")} are above the threshold at which `
-      + "95% are expected to be right.";
+      `${count(now.rest, "photo")} without a label, ${now.sure.toLocaleString("en")} of them above the threshold `
+      + "from which 95% should be right.";
     $("crossed").textContent = !(now.accuracy && crossed) ? "" :
       `On the ${count(now.labelled, "labelled photo")} alone: ${percent(crossed[0])} `
       + `(${percent(crossed[1])} to ${percent(crossed[2])}).`;
@@ -341,7 +342,7 @@
     const some = count(number, "photo");
     return {
       sure: [`These look like ${name}`, `${some}; 95% should be right`],
-      unsure: [name ? `Perhaps ${name}?` : "Least certain", `${some} that would teach the model the most`],
+      unsure: [name ? `Perhaps ${name}?` : "Least certain", `${some}; most useful to label`],
       unlike: ["Unlike anything labelled so far", `${some}; perhaps a new class`],
       alike: name ? [`Perhaps ${name}?`, some] : ["Look-alikes", some],
       labelled: [name, `${some}, the least certain first`],
