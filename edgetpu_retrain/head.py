@@ -1,10 +1,11 @@
-"""The trained last layer of a classifier: weights, biases and class names."""
+"""The trained last layer of a classifier: weights, biases, class names and the gate of `none`."""
 
 import contextlib
 import json
 import logging
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,64 @@ log = logging.getLogger(__name__)
 # The file in a model's archive that says how photos are resized.
 RESIZE = "resize.txt"
 _MAX_ASSOCIATED_BYTES = 1 << 24
+# The class of photos that belong to no other class.
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Tells photos that are like the training photos from others, which get the class `none`.
+
+    The embeddings of the training photos lie near a subspace, those of other things farther away.
+    The energy of a photo is the squared length, from 0 to 1, of the projection of its L2-normalized
+    embedding onto that subspace.
+
+    Attributes:
+        axes: [D, K] float32, orthonormal axes of the subspace.
+        threshold: energy of a photo with the score 0.5.
+        slope: increase of the score's logit per unit of energy.
+        limits: (lowest, highest) coordinate of a training photo along any of the axes.
+    """
+
+    axes: np.ndarray
+    threshold: float
+    slope: float
+    limits: tuple[float, float]
+
+    def known(self, embeddings: np.ndarray) -> np.ndarray:
+        """Returns how much photos are like the training photos, float32 [N], from 0 to 1.
+
+        Args:
+            embeddings: [N, D] float32, dequantized.
+        """
+        return self.scores(energies(embeddings, self.axes))
+
+    def scores(self, photo_energies: np.ndarray) -> np.ndarray:
+        """Returns the scores [N] float32 of photos with these energies [N]."""
+        logits = np.asarray(self.slope * (photo_energies - self.threshold), np.float32)
+        # The logistic function, in a form that does not overflow.
+        return np.asarray((1 + np.tanh(logits / 2)) / 2)
+
+
+def energies(embeddings: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Returns the energies [N] of embeddings [N, D] in the subspace with the axes [D, K]."""
+    return np.asarray(np.square(l2_normalize(embeddings) @ axes).sum(axis=1))
+
+
+def with_none(scores: np.ndarray, known: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """Returns scores that include the class `none`; those of a photo still add up to 1.
+
+    Args:
+        scores: [N, C] scores of the trained classes.
+        known: [N], from `Gate.known`.
+        classes: their names. If there are photos of a class `none`, its score is increased;
+            otherwise it is added as the last class.
+    """
+    gated, rest = scores * known[:, np.newaxis], 1 - known
+    if NONE not in classes:
+        return np.concatenate([gated, rest[:, np.newaxis]], axis=1)
+    gated[:, classes.index(NONE)] += rest
+    return np.asarray(gated)
 
 
 @dataclass(frozen=True)
@@ -31,9 +90,11 @@ class Head:
         biases: [C] float32.
         logit_range: (lowest, highest) logit over the training embeddings. If it is None
             (unknown), the quantized logits have a coarser resolution.
-        classes: class names, in the order of the columns of `weights`.
+        classes: class names, in the order of the columns of `weights`. With a gate, `none` follows
+            as the last one unless it is among them.
         training: how the layer was trained: recipe, hyperparameters and results, as JSON values.
         normalized: whether embeddings are L2-normalized before the layer.
+        gate: what tells photos of no class; None without it.
 
     >>> head = Head(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), (0, 4), ("cat", "dog"))
     >>> head.logits(np.array([[1, 4]], np.float32))
@@ -46,6 +107,7 @@ class Head:
     classes: tuple[str, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     normalized: bool = False
+    gate: Gate | None = None
 
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
         """Returns the logits, float32 [N, C], of dequantized embeddings, float32 [N, D]."""
@@ -53,19 +115,31 @@ class Head:
             embeddings = l2_normalize(embeddings)
         return np.asarray(embeddings @ self.weights + self.biases)
 
+    def scores(self, embeddings: np.ndarray) -> np.ndarray:
+        """Returns the scores of all classes, float32, of dequantized embeddings [N, D]."""
+        logits = self.logits(embeddings)
+        scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+        if self.gate is None:
+            return np.asarray(scores)
+        return with_none(scores, self.gate.known(embeddings), self.classes[: len(self.biases)])
+
     def save(self, path: str | Path) -> None:
         """Writes an .npz file without pickles; equal heads give identical files."""
+        arrays: dict[str, Any] = {
+            "weights": self.weights,
+            "biases": self.biases,
+            # Empty if unknown.
+            "logit_range": np.array(self.logit_range or (), np.float64),
+            "classes": np.array(self.classes, np.str_),
+            "training": np.array(json.dumps(self.training, sort_keys=True)),
+            "normalized": np.array(self.normalized),
+        }
+        if self.gate is not None:
+            numbers = [self.gate.threshold, self.gate.slope, *self.gate.limits]
+            arrays |= {"gate_axes": self.gate.axes, "gate": np.array(numbers, np.float64)}
         with files.replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                weights=self.weights,
-                biases=self.biases,
-                # Empty if unknown.
-                logit_range=np.array(self.logit_range or (), np.float64),
-                classes=np.array(self.classes, np.str_),
-                training=np.array(json.dumps(self.training, sort_keys=True)),
-                normalized=np.array(self.normalized),
-            )
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> "Head":
@@ -85,10 +159,14 @@ class Head:
                 logit_range = arrays["logit_range"].reshape(-1).tolist()
                 training = json.loads(str(arrays["training"]))
                 normalized = bool(arrays["normalized"])
+                gate = _read_gate(arrays) if "gate_axes" in arrays else None
+            names = tuple(map(str, classes.tolist()))
+            is_added = gate is not None and len(names) == len(biases) + 1 and names[-1] == NONE
             if not (
                 weights.ndim == 2
                 and biases.shape == weights.shape[1:]
-                and classes.shape in ((0,), biases.shape)
+                and (len(names) in (0, len(biases)) or is_added)
+                and (gate is None or gate.axes.shape[:1] == weights.shape[:1])
                 and len(logit_range) in (0, 2)
                 and {weights.dtype, biases.dtype} == {np.dtype(np.float32)}
                 and isinstance(training, dict)
@@ -98,10 +176,16 @@ class Head:
             weights=weights,
             biases=biases,
             logit_range=(logit_range[0], logit_range[1]) if logit_range else None,
-            classes=tuple(map(str, classes.tolist())),
+            classes=names,
             training=training,
             normalized=normalized,
+            gate=gate,
         )
+
+
+def _read_gate(arrays: Mapping[str, np.ndarray]) -> Gate:
+    threshold, slope, low, high = arrays["gate"].tolist()
+    return Gate(arrays["gate_axes"], threshold, slope, (low, high))
 
 
 def l2_normalize(rows: np.ndarray) -> np.ndarray:

@@ -7,7 +7,28 @@ from edgetpu_retrain.workflow import job
 
 from edgetpu_retrain.deploy import deliver
 from edgetpu_retrain.deploy.bundle.make import write_bundle
+from edgetpu_retrain.deploy.stored_embeddings import ClassMeans, Settings, StoredEmbeddings
+from edgetpu_retrain.head import Head
 from edgetpu_retrain.index import manifest
+from edgetpu_retrain.training.predictions import OutOfFold
+
+
+def memory() -> StoredEmbeddings | ClassMeans:
+    """Returns what learn.py needs to train the model again."""
+    source, params = snakemake.input, snakemake.params
+    head = Head.load(source.head)
+    stored = StoredEmbeddings.of_run(
+        source.embeddings,
+        manifest.read(source.manifest),
+        Settings(params.training, params.seed, **params.split, none=params.none),
+        OutOfFold.load(source.out_of_fold),
+        head.classes,
+    )
+    if params.with_embeddings:
+        return stored
+    # Without the class `none`, if it has no photos.
+    return ClassMeans.of(stored, head.classes[: len(head.biases)], head.normalized)
+
 
 with job.run(snakemake):
     output = snakemake.output
@@ -19,6 +40,7 @@ with job.run(snakemake):
         manifest.read(snakemake.input.manifest),
         Path(output.files[0]).parent,
         output.archive,
+        memory(),
     )
     deliver.record([*output.files, output.archive], snakemake.params.run, output.record)
     if not compiled:

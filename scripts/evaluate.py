@@ -18,6 +18,7 @@ with job.run(snakemake):
         OutOfFold.load(snakemake.input.out_of_fold),
         snakemake.output.predictions,
         test_dataset=snakemake.params.test_dataset,
+        strangers=snakemake.params.strangers,
         device=snakemake.params.device,
         resize=snakemake.params.resize,
     )

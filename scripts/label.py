@@ -1,10 +1,10 @@
-"""Label photos on a page in the browser, which learns while you click.
+"""Label photos on a page in the browser that learns from your labels.
 
     python scripts/label.py
     python scripts/label.py --cores 4 --config unlabelled=photos/new
 
-All arguments but those listed below go to snakemake, which embeds new photos first. Then the page
-is served to this machine alone. End it with Ctrl-C; every label is saved when you see it.
+Arguments other than those listed below are passed to snakemake, which embeds new photos first. Then
+the page is served, on this machine only. End it with Ctrl-C; every label you see is saved.
 """
 
 import argparse
@@ -24,19 +24,23 @@ SOURCES = "results/labelling.json"
 def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog="All other arguments go to snakemake: --cores, --config, --configfile, ...",
+        epilog="All other arguments are passed to snakemake: --cores, --config, --configfile, ...",
         allow_abbrev=False,
     )
-    parser.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
-    parser.add_argument("--no-browser", action="store_true", help="print the address only")
     parser.add_argument(
-        "--no-run", action="store_true", help="take the photos as the last run left them"
+        "--port", type=int, default=0, help="port of the page (default: any free one)"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    parser.add_argument(
+        "--no-run",
+        action="store_true",
+        help="use the photos as of the last run, without embedding new ones",
     )
     return parser.parse_known_args()
 
 
 def prepare(arguments: list[str]) -> None:
-    """Embeds what is new."""
+    """Embeds new photos."""
     if not any(one.startswith(("--cores", "-c", "--jobs", "-j")) for one in arguments):
         arguments = ["--cores", "all", *arguments]
     command = [sys.executable, "-m", "snakemake", "--quiet", "host", "reason", *arguments]

@@ -8,6 +8,7 @@ from edgetpu_retrain import report
 
 with job.run(snakemake):
     folder = Path(snakemake.output.page).parent
+    fine_tuning = folder.parent / "fine_tuning.json"
     comparison = folder.parent.parent / "comparison.json"
     report.make_report(
         report.Sources(
@@ -23,6 +24,7 @@ with job.run(snakemake):
             models=[Path(path) for path in snakemake.input.models],
             # Includes the runs of other backbones and recipes on the same dataset.
             runs=sorted(folder.parent.parent.glob("*/*/runs.json")),
+            fine_tuning=fine_tuning if fine_tuning.is_file() else None,
             comparison=comparison if comparison.is_file() else None,
         ),
         snakemake.params.dataset,

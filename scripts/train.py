@@ -5,6 +5,7 @@ from collections import Counter
 from edgetpu_retrain.workflow import job
 
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
+from edgetpu_retrain.fine_tuning.fine_tune import read_tuned_on
 from edgetpu_retrain.head import write_label_map
 from edgetpu_retrain.index import checks, manifest
 from edgetpu_retrain.training import near_copies, recipes
@@ -32,6 +33,8 @@ with job.run(snakemake):
         **snakemake.params.training,
         seed=snakemake.params.seed,
         num_threads=snakemake.threads,
+        seen=read_tuned_on(snakemake.input.tuned_on) if snakemake.input.tuned_on else (),
+        none=snakemake.params.none,
     )
     trained.out_of_fold().save(snakemake.output.out_of_fold)
     near_copies.write_groups(labelled.identities, trained.groups, snakemake.output.groups)

@@ -26,7 +26,7 @@ def take_compiled(
         allow_cpu_operators: accept a partly compiled extractor.
 
     Raises:
-        UserError: the file is not compiled, was made from a different network, or holds other
+        UserError: the file is not compiled, was made from a different network, or has other
             weights.
     """
     from edgetpu_retrain.tflite.checks import (

@@ -25,7 +25,8 @@ _GRACE_SECONDS = 30
 _ELSEWHERE = (
     "It runs on x86-64 Linux only. Compile the extractor on such a machine or in a container, and "
     "set the path in the config, backbone: {name: ..., compiled: PATH}. To make only the CPU "
-    "model, run your command again with device=cpu and the target retrained_model.tflite."
+    "model, run your command again with device=cpu and the target retrained_model.tflite; to make "
+    "the bundle with only the CPU model, add compiler='{sources: []}' to --config."
 )
 WHY_NOT_COMPILED = (
     "this backbone is not published in compiled form, and edgetpu_compiler is not available. It "
@@ -129,6 +130,11 @@ def find(settings: Compiler, folder: str) -> str | None:
     if installed := shutil.which(PROGRAM):
         return installed
     return f"{folder}/usr/bin/{PROGRAM}" if settings.sources and can_run_here() else None
+
+
+def is_installed(settings: Compiler) -> bool:
+    """Returns whether there is a compiler that need not be downloaded."""
+    return settings.path is not None or shutil.which(PROGRAM) is not None
 
 
 def fetch(sources: Sequence[dict[str, str]], folder: str | Path) -> None:

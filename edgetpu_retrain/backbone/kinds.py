@@ -43,6 +43,7 @@ class Backbone(Section):
         EXTRAS: extras of pyproject.toml that making a quantized extractor needs.
         CALIBRATED: whether the extractor is quantized with photos of the dataset, and therefore
             specific to the dataset.
+        FINE_TUNED: whether the extractor is fine-tuned on photos of the dataset.
         make_extractor: makes an embedding extractor for the CPU. Its arguments are the path of the
             network, the path of the extractor, and the result of `settings`. The extractor takes
             raw RGB bytes; if the kind is `CALIBRATED`, it is a float extractor.
@@ -60,6 +61,7 @@ class Backbone(Section):
     ENVIRONMENT: ClassVar[str] = "retrain"
     EXTRAS: ClassVar[tuple[str, ...]] = ()
     CALIBRATED: ClassVar[bool] = False
+    FINE_TUNED: ClassVar[bool] = False
     make_extractor: ClassVar[Callable[..., None]]
 
     name: str = Field(
@@ -77,6 +79,16 @@ class Backbone(Section):
     )
     mean: Number | None = Field(default=None, description="a number")
     std: Number | None = Field(default=None, gt=0, description=_STD)
+
+    @property
+    def belongs_to_dataset(self) -> bool:
+        """Whether the extractor depends on photos of the dataset."""
+        return self.CALIBRATED or self.FINE_TUNED
+
+    @property
+    def needs_compiler(self) -> bool:
+        """Whether the extractor for the Edge TPU is made by edgetpu_compiler."""
+        return self.compiled is None
 
     def settings(self) -> dict[str, Any]:
         """Returns the keyword arguments of `make_extractor` other than paths."""

@@ -49,15 +49,21 @@ class Dataset:
         return bool(self.archive or self.urls)
 
 
-def find_test_dataset(folder: str) -> str:
-    """Returns the path of the test dataset, with a leading ``~`` expanded.
+def find_test_folder(key: str, folder: str | None) -> str | None:
+    """Returns the path of a folder of photos to test with, with a leading ``~`` expanded.
+
+    Args:
+        key: the config key.
+        folder: its value; None if it is not set.
 
     Raises:
         UserError: there is no such folder.
     """
+    if folder is None:
+        return None
     path = Path(folder).expanduser()
     if not path.is_dir():
-        raise UserError(f"config: test_dataset: the folder {path} does not exist.")
+        raise UserError(f"config: {key}: the folder {path} does not exist.")
     return str(path)
 
 

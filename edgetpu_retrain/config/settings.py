@@ -23,6 +23,16 @@ class Calibration(Section):
     refresh: bool = Field(default=False, description="true or false")
 
 
+class FineTuning(Section):
+    """How the last layers of the backbone are fine-tuned."""
+
+    layers: Literal["auto"] | Annotated[WholeNumber, Field(ge=0)] = Field(
+        default=0, description="auto, or a whole number, 0 or greater"
+    )
+    refresh: bool = Field(default=False, description="true or false")
+    rewrite: bool = Field(default=True, description="true or false")
+
+
 class Split(Section):
     """Which photos are held out for validation and testing."""
 
@@ -62,6 +72,7 @@ class ComparisonEntry(Section, extra="allow"):
     training: Training | None = Field(
         default=None, description="a mapping with the key recipe and the settings of that recipe"
     )
+    fine_tune: FineTuning | None = Field(default=None, description="a mapping with the key layers")
 
 
 class CompilerSource(Section):
@@ -96,6 +107,12 @@ class Compiler(Section):
     allow_cpu_operators: bool = Field(default=False, description="true or false")
 
 
+class Bundle(Section):
+    """What the bundle contains besides the model."""
+
+    embeddings: bool = Field(default=True, description="true or false")
+
+
 class Settings(Section):
     """The whole configuration, with defaults for keys that are not given."""
 
@@ -115,6 +132,10 @@ class Settings(Section):
     test_dataset: _Text | None = Field(
         default=None, description="text: the path of a folder of photos"
     )
+    none: Literal[False, "auto"] = Field(default=False, description="auto or false")
+    strangers: _Text | None = Field(
+        default=None, description="text: the path of a folder of photos of other things"
+    )
     backbone: str | dict[str, Any] = Field(
         description="the name of a backbone, or a mapping that describes one of your own"
     )
@@ -123,6 +144,7 @@ class Settings(Section):
         pattern=r"^(auto|cpu|usb|pci|(usb|pci):[0-9]+)\Z",
         description="auto, cpu, usb, pci, usb:N or pci:N",
     )
+    bundle: Bundle = Field(default_factory=Bundle, description="a mapping with the key embeddings")
     frigate: str | None = Field(
         default=None,
         pattern=FRIGATE_NAME,
@@ -136,6 +158,10 @@ class Settings(Section):
     )
     calibration: Calibration = Field(
         default_factory=Calibration, description="a mapping with the keys photos and refresh"
+    )
+    fine_tune: FineTuning = Field(
+        default_factory=FineTuning,
+        description="a mapping with the keys layers, refresh and rewrite",
     )
     split: Split = Field(
         default_factory=Split, description="a mapping with the keys validation, test and folders"
@@ -170,6 +196,11 @@ class Settings(Section):
             raise UserError(
                 "config: dataset is missing. Name your photos there, or under unlabelled if they "
                 "are not sorted into classes yet."
+            )
+        if settings.strangers and not settings.none:
+            raise UserError(
+                "config: strangers is only used with none: auto, which adds a class none that the "
+                "photos in this folder should get. Set none: auto, or remove strangers."
             )
         validation, test = settings.split.validation, settings.split.test
         if validation + test >= 1:

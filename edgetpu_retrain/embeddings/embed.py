@@ -102,11 +102,11 @@ def embed(
         # Only this thread uses the Edge TPU; the other threads decode.
         results = (
             decoded if isinstance(decoded, str) else (model.run(decoded[0]), decoded[1])
-            for decoded in _in_threads(decode, new, num_threads)
+            for decoded in in_threads(decode, new, num_threads)
         )
     else:
         # Each thread has its own interpreter.
-        results = _in_threads(decode_and_run, new, num_threads)
+        results = in_threads(decode_and_run, new, num_threads)
     for sha256, result in zip(
         new, tqdm(results, "Embedding photos", len(new), unit="photo", disable=None), strict=True
     ):
@@ -161,8 +161,8 @@ def _reusable(
     return vectors, reasons, sorted(outdated)
 
 
-def _in_threads(
-    function: Callable[[str], Any], arguments: Sequence[str], workers: int
+def in_threads(
+    function: Callable[[Any], Any], arguments: Sequence[Any], workers: int
 ) -> Iterator[Any]:
     """Yields function(argument) in the order of the arguments; the first error stops all threads.
 

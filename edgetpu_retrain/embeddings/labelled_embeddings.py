@@ -67,20 +67,33 @@ class LabelledEmbeddings:
 
     @classmethod
     def load(cls, shards: Iterable[str | Path], photos: Iterable[Photo]) -> "LabelledEmbeddings":
-        """Loads the embeddings of all shards, and joins them with the manifest by identity.
-
-        Photos that cannot be decoded are left out. So are the embeddings of photos that are not
-        listed, because training must not depend on photos without a class.
+        """Loads the embeddings of all shards, and joins them with the manifest as `join` does.
 
         Args:
             shards: paths of files written by `Embeddings.save`.
             photos: the lines of the manifest.
 
         Raises:
-            UserError: a file is damaged; two shards are from different extractors or
-                preprocessings, or contain the same photo; or a photo has no embedding.
+            UserError: a file is damaged; or as for `join`.
         """
-        merged = _merge([Embeddings.load(path) for path in shards])
+        return cls.join([Embeddings.load(path) for path in shards], photos)
+
+    @classmethod
+    def join(cls, shards: Sequence[Embeddings], photos: Iterable[Photo]) -> "LabelledEmbeddings":
+        """Joins the embeddings of all shards with the manifest by identity.
+
+        Photos that cannot be decoded are left out. So are the embeddings of photos that are not
+        listed, because training must not depend on photos without a class.
+
+        Args:
+            shards: the embeddings of every photo, in any number of parts.
+            photos: the lines of the manifest.
+
+        Raises:
+            UserError: two shards are from different extractors or preprocessings, or contain the
+                same photo; or a photo has no embedding.
+        """
+        merged = merge(shards)
         identities = [sha256.decode() for sha256 in merged.photos.tolist()]
         row_of = {sha256: row for row, sha256 in enumerate(identities)}
         undecodable = merged.undecodable_reasons()
@@ -144,7 +157,7 @@ class LabelledEmbeddings:
             yield i, Photo(self.paths[i], label, split, self.identities[self.rows[i]])
 
 
-def _merge(shards: Sequence[Embeddings]) -> Embeddings:
+def merge(shards: Sequence[Embeddings]) -> Embeddings:
     """Merges shards into one, in an order that does not depend on the number of shards.
 
     Raises:
@@ -196,7 +209,7 @@ class TrainingData:
         vectors: [M, D] uint8 or int8, quantized embeddings.
         rows: [N] int, row of each photo in `vectors`.
         labels: [N] int, classes.
-        folds: [N] int, folds of the cross-validation.
+        folds: [N] int, folds of the cross-validation; -1 for photos that are never held out.
         ranks: [N] float in (0, 1), rank within the class, for drawing stratified subsets.
         num_classes: number C of classes.
         mean: [D] float32, mean of the N quantized vectors.
@@ -226,7 +239,7 @@ class TrainingData:
 
         Args:
             labelled: N photos.
-            folds: [N] int, their folds.
+            folds: [N] int, their folds; -1 for photos that are never held out.
         """
         vectors, rows, labels = labelled.vectors, labelled.rows, labelled.labels
         total = np.zeros(vectors.shape[1], np.int64)
@@ -289,6 +302,11 @@ class TrainingData:
     def width(self) -> int:
         """D, values in an embedding."""
         return len(self.mean)
+
+    @property
+    def scored(self) -> np.ndarray:
+        """Indices of the photos that are held out by one of the folds."""
+        return np.flatnonzero(self.folds >= 0)
 
     def sample(self, count: int) -> "TrainingData":
         """Returns every k-th photo so that at most `count` remain; all photos if k is 1."""

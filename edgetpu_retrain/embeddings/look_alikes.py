@@ -10,21 +10,21 @@ from edgetpu_retrain.head import l2_normalize
 _COMPONENTS = 128
 # Photos that the principal axes are computed from.
 _MAX_FOR_AXES = 16_384
-# k-means++ starts in places that are far from one another, but takes a minute for many groups.
+# k-means++ chooses better starting points, but takes a minute for many groups.
 _MOST_SPREAD = 64
 _BLOCK = 2_048
-# The part of the labelled photos that are far from all others.
+# The fraction of the labelled photos that counts as far from all others.
 _FAR = 0.05
 
 
 def directions(vectors: np.ndarray) -> np.ndarray:
-    """Returns what look-alikes are found by: principal components, of length 1.
+    """Returns unit vectors in which look-alikes are close: normalized principal components.
 
     Args:
         vectors: [N, D] uint8 or int8, the quantized embeddings.
 
     Returns:
-        [N, K] float32; K is 128, or less for few photos.
+        [N, K] float32; K is 128, or fewer with few photos.
     """
     # Importing the library should not need what only the workflow does.
     import scipy.linalg
@@ -44,16 +44,16 @@ def directions(vectors: np.ndarray) -> np.ndarray:
 
 
 def sample(rows: np.ndarray, most: int) -> np.ndarray:
-    """Returns every k-th row, at most so many; all of them if k is 1."""
+    """Returns every k-th row, at most `most` rows in all."""
     return rows[:: max(-(-len(rows) // most), 1)]
 
 
 def look_alikes(places: np.ndarray, count: int) -> np.ndarray:
-    """Divides photos into groups by k-means; the same photos give the same groups.
+    """Divides photos into groups with k-means; deterministic.
 
     Args:
-        places: [N, K] float32, as `directions` gives them.
-        count: how many groups.
+        places: [N, K] float32, from `directions`.
+        count: number of groups.
 
     Returns:
         [N] int, the group of every photo.

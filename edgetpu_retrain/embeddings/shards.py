@@ -3,9 +3,10 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,18 +48,7 @@ class Embeddings:
     def save(self, path: str | Path) -> None:
         """Writes an .npz file with one array per attribute; equal embeddings give equal files."""
         with files.replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                embeddings=self.embeddings,
-                scale=np.float32(self.scale),
-                zero_point=np.int32(self.zero_point),
-                photos=self.photos,
-                hashes=self.hashes,
-                extractor=np.array(self.extractor),
-                preprocessing=np.array(self.preprocessing),
-                undecodable=self.undecodable,
-                reasons=self.reasons,
-            )
+            np.savez(file, **self.arrays())
 
     @classmethod
     def load(cls, path: str | Path) -> "Embeddings":
@@ -68,17 +58,51 @@ class Embeddings:
             UserError: the file is damaged, or was written by another version of this project.
         """
         with files.reading(path), np.load(path, allow_pickle=False) as arrays:
-            return cls(
-                embeddings=arrays["embeddings"],
-                scale=float(arrays["scale"]),
-                zero_point=int(arrays["zero_point"]),
-                photos=arrays["photos"],
-                hashes=arrays["hashes"],
-                extractor=str(arrays["extractor"]),
-                preprocessing=str(arrays["preprocessing"]),
-                undecodable=arrays["undecodable"],
-                reasons=arrays["reasons"],
-            )
+            return cls.of_arrays(arrays)
+
+    def arrays(self) -> dict[str, Any]:
+        """Returns the arrays of an .npz file, by name."""
+        return {
+            "embeddings": self.embeddings,
+            "scale": np.array(self.scale, np.float32),
+            "zero_point": np.array(self.zero_point, np.int32),
+            "photos": self.photos,
+            "hashes": self.hashes,
+            "extractor": np.array(self.extractor),
+            "preprocessing": np.array(self.preprocessing),
+            "undecodable": self.undecodable,
+            "reasons": self.reasons,
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Embeddings":
+        """Returns embeddings from what `arrays` returned; further arrays are ignored."""
+        return cls(
+            embeddings=arrays["embeddings"],
+            scale=float(arrays["scale"]),
+            zero_point=int(arrays["zero_point"]),
+            photos=arrays["photos"],
+            hashes=arrays["hashes"],
+            extractor=str(arrays["extractor"]),
+            preprocessing=str(arrays["preprocessing"]),
+            undecodable=arrays["undecodable"],
+            reasons=arrays["reasons"],
+        )
+
+    def select(self, identities: Collection[str]) -> "Embeddings":
+        """Returns those of the given photos."""
+        kept, unreadable = (
+            np.array([name.decode() in identities for name in photos.tolist()], bool)
+            for photos in (self.photos, self.undecodable)
+        )
+        return replace(
+            self,
+            embeddings=self.embeddings[kept],
+            photos=self.photos[kept],
+            hashes=self.hashes[kept],
+            undecodable=self.undecodable[unreadable],
+            reasons=self.reasons[unreadable],
+        )
 
     @property
     def quantization(self) -> Quantization:

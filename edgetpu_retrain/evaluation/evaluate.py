@@ -4,6 +4,7 @@ import heapq
 import json
 import logging
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from edgetpu_retrain.embeddings.blocks import blocks
 from edgetpu_retrain.embeddings.labelled_embeddings import TEST, LabelledEmbeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.evaluation import figures, scoring
-from edgetpu_retrain.head import Head
+from edgetpu_retrain.head import NONE, Head
 from edgetpu_retrain.index import layout
 from edgetpu_retrain.index.manifest import Photo
 from edgetpu_retrain.io import files
@@ -50,6 +51,7 @@ class Evaluation:
         test_dataset: the file's predictions for the test dataset.
         agreement: fraction of photos for which the file and the float head predict the same class.
         photos_per_second: speed on raw photos, including decoding; None without photos.
+        strangers: number of photos of other things by predicted class; None without such photos.
         streamed_bytes: bytes of parameters that the file sends to the Edge TPU for every image,
             which is slow; None for a CPU file.
     """
@@ -62,6 +64,7 @@ class Evaluation:
     test_dataset: Predictions
     agreement: float
     photos_per_second: float | None
+    strangers: Mapping[str, int] | None = None
     streamed_bytes: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -88,7 +91,24 @@ class Evaluation:
             "agreement_with_float_head": self.agreement,
             "photos_per_second": self.photos_per_second,
             "streamed_bytes": self.streamed_bytes,
+        } | self._none()
+
+    def _none(self) -> dict[str, Any]:
+        """Returns the entry on the gate for photos of no class; nothing without one."""
+        left_out = self.training.get("left_out")
+        if left_out is None:
+            return {}
+        classes = self.out_of_fold.classes
+        none = classes.index(NONE)
+        confusion = figures.confusion_matrix(
+            self.out_of_fold.labels, self.out_of_fold.predicted, len(classes)
+        )
+        known = {
+            name: {"photos": int(row.sum()), "none": int(row[none])}
+            for name, row in zip(classes, confusion, strict=True)
+            if name != NONE
         }
+        return {"none": {"known": known, "left_out": left_out, "strangers": self.strangers}}
 
 
 def _quantize(scores: np.ndarray) -> np.ndarray:
@@ -132,6 +152,7 @@ def evaluate(
     out_of_fold: OutOfFold,
     table: str | Path,
     test_dataset: str | Path | None = None,
+    strangers: str | Path | None = None,
     device: str = "auto",
     resize: str = "bilinear",
 ) -> Evaluation:
@@ -144,17 +165,21 @@ def evaluate(
         model: path of the .tflite file.
         head: the float head that the file was made from.
         labelled: the embeddings of all photos.
-        out_of_fold: scores from cross-validation of all photos outside the test split.
+        out_of_fold: scores from cross-validation of all photos outside the test split, except
+            those that the extractor was fine-tuned on, which are left out of the evaluation.
         table: path of predictions.tsv, which is written as by `predictions.writing`.
         test_dataset: a folder with one folder of photos per class.
+        strangers: a folder of photos of other things.
         device: as for `devices.resolve_device`.
         resize: as for `preprocessing.to_pixels`.
 
     Raises:
         UserError: the whole file and its last layer give different scores, a photo was not
-            cross-validated, or a folder of the test dataset is not one of the classes.
+            cross-validated, a folder of the test dataset is not one of the classes, or no photo of
+            other things can be read.
     """
-    cross_validated = cross_validation_predictions(out_of_fold, labelled)
+    labelled = without_seen(out_of_fold, labelled)
+    cross_validated = cross_validation_predictions(out_of_fold, labelled, head.classes)
     # The last layer is fast enough to run on all photos, for the agreement with the float head.
     scores = scoring.score(model, labelled.vectors)
     test = labelled.select(labelled.splits == TEST)
@@ -184,14 +209,26 @@ def evaluate(
         test_dataset=on_test_dataset,
         agreement=_agreement(head, labelled, scores),
         photos_per_second=photos_per_second and round(photos_per_second, 1),
+        strangers=_classify_strangers(model, strangers, head.classes, device, resize),
         streamed_bytes=streamed_bytes(Model.load(model)),
     )
 
 
+def without_seen(out_of_fold: OutOfFold, labelled: LabelledEmbeddings) -> LabelledEmbeddings:
+    """Returns the photos that the extractor was not fine-tuned on, and the test photos."""
+    seen = np.isin(labelled.identities, out_of_fold.seen)[labelled.rows]
+    return labelled.select(~seen | (labelled.splits == TEST))
+
+
 def cross_validation_predictions(
-    out_of_fold: OutOfFold, labelled: LabelledEmbeddings
+    out_of_fold: OutOfFold, labelled: LabelledEmbeddings, classes: tuple[str, ...]
 ) -> Predictions:
     """Returns the predictions for all photos outside the test split, in the manifest's order.
+
+    Args:
+        out_of_fold: scores by identity.
+        labelled: all photos.
+        classes: names of the classes, in the order of the scores.
 
     Raises:
         UserError: one of them was not cross-validated.
@@ -206,7 +243,7 @@ def cross_validation_predictions(
             "out_of_fold.npz belongs to a different set of photos. Delete it and run again."
         )
     return Predictions(
-        labelled.classes,
+        classes,
         labelled.labels[lines],
         labelled.splits[lines],
         out_of_fold.folds[rows],
@@ -225,8 +262,8 @@ def _agreement(head: Head, labelled: LabelledEmbeddings, scores: np.ndarray) -> 
     """Returns the fraction of photos for which the file and the float head agree on the class."""
     same = 0
     for block in blocks(len(scores), _BLOCK):
-        logits = head.logits(labelled.quantization.dequantize(labelled.vectors[block]))
-        same += int(np.sum(logits.argmax(axis=1) == scores[block].argmax(axis=1)))
+        floats = head.scores(labelled.quantization.dequantize(labelled.vectors[block]))
+        same += int(np.sum(floats.argmax(axis=1) == scores[block].argmax(axis=1)))
     return same / len(scores)
 
 
@@ -268,14 +305,44 @@ def _pictures(
                 f"config: test_dataset has a folder {class_folder.path.name!r}, which is not one "
                 f"of the classes: {', '.join(classes)}."
             )
-        paths = walk.find_photos(class_folder.path)
-        for path, _ in tqdm(paths, desc=f"Classifying {name}", unit="photo"):
-            try:
-                picture = decode.read_file(path, min_side)
-            except decode.PhotoError as error:
-                log.warning("Skipping %s: %s", path, error)
-                continue
+        for path, picture in _readable(class_folder.path, name, min_side):
             yield Photo(path, name, predictions.TEST_DATASET, files.sha256(path)), picture
+
+
+def _readable(folder: Path, name: str, min_side: int | None) -> Iterator[tuple[str, Image.Image]]:
+    """Yields the paths and pictures of a folder; unreadable photos are skipped with a warning."""
+    for path, _ in tqdm(walk.find_photos(folder), desc=f"Classifying {name}", unit="photo"):
+        try:
+            picture = decode.read_file(path, min_side)
+        except decode.PhotoError as error:
+            log.warning("Skipping %s: %s", path, error)
+            continue
+        yield path, picture
+
+
+def _classify_strangers(
+    model: str | Path,
+    folder: str | Path | None,
+    classes: tuple[str, ...],
+    device: str,
+    resize: str,
+) -> dict[str, int] | None:
+    """Returns the number of photos in a folder by predicted class; None without a folder.
+
+    Raises:
+        UserError: none of its photos can be read.
+    """
+    if folder is None:
+        return None
+    interpreter = Interpreter(model, device)
+    min_side = preprocessing.min_decoded_side(interpreter.input_size, resize)
+    counts: Counter[str] = Counter()
+    for _, picture in _readable(Path(folder), "strangers", min_side):
+        pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
+        counts[classes[interpreter.run(pixels).argmax()]] += 1
+    if not counts:
+        raise UserError(f"config: strangers: no photo in the folder {folder} can be read.")
+    return {name: counts[name] for name in classes}
 
 
 def save(evaluation: Evaluation, path: str | Path) -> None:

@@ -42,6 +42,17 @@ class _Threshold(BaseModel):
     coverage: float | None
 
 
+class _Rejected(BaseModel):
+    photos: int
+    none: int
+
+
+class _None(BaseModel):
+    known: dict[str, _Rejected]
+    left_out: dict[str, _Rejected]
+    strangers: dict[str, int] | None
+
+
 class _Evaluation(BaseModel):
     model: str
     device: str
@@ -55,6 +66,7 @@ class _Evaluation(BaseModel):
     calibration: _Calibration | None = None
     thresholds: list[_Threshold] = []
     streamed_bytes: int | None = None
+    none: _None | None = None
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from edgetpu_retrain.embeddings import look_alikes
 from edgetpu_retrain.embeddings.blocks import blocks
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.head import Head
-from edgetpu_retrain.training.optimum import softmax
 
 MOST_TEACHING = 50
 _SUREST = 5
@@ -78,8 +77,7 @@ def describe(
     predicted, second = np.empty((2, len(vectors)), int)
     highest, margins = np.empty((2, len(vectors)), np.float32)
     for block in blocks(len(vectors), _BLOCK):
-        scores = head.logits(photos.quantization.dequantize(vectors[block]))
-        softmax(scores)
+        scores = head.scores(photos.quantization.dequantize(vectors[block]))
         rows = np.arange(len(scores))
         second[block], predicted[block] = np.argsort(scores, axis=1)[:, -2:].T
         highest[block] = scores[rows, predicted[block]]

@@ -140,6 +140,9 @@ def _check_count(root: Path, folders: Sequence[Path]) -> None:
         hint = f" If the class folders are in there, use that folder: {folders[0]}."
     elif tables := sorted(root.glob("*.[ct]sv")):
         hint = f" If {tables[0].name} says which photo is of which class, use that: {tables[0]}."
+    elif archives := sorted(root.glob("*.zip")):
+        # Teachable Machine's project.tm unpacks to such a folder.
+        hint = f" Unpack {archives[0].name} and other archives in it, each into such a subfolder."
     raise UserError(
         f"{root} contains {content}. A dataset needs at least two subfolders, one per class, "
         f"named after the class.{hint}"

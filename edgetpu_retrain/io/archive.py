@@ -123,6 +123,27 @@ def _starts_as_archive(path: Path) -> bool:
         return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04"))
 
 
+def record_source(archive: str | Path, record: str | Path) -> None:
+    """Records where the archive is that a dataset is unpacked from.
+
+    Logs a warning if the last one with this name was another, which is still there.
+
+    Args:
+        archive: the archive.
+        record: the file with the path of the last one.
+    """
+    record = Path(record)
+    earlier = Path(record.read_text("utf-8", "surrogateescape")) if record.is_file() else None
+    if earlier is not None and earlier.is_file() and not earlier.samefile(archive):
+        log.warning(
+            "Warning: the photos and results of another archive with this name, %s, are replaced. "
+            "To keep both, rename one of the archives.",
+            earlier,
+        )
+    with files.replacing(record) as temporary:
+        temporary.write_text(str(Path(archive).absolute()), "utf-8", "surrogateescape")
+
+
 def extract_member(archive: Path, member: str) -> None:
     """Replaces a .tar archive with one of its files, looked up by name, whatever its folder.
 

@@ -1,4 +1,4 @@
-"""Photos without a class go in, and a person's clicks.
+"""Suggests labels for photos that have none, and records what a person decides.
 
-Out come labels in the file of corrections, with as few clicks as the photos allow.
+In go the embeddings of all photos and a person's clicks; out come labels in the corrections file.
 """

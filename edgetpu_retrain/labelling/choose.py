@@ -1,7 +1,7 @@
 """Choose what to label next: groups of look-alikes, the most useful first.
 
-Nothing here knows of files or of the page. Rows of arrays are cards: a photo, or several
-near-copies that one of them stands for.
+This module deals with neither files nor the page. A row of an array is a card: a photo that stands
+for itself and its near-copies.
 """
 
 from collections.abc import Iterator
@@ -32,13 +32,14 @@ _SAMPLED = 2_048
 
 @dataclass(frozen=True)
 class Group:
-    """Cards that are shown together, because one label will often do for all.
+    """Cards that are shown together, because one label often fits all of them.
 
     Attributes:
-        kind: SURE, where the model needs only to be confirmed; UNSURE, what would teach it the
-            most; UNLIKE, what looks like nothing that has a label; or ALIKE.
-        label: the class that the model takes them for; -1 where there is no model.
-        cards: [n] int, their rows.
+        kind: SURE, predictions that only need to be confirmed; UNSURE, the cards whose labels would
+            teach the model the most; UNLIKE, cards that look like nothing labelled so far; or
+            ALIKE, any other look-alikes.
+        label: the class that the model predicts; -1 without a model.
+        cards: [n] int, the rows of the cards.
     """
 
     kind: str
@@ -47,7 +48,7 @@ class Group:
 
 
 def begin(places: np.ndarray) -> list[Group]:
-    """Groups cards of which none has a label: the tightest large groups first."""
+    """Groups cards before any has a label: large groups of very similar cards come first."""
     found = []
     for tightness, cards in clusters(places, max(2, round((2 * len(places)) ** 0.5))):
         for some in blocks(len(cards), MOST_CARDS):
@@ -57,38 +58,40 @@ def begin(places: np.ndarray) -> list[Group]:
 
 
 def teaching(scores: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
-    """Returns the cards whose labels would teach a model the most.
+    """Returns the cards whose labels would teach the model the most.
 
-    They have a small margin between the two highest scores, and are spread over groups of
-    look-alikes, so that no two say the same. `benchmarks/labelling.py` compares this with others.
+    Their two highest scores are close together, and each is from a different group of look-alikes,
+    so that no two teach the same thing. `benchmarks/labelling.py` compares this with other methods.
 
     Args:
-        scores: [N, C] of softmax.
-        places: [N, K] float32, as `look_alikes.directions` gives them.
-        count: how many.
+        scores: [N, C], softmax scores.
+        places: [N, K] float32, from `look_alikes.directions`.
+        count: number of cards to choose.
 
     Returns:
-        [count] int, rows; all where there are no more.
+        [count] int, rows; all rows if there are no more than `count`.
     """
     pool = np.argsort(margins_of(scores), kind="stable")[: _POOL * count]
     return np.asarray(pool[spread(places[pool], count)])
 
 
 def margins_of(scores: np.ndarray) -> np.ndarray:
-    """Returns [N], by how much the highest score is above the second."""
+    """Returns [N], the difference between the two highest scores."""
     two = np.partition(scores, -2, axis=1)[:, -2:]
     return two[:, 1] - two[:, 0]
 
 
 def share_unlike(rest: np.ndarray, labelled: np.ndarray, groups: np.ndarray) -> float:
-    """Returns the share of cards that are less like any labelled one than those are like another.
+    """Returns the fraction of unlabelled cards that look like no labelled card.
 
-    That is, than all but a twentieth of the labelled cards are like another labelled card.
+    These are the cards whose nearest labelled card is farther away than for 95 % of the labelled
+    cards themselves.
 
     Args:
-        rest: [N, K] float32, cards without a label, as `look_alikes.directions` gives them.
-        labelled: [M, K] float32, those with one; M is at least 2.
-        groups: [M] int; near-copies, which say nothing of one another, share a number.
+        rest: [N, K] float32, cards without a label, from `look_alikes.directions`.
+        labelled: [M, K] float32, cards with a label; M is at least 2.
+        groups: [M] int, group of near-copies of each labelled card; cards of the same group are not
+            compared.
     """
     near = likeness(sample(rest, _SAMPLED), labelled)
     return float(np.mean(near < least_likeness(labelled, groups)))
@@ -97,16 +100,17 @@ def share_unlike(rest: np.ndarray, labelled: np.ndarray, groups: np.ndarray) -> 
 def go_on(
     scores: np.ndarray, places: np.ndarray, labelled: np.ndarray, threshold: float | None
 ) -> list[Group]:
-    """Groups cards without a label by what a model says of them.
+    """Groups unlabelled cards by the model's predictions.
 
-    First, class by class, those that it is sure of; then those that would teach it the most; then
-    those that look like nothing with a label; then all others, the least certain groups first.
+    First come, class by class, the cards that the model is sure of; then those whose labels would
+    teach it the most; then those that look like nothing labelled so far; then all others, the least
+    certain groups first.
 
     Args:
-        scores: [N, C] of softmax.
-        places: [N, K] float32, as `look_alikes.directions` gives them.
-        labelled: [M, K] float32, those of cards with a label.
-        threshold: the score from which the model is taken to be sure; None where it never is.
+        scores: [N, C], softmax scores.
+        places: [N, K] float32, from `look_alikes.directions`.
+        labelled: [M, K] float32, the same of the labelled cards.
+        threshold: the score from which the model counts as sure; None if it never does.
     """
     predicted, highest = scores.argmax(axis=1), scores.max(axis=1)
     left = np.ones(len(scores), bool)
@@ -118,7 +122,7 @@ def go_on(
         if len(cards):
             groups.append(Group(SURE, label, cards))
             left[cards] = False
-    # The largest: most is done with one key.
+    # Large groups first, because one key labels all of a group.
     groups.sort(key=lambda group: -len(group.cards))
 
     for kind, most in ((UNSURE, _TAUGHT_AT_ONCE), (UNLIKE, _UNLIKE_AT_ONCE)):
@@ -145,7 +149,7 @@ def go_on(
 
 
 def _by_class(kind: str, cards: np.ndarray, predicted: np.ndarray) -> Iterator[Group]:
-    """Yields a group per predicted class, that with the most cards first."""
+    """Yields one group per predicted class, largest first."""
     counts = np.bincount(predicted[cards])
     for label in np.argsort(-counts, kind="stable").tolist():
         if counts[label]:
@@ -155,7 +159,7 @@ def _by_class(kind: str, cards: np.ndarray, predicted: np.ndarray) -> Iterator[G
 def _by_looks(
     kind: str, cards: np.ndarray, places: np.ndarray, scores: np.ndarray
 ) -> Iterator[Group]:
-    """Yields groups of look-alikes, the largest first, with the class of their mean score."""
+    """Yields groups of look-alikes, largest first; the label is the class of their mean score."""
     numbers = look_alikes(places[cards], 3)
     counts = np.bincount(numbers) if len(cards) else np.empty(0, int)
     for number in np.argsort(-counts, kind="stable").tolist():

@@ -1,4 +1,4 @@
-"""Lay labelled photos out in one folder per class, for other programs."""
+"""Export labelled photos into one folder per class, for other programs."""
 
 import logging
 import os
@@ -14,17 +14,17 @@ log = logging.getLogger(__name__)
 
 
 def export(photos: Iterable[Photo], folder: str | Path) -> int:
-    """Links photos into one folder per class, or copies them where the disk has no links.
+    """Links photos into one folder per class; copies them if the file system has no hard links.
 
     Args:
-        photos: with their classes; of copies of a photo in a class, the first is taken.
-        folder: where the folders go; what is there is replaced.
+        photos: labelled photos; identical photos of a class are exported once.
+        folder: the folder to create or replace.
 
     Returns:
-        How many photos there are in it.
+        The number of exported photos.
 
     Raises:
-        UserError: no photo has a class, or one is gone.
+        UserError: no photo has a class, or a photo no longer exists.
     """
     done: set[tuple[str, str]] = set()
     with files.replacing(folder) as temporary:
@@ -35,13 +35,13 @@ def export(photos: Iterable[Photo], folder: str | Path) -> int:
             name = Path(photo.path).name
             target = temporary / photo.label / name
             if target.exists():
-                # Cameras give the same names again.
+                # Cameras reuse file names.
                 target = target.with_name(f"{photo.sha256[:8]}-{name}")
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 _link(Path(photo.path).resolve(strict=True), target)
             except FileNotFoundError:
-                raise UserError(f"{photo.path} is not there any more. Run again.") from None
+                raise UserError(f"{photo.path} no longer exists. Run again.") from None
         if not done:
             raise UserError("No photo has a label yet. Label some with: python scripts/label.py")
     log.info("%d photos in %s", len(done), folder)

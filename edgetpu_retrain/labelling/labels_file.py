@@ -1,7 +1,7 @@
-"""Labels on the disk before they are shown as given, beside whoever else edits the file.
+"""Write labels to the corrections file, which other programs may edit at the same time.
 
-The file is that of corrections (`index.corrections`). Beside it, in the folder of results, every
-change is written down, so that it can be undone, also after the program was killed.
+A label is on disk before the page shows it. A history in the results folder records every change,
+so that it can be undone even after the program was killed.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from edgetpu_retrain.io import tables
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided about a photo: its class, empty to leave it out, and a note."""
+    """A decision about a photo: its class ("" to leave it out) and a note."""
 
     label: str
     note: str = ""
@@ -28,7 +28,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Change:
-    """One photo before and after; None where nothing is decided."""
+    """The decisions about a photo before and after a change; None for no decision."""
 
     sha256: str
     before: Decision | None
@@ -36,25 +36,25 @@ class Change:
 
 
 class LabelsFile:
-    """The labels' file, read again whenever another program has changed it."""
+    """The corrections file, reread whenever another program has changed it."""
 
     def __init__(self, path: str | Path) -> None:
-        """Reads the file, if it is there.
+        """Reads the file, if it exists.
 
         Raises:
-            UserError: it is not a table of labels.
+            UserError: the file is not a corrections file.
         """
-        # A link stays a link.
+        # If the path is a symbolic link, its target is replaced, not the link.
         self._path = Path(os.path.realpath(path))
         self._seen: tuple[int, ...] | None = None
         self._lines: dict[str, corrections.Correction] = {}
         self.refresh()
 
     def refresh(self) -> bool:
-        """Reads the file again if it is not what it was; returns whether it was another.
+        """Rereads the file if it has changed; returns whether it had.
 
         Raises:
-            UserError: it is not a table of labels any more. What was known stays known.
+            UserError: the file is no longer a corrections file. The old content is kept in memory.
         """
         now = self._status()
         if now == self._seen:
@@ -71,24 +71,24 @@ class LabelsFile:
         return status.st_mtime_ns, status.st_size, status.st_ino
 
     def decisions(self) -> dict[str, Decision]:
-        """Returns what is decided, by identity, as the file said when it was last read."""
+        """Returns the decisions by identity, as of the last time the file was read."""
         return {one.sha256: Decision(one.label, one.note) for one in self._lines.values()}
 
     def change(
         self, wanted: Mapping[str, Decision | None], paths: Mapping[str, str]
     ) -> list[Change]:
-        """Changes what is decided about some photos, and returns when it is on the disk.
+        """Changes decisions, and returns once they are on disk.
 
         Args:
-            wanted: the decision by identity; None takes the photo's line out.
-            paths: where the photos are, for people.
+            wanted: the new decisions by identity; None removes the photo's line.
+            paths: paths of the photos by identity, written to the file for the reader's benefit.
 
         Returns:
-            What was changed.
+            The changes that were made.
 
         Raises:
-            UserError: another program made something else of the file; nothing was changed.
-            OSError: it cannot be written; nothing was changed.
+            UserError: another program damaged the file; nothing was changed.
+            OSError: the file cannot be written; nothing was changed.
         """
         with self._alone():
             self.refresh()
@@ -97,7 +97,7 @@ class LabelsFile:
                 line = lines.pop(sha256, None)
                 before = Decision(line.label, line.note) if line else None
                 if after is not None:
-                    # File names need not be valid UTF-8; the file is.
+                    # A file name may not be valid UTF-8, but the table has to be.
                     path = os.fsencode(paths[sha256]).decode("utf-8", "replace")
                     lines[sha256] = corrections.Correction(sha256, after.label, path, after.note, 0)
                 if before != after:
@@ -111,7 +111,7 @@ class LabelsFile:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keeps a second page from writing between this one's reading and writing."""
+        """Keeps another instance of the page from writing between our reading and writing."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
@@ -124,10 +124,10 @@ class LabelsFile:
 
 
 class History:
-    """All changes, in a file of one line of JSON each, and which of them were undone."""
+    """A log of all changes and undos, one line of JSON each."""
 
     def __init__(self, path: str | Path) -> None:
-        """Reads the file, if it is there; an incomplete last line is passed over."""
+        """Reads the log, if it exists; an incomplete last line is ignored."""
         self._path = Path(path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._done: list[list[Change]] = []
@@ -157,7 +157,7 @@ class History:
         return len(self._done)
 
     def add(self, changes: Iterable[Change]) -> None:
-        """Writes changes down that were made at once."""
+        """Logs changes that were made together."""
         changes = list(changes)
         self._done.append(changes)
         entry = [
@@ -171,11 +171,11 @@ class History:
         self._append(json.dumps({"changes": entry}))
 
     def last(self) -> list[Change]:
-        """Returns the last changes that were not undone; empty if there are none."""
+        """Returns the last changes that have not been undone; empty if there are none."""
         return self._done[-1] if self._done else []
 
     def undone(self) -> None:
-        """Writes down that the last changes were undone."""
+        """Logs that the last changes were undone."""
         self._done.pop()
         self._append(json.dumps({"undo": True}))
 
@@ -187,10 +187,10 @@ class History:
 
 
 def undo(labels: LabelsFile, history: History, paths: Mapping[str, str]) -> list[Change]:
-    """Takes the last changes back, but not where something else was decided since.
+    """Undoes the last changes, except for photos about which something else was decided since.
 
     Raises:
-        UserError: there is nothing to undo, or the labels' file is damaged.
+        UserError: there is nothing to undo, or the corrections file is damaged.
     """
     last = history.last()
     if not last:
@@ -204,7 +204,7 @@ def undo(labels: LabelsFile, history: History, paths: Mapping[str, str]) -> list
 
 
 def _flush_folder(folder: Path) -> None:
-    """Waits until a renaming in a folder is on the disk."""
+    """Waits until a rename in a folder is on disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""Train a layer again and again while labels come in, and say how good it is by now.
+"""Train a layer whenever there are new labels, and estimate its accuracy.
 
-The layer is a linear discriminant of the principal components that look-alikes are found by: a
-closed form, computed in a moment. Training afterwards uses the whole embeddings.
+The layer is a linear discriminant on the principal components that look-alikes are found by. It has
+a closed form, so training takes a moment. The final model is trained on the whole embeddings.
 """
 
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ _FOLDS = 5
 _HALF = 0.5
 _PRECISION = 0.95
 _BLOCK = 2_048
-# Bins of the highest score, with as many labelled photos in each.
+# Bins of the highest score, each with the same number of labelled photos.
 _BINS = 10
 _MIN_PER_BIN = 10
 
 
 @dataclass(frozen=True)
 class Learned:
-    """A layer that knows all labels there are.
+    """The predictions of a layer that was trained on all labels.
 
     Attributes:
-        scores: [N, C] float32, calibrated, of every photo.
-        held_out: [M, C] float32, of the labelled photos, from layers that had not seen them.
-        half: [M] bool, whether layers trained on half as many photos were right; None where a
-            class has too few photos for that.
+        scores: [N, C] float32, calibrated scores of all photos.
+        held_out: [M, C] float32, calibrated out-of-fold scores of the labelled photos.
+        half: [M] bool, whether layers trained on half as many photos classified the labelled photos
+            correctly; None if a class has too few photos for that.
     """
 
     scores: np.ndarray
@@ -40,14 +40,14 @@ class Learned:
 
 
 def learn(places: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classes: int) -> Learned:
-    """Trains a layer on the photos that have a label, and layers without a fifth of them each.
+    """Trains a layer on the labelled photos, with five-fold cross-validation.
 
-    How much the covariance is shrunk is chosen by the loss on the photos that were held out.
+    The shrinkage of the covariance is the one with the lowest out-of-fold loss.
 
     Args:
-        places: [N, K] float32, as `look_alikes.directions` gives them.
+        places: [N, K] float32, from `look_alikes.directions`.
         labels: [N] int, the class of every photo; negative without one. Every class has a photo.
-        groups: [N] int; near-copies share a number.
+        groups: [N] int, group of near-copies of each photo.
         num_classes: C, at least two.
     """
     chosen = labels >= 0
@@ -76,21 +76,21 @@ def learn(places: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classe
 
 
 class Reliability:
-    """How often the layer is right at each level of its highest score.
+    """The accuracy of the layer as a function of its highest score.
 
-    The labelled photos are not a random sample: those that a model was sure of were confirmed in
-    bulk, and the hardest were asked for. So what holds on them does not hold on the others, but at
-    the same score it nearly does. What is said of other photos is therefore taken level by level,
-    and weighted by how many of them have such a score (post-stratification; Cochran, Sampling
-    Techniques, section 5A.9).
+    The labelled photos are not a random sample: easy ones were confirmed in bulk, and the page
+    asked for the hardest. So their accuracy differs from that of the other photos; but among photos
+    with similar scores, it is nearly the same. The accuracy on other photos is therefore estimated
+    as the mean over score bins, weighted by the number of photos in each (post-stratification;
+    Cochran, Sampling Techniques, section 5A.9).
     """
 
     def __init__(self, held_out: np.ndarray, labels: np.ndarray) -> None:
-        """Counts right answers in up to ten bins with as many labelled photos in each.
+        """Measures the accuracy in up to ten bins with equal numbers of labelled photos.
 
         Args:
-            held_out: [M, C], scores of the labelled photos from layers that had not seen them.
-            labels: [M] int, their classes.
+            held_out: [M, C], out-of-fold scores of the labelled photos.
+            labels: [M] int, classes of the labelled photos.
         """
         highest, right = held_out.max(axis=1), held_out.argmax(axis=1) == labels
         bins = max(1, min(_BINS, len(labels) // _MIN_PER_BIN))
@@ -100,7 +100,7 @@ class Reliability:
         self._shares = self._right_in_bins(right)
 
     def _right_in_bins(self, right: np.ndarray) -> np.ndarray:
-        # Half a right and half a wrong answer more (Jeffreys) keep small bins from being certain.
+        # Jeffreys prior: small bins must not look certain.
         counts = np.bincount(self._numbers, right, minlength=len(self._photos))
         return (counts + 0.5) / (self._photos + 1)
 
@@ -112,7 +112,7 @@ class Reliability:
         return np.searchsorted(self._edges, highest, side="right")
 
     def accuracy(self, scores: np.ndarray) -> tuple[float, float, float]:
-        """Returns the accuracy to expect for scores [n, C], and its 95 % interval."""
+        """Returns the expected accuracy for scores [n, C], and the bounds of its 95 % interval."""
         weights = self._weights(scores)
         accuracy = float(weights @ self._shares)
         variances = self._shares * (1 - self._shares) / (self._photos + 1)
@@ -120,18 +120,18 @@ class Reliability:
         return accuracy, max(accuracy - error, 0.0), min(accuracy + error, 1.0)
 
     def gain(self, before: np.ndarray, scores: np.ndarray) -> float:
-        """Returns by how much the accuracy for scores [n, C] is above that of other layers.
+        """Returns how much higher the expected accuracy for scores [n, C] is than that of others.
 
         Args:
-            before: [M] bool, whether these were right about the labelled photos.
-            scores: [n, C], of the layer itself.
+            before: [M] bool, whether other layers classified the labelled photos correctly.
+            scores: [n, C], of this layer.
         """
         return float(self._weights(scores) @ (self._shares - self._right_in_bins(before)))
 
     def threshold(self, scores: np.ndarray) -> float | None:
-        """Returns the lowest score from which 95 % of photos with scores [n, C] are right.
+        """Returns the score above which 95 % of photos with scores [n, C] should be correct.
 
-        None if there is none.
+        It is the lowest such score; None if there is none.
         """
         highest = np.sort(scores.max(axis=1))[::-1]
         expected = np.cumsum(self._shares[self._bins(highest)]) / np.arange(1, len(highest) + 1)

@@ -1,4 +1,4 @@
-"""How far the labels have come, and an honest answer to whether they are enough."""
+"""Estimate the accuracy that the labels so far give, and whether they are enough."""
 
 from dataclasses import dataclass
 from math import log2
@@ -9,32 +9,32 @@ from edgetpu_retrain.labelling.learner import Learned, Reliability
 from edgetpu_retrain.training.intervals import wilson_interval
 
 _NEXT = 50
-# Random labels that one is worth which the page asks for (`benchmarks/labelling.py`).
+# A label that the page asks for is worth so many random ones (`benchmarks/labelling.py`).
 _WORTH = 2
 # With fewer, there is nothing to cross-validate.
 _CLASSES, _OF_CLASS = 2, 2
-# Below that many labels, or photos in a class, figures say more about chance.
+# With fewer labels, or fewer photos in a class, figures are mostly chance.
 _FEWEST, _FEWEST_OF_CLASS = 50, 5
-# Above that share of photos unlike any labelled one, accuracy on the labelled says little.
+# If more of the photos look like no labelled one, the accuracy on labelled photos says little.
 _MOST_UNLIKE = 0.5
 _SMALL_GAIN = 0.005
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the labels give by now; None where there are too few to say.
+    """The state of labelling. Estimates are None while there are too few labels.
 
     Attributes:
-        labelled: how many photos have a class.
-        rest: how many photos have none and are not left out.
-        correct: how many of the labelled are classified correctly, cross-validated; there as soon
-            as two classes have two photos.
-        interval: the 95 % interval of that share.
-        accuracy: the estimate for all photos, and its 95 % interval.
-        gain: by how much the next 50 labels are expected to raise the accuracy.
-        sure: how many photos of the rest are above the threshold for a precision of 95 %.
-        unlike: the share of the rest that looks like nothing labelled.
-        verdict: whether that is enough, in a sentence or two.
+        labelled: number of labelled photos.
+        rest: number of photos that have no label and are not left out.
+        correct: number of labelled photos that are classified correctly in cross-validation; None
+            until two classes have two photos each.
+        interval: the 95 % interval of that fraction.
+        accuracy: the estimated accuracy on all photos, and the bounds of its 95 % interval.
+        gain: the expected gain in accuracy from the next 50 labels.
+        sure: number of unlabelled photos above the score for a precision of 95 %.
+        unlike: the fraction of unlabelled photos that look like no labelled one.
+        verdict: whether the labels are enough, in a sentence or two.
     """
 
     labelled: int
@@ -49,8 +49,8 @@ class Progress:
 
 
 def nothing(labelled: int, rest: int) -> Progress:
-    """Returns what can be said before there are two classes."""
-    return Progress(labelled, rest, verdict="Give photos of two classes a label to begin with.")
+    """Returns the progress before there are two classes."""
+    return Progress(labelled, rest, verdict="To begin, label photos of two classes.")
 
 
 def measure(
@@ -61,15 +61,16 @@ def measure(
     rest: np.ndarray,
     unlike: float,
 ) -> Progress:
-    """Measures what the labels give.
+    """Measures the progress.
 
     Args:
-        learned: from the labels.
-        reliability: of the layer.
-        threshold: the score from which 95 % of the rest are right; None if there is none.
+        learned: the layer trained on the labels.
+        reliability: the accuracy of the layer by score.
+        threshold: the score for a precision of 95 % on the unlabelled photos; None if none reaches
+            it.
         labels: [N] int, the class of every photo; -1 without one.
-        rest: [N] bool, the photos that are to have a label and have none.
-        unlike: the share of the rest that looks like nothing labelled.
+        rest: [N] bool, the photos that have no label and are not left out.
+        unlike: the fraction of unlabelled photos that look like no labelled one.
     """
     chosen = labels >= 0
     given, count, left = labels[chosen], int(chosen.sum()), int(rest.sum())
@@ -78,7 +79,7 @@ def measure(
     every = np.concatenate([learned.held_out, learned.scores[rest]])
     gain = None
     if learned.half is not None and count >= _FEWEST:
-        # What the last doubling brought, for the part of a doubling that the next labels are.
+        # The gain of the last doubling, scaled to the fraction of a doubling that comes next.
         doubling = max(reliability.gain(learned.half, every), 0)
         gain = doubling * log2((count + _WORTH * _NEXT) / count)
     sure = 0
@@ -102,15 +103,15 @@ def measure(
 def _verdict(found: Progress, smallest: int) -> str:
     if found.labelled < _FEWEST or smallest < _FEWEST_OF_CLASS:
         return (
-            f"Too early to say. At least {_FEWEST} labels, and {_FEWEST_OF_CLASS} photos of every "
-            "class, are needed before figures mean much."
+            f"Too early to say. It takes at least {_FEWEST} labels, and {_FEWEST_OF_CLASS} photos "
+            "of every class, before these figures mean much."
         )
     if found.rest == 0:
         return "Every photo has a label."
     if found.unlike is not None and found.unlike > _MOST_UNLIKE:
         return (
-            f"Too early to say: {found.unlike:.0%} of the photos without a label look like none "
-            "that has one."
+            f"Too early to say: {found.unlike:.0%} of the unlabelled photos look like none of the "
+            "labelled ones."
         )
     if found.gain is None:
         return "Too early to say."

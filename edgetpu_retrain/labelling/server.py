@@ -1,9 +1,8 @@
-"""Serve the labelling page to this machine alone.
+"""Serve the labelling page on this machine only.
 
-The address holds a secret, so that other users and programs of the machine cannot label; a web
-page that is open in the same browser can neither guess it nor send what would be taken (the
-headers Host and Origin are checked). No request names a file: photos are asked for
-by identity.
+The address contains a secret, so that other users of the machine cannot change labels. A web page
+that is open in the same browser cannot either: it does not know the secret, and the headers Host
+and Origin are checked. Requests name photos by identity, never files.
 """
 
 import hmac
@@ -39,16 +38,16 @@ _HEADERS = {
 
 
 def new_token() -> str:
-    """Returns a secret for the address, which cannot be guessed."""
+    """Returns an unguessable secret for the address."""
     return secrets.token_urlsafe(24)
 
 
 def make_app(session: Session, token: str) -> Flask:
-    """Makes the application.
+    """Creates the web application.
 
     Args:
         session: the photos and their labels.
-        token: without it in the address, nothing is answered.
+        token: the secret; requests without it get the status 404.
     """
     app = Flask(__name__, static_folder=None)
     app.config.update(TRUSTED_HOSTS=HOSTS, MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
@@ -132,7 +131,7 @@ def _template(name: str) -> Response:
 
 
 def _parse(body: Any) -> tuple[list[str], str | None, bool]:
-    """Returns the photos and the class that a request names, and whether each was looked at."""
+    """Returns the photos and the class in a request, and whether each photo was looked at."""
     if not isinstance(body, dict) or body.keys() != {"photos", "class", "each"}:
         abort(400)
     identities, name, each = body["photos"], body["class"], body["each"]
@@ -145,7 +144,7 @@ def _parse(body: Any) -> tuple[list[str], str | None, bool]:
 
 
 def _jpeg(session: Session, sha256: str, side: int, kept_in: Path | None) -> Response:
-    """Returns a photo as a small JPEG; it is made once where there is a folder to keep it in."""
+    """Returns a photo as a small JPEG, cached in the folder `kept_in` if there is one."""
     if sha256 not in session.row_of:
         abort(404)
     kept = kept_in / sha256[:2] / f"{sha256}.jpg" if kept_in else None
@@ -162,6 +161,6 @@ def _jpeg(session: Session, sha256: str, side: int, kept_in: Path | None) -> Res
             with files.replacing(kept) as temporary:
                 temporary.write_bytes(content)
     response = Response(content, mimetype="image/jpeg")
-    # What has this identity never changes.
+    # The content of a photo with this identity never changes.
     response.headers["Cache-Control"] = "private, max-age=86400, immutable"
     return response

@@ -1,4 +1,4 @@
-"""The state behind the page: which photo has which label, and what the model makes of that."""
+"""The state behind the labelling page: the labels, and a model trained on them."""
 
 import contextlib
 import json
@@ -28,15 +28,15 @@ NO_LABEL, LEFT_OUT = -1, -2
 
 @dataclass(frozen=True)
 class Known:
-    """What was made of the labels at one time.
+    """What was learned from one version of the labels.
 
     Attributes:
-        version: of the labels.
-        present: [P] int, the classes that had a photo.
-        labels: [N] int, positions in `present`; negative without a class.
-        learned: the layer; None with fewer than two classes.
-        groups: what to label next; cards are rows of photos that stand for their near-copies.
-        progress: how good that is.
+        version: the version of the labels.
+        present: [P] int, the classes that have a photo.
+        labels: [N] int, class of each photo as a position in `present`; negative without one.
+        learned: the trained layer; None with fewer than two classes.
+        groups: what to label next; each card is the row of a photo that stands for its near-copies.
+        progress: the accuracy, and whether the labels are enough.
     """
 
     version: int
@@ -48,13 +48,13 @@ class Known:
 
 
 class Session:
-    """Photos, their labels and a model that follows them; may be used from several threads."""
+    """The photos, their labels and a model that is kept up to date with them; thread-safe."""
 
     def __init__(self, sources: Sources) -> None:
-        """Loads everything, and trains once.
+        """Loads the photos and labels, and trains once.
 
         Raises:
-            UserError: a file is damaged, or the labels' file is no such table.
+            UserError: a file is damaged, or the corrections file is not a table of corrections.
         """
         self.sources = sources
         self.photos, self._folders = sources.photos()
@@ -73,7 +73,7 @@ class Session:
         self._version = 0
         self._is_open = True
         self._curve_path = Path(sources.folder, "accuracy.json")
-        # Number of labels, accuracy, and the ends of its interval.
+        # Number of labels, accuracy, and the bounds of its interval.
         self._curve: list[list[float]] = []
         if self._curve_path.exists():
             self._curve = files.read_json(self._curve_path, list[tuple[int, float, float, float]])
@@ -85,7 +85,7 @@ class Session:
     # Labels
 
     def _take_over(self) -> None:
-        """Follows the labels' file: a class for every photo. The lock is held."""
+        """Takes the class of every photo from the corrections file. Call it with the lock held."""
         self._decided = self._file.decisions()
         codes = np.full(len(self.identities), NO_LABEL)
         given: dict[int, str] = {row: folder for row, folder in enumerate(self._folders) if folder}
@@ -102,7 +102,7 @@ class Session:
         self._changed.notify_all()
 
     def refresh(self) -> None:
-        """Takes over what another program has written to the labels' file."""
+        """Takes over what another program has written to the corrections file."""
         with self._lock:
             try:
                 if self._file.refresh():
@@ -112,26 +112,26 @@ class Session:
                 self.problem = str(error)
 
     def label(self, identities: Sequence[str], name: str | None, each: bool = False) -> int:
-        """Gives photos a class, and returns when that is on the disk.
+        """Labels photos, and returns once the labels are on disk.
 
         Args:
-            identities: of the photos.
-            name: the class; empty to leave them out, None to have nothing decided.
-            each: whether a person looked at each of them.
+            identities: the identities of the photos.
+            name: the class; "" to leave the photos out, None to remove their labels.
+            each: whether a person looked at each photo.
 
         Returns:
-            How many photos were changed.
+            The number of changed photos.
 
         Raises:
-            UserError: a photo is not known, the class cannot be one, or the labels' file is
-                damaged.
-            OSError: the labels' file cannot be written.
+            UserError: a photo is unknown, the name is not that of a class, or the corrections file
+                is damaged.
+            OSError: the corrections file cannot be written.
         """
         unknown = [sha256 for sha256 in identities if sha256 not in self.row_of]
         if unknown or not identities:
-            raise UserError("The page knows no such photo. Reload it.")
+            raise UserError("The page is out of date: it shows photos that are gone. Reload it.")
         if name:
-            # As it is read from the file.
+            # The form in which it will be read from the file.
             name = class_name(name) or name
         with self._lock:
             if name:
@@ -142,10 +142,10 @@ class Session:
             return self._follow(changes, undone=False)
 
     def undo(self) -> int:
-        """Takes the last change back, and returns how many photos that changed.
+        """Undoes the last change; returns the number of changed photos.
 
         Raises:
-            UserError: there is nothing to undo, or the labels' file is damaged.
+            UserError: there is nothing to undo, or the corrections file is damaged.
         """
         with self._lock:
             return self._follow(undo(self._file, self._history, self.paths), undone=True)
@@ -162,15 +162,15 @@ class Session:
             raise UserError(f"{reason[0].upper()}{reason[1:]}.")
         used = {*self._folders, *(decision.label for decision in self._decided.values())}
         if twins := [other for other in used - {name} if other.casefold() == name.casefold()]:
-            raise UserError(f"There is a class {twins[0]!r} already. Use it, or another name.")
-        # The index takes a class that is no folder only from a photo that is in no folder.
+            raise UserError(f"There already is a class {twins[0]!r}. Use it, or another name.")
+        # The index accepts a class without a folder only from a photo that is in no class folder.
         known = {folder for folder in self._folders if folder}
         known |= {
             one.label for sha256, one in self._decided.items() if self._is_in_no_folder(sha256)
         }
         if name not in known and not any(map(self._is_in_no_folder, identities)):
             raise UserError(
-                f"No unlabelled photo has the class {name!r}. Give it to one of these first."
+                f"{name!r} is a new class. Give it to a photo that is in no class folder first."
             )
 
     def _is_in_no_folder(self, sha256: str) -> bool:
@@ -183,7 +183,7 @@ class Session:
         return self._version, self._codes
 
     def run(self) -> None:
-        """Trains whenever there are new labels, until `close`; for a thread of its own."""
+        """Trains whenever there are new labels, until `close` is called; run it in a thread."""
         while True:
             with self._lock:
                 while self._is_open and self._known.version == self._version:
@@ -205,7 +205,7 @@ class Session:
         present = np.unique(codes[codes >= 0])
         labels = np.where(codes >= 0, np.searchsorted(present, codes), codes)
         chosen, rest = codes >= 0, codes == NO_LABEL
-        # Of near-copies that are to have a label, the first stands for all.
+        # The first of several near-copies without a label stands for all of them.
         waiting = np.flatnonzero(rest)
         cards = waiting[np.unique(self._copies[waiting], return_index=True)[1]]
         places = self._places[cards]
@@ -232,13 +232,13 @@ class Session:
     # What the page shows
 
     def list_photos(self) -> list[tuple[str, str]]:
-        """Returns the identity of every photo, and a name for people."""
+        """Returns the identity and the file name of every photo."""
         names = (Path(path).name for path in self.photos.paths.tolist())
         shown = (name.encode("utf-8", "replace").decode() for name in names)
         return list(zip(self.identities, shown, strict=True))
 
     def state(self) -> dict[str, Any]:
-        """Returns what is always in sight."""
+        """Returns what the page always shows: classes, counts and progress."""
         with self._lock:
             counts = np.bincount(self._codes[self._codes >= 0], minlength=len(self.classes))
             known = self._known
@@ -258,12 +258,12 @@ class Session:
             }
 
     def labels(self) -> dict[str, Any]:
-        """Returns the class of every photo: its number, -1 without one, -2 where left out."""
+        """Returns the class number of every photo: -1 without a label, -2 if it is left out."""
         with self._lock:
             return {"version": self._version, "labels": self._codes.tolist()}
 
     def view(self, name: str) -> dict[str, Any]:
-        """Returns the groups of a view of `views.VIEWS`, with the near-copies of every card."""
+        """Returns the groups of one of `views.VIEWS`, with the near-copies of every card."""
         with self._lock:
             known, codes = self._known, self._codes
             decided = {
@@ -298,7 +298,7 @@ def _of_rows(groups: Iterable[Group], rows: np.ndarray) -> list[Group]:
 
 @contextlib.contextmanager
 def training(session: Session) -> Iterator[None]:
-    """Trains in a thread of its own for the length of the block."""
+    """Keeps the session's model up to date in a background thread during the block."""
     thread = threading.Thread(target=session.run, daemon=True)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""What the labelling page needs of a run: all photos, and what is known of them."""
+"""The files of a run that the labelling page reads."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -14,18 +14,18 @@ from edgetpu_retrain.training import near_copies
 
 @dataclass(frozen=True)
 class Sources:
-    """Where things are, as the rule `label` leaves it to the page.
+    """Paths that the rule `label` writes for the page.
 
     Attributes:
-        dataset: the name of the photos.
-        manifest: the path of the photos with a class.
-        unlabelled: the path of those in folders of unlabelled photos.
-        applied: the path of what became of corrections.
-        embeddings: the paths of the shards.
-        groups: the path of the groups of near-copies of all photos.
-        labels: the path of the file that labels go to.
-        folder: for what the page keeps for itself.
-        is_trained_on: whether the next run reads the labels' file.
+        dataset: name of the dataset.
+        manifest: path of manifest.tsv, which lists the photos with a class.
+        unlabelled: path of unlabelled.tsv, which lists the photos in folders of unlabelled photos.
+        applied: path of applied_corrections.tsv.
+        embeddings: paths of the embeddings, one file per shard.
+        groups: path of the groups of near-copies among all photos.
+        labels: path of the corrections file that labels are written to.
+        folder: folder for the page's own files.
+        is_trained_on: whether the next run reads the corrections file.
     """
 
     dataset: str
@@ -45,21 +45,21 @@ class Sources:
 
     @classmethod
     def load(cls, path: str | Path) -> "Sources":
-        """Reads what `save` wrote.
+        """Reads a file written by `save`.
 
         Raises:
-            UserError: it is damaged.
+            UserError: the file is damaged.
         """
         content = files.read_json(path, cls)
         with files.reading(path):
             return cls(**content)
 
     def photos(self) -> tuple[LabelledEmbeddings, list[str]]:
-        """Loads every photo that could be embedded.
+        """Loads all photos that could be embedded.
 
         Returns:
-            The photos, a line each, in the order of identities; and the class of the folder that
-            each is in, empty where it is in none. The former's labels and splits mean nothing.
+            The photos in the order of their identities, without meaningful labels and splits; and
+            the class of the folder that each photo is in, "" if it is in none.
 
         Raises:
             UserError: a file is damaged.
@@ -83,11 +83,11 @@ class Sources:
         return found, [folder_of[sha256] for sha256 in found.identities]
 
     def prepare(self, path: str | Path, num_threads: int) -> None:
-        """Finds the near-copies among all photos, and saves itself.
+        """Finds the near-copies among all photos, and saves the sources.
 
         Args:
-            path: where to save.
-            num_threads: how many run at once.
+            path: the file to write.
+            num_threads: number of threads.
 
         Raises:
             UserError: a file is damaged.

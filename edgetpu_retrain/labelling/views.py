@@ -1,4 +1,4 @@
-"""The labelling page's views of photos that have a label already, to look them through."""
+"""The views of the labelling page for reviewing photos that already have a label."""
 
 from collections.abc import Collection, Iterable
 
@@ -11,12 +11,12 @@ from edgetpu_retrain.labelling.learner import Learned
 TODO, LABELLED, SUSPECTS, COPIES, LEFT_OUT = "todo", "labelled", "suspects", "copies", "left_out"
 VIEWS = (TODO, LABELLED, SUSPECTS, COPIES, LEFT_OUT)
 _LEFT_OUT = -2
-# As of `report.suspects`, where they were measured.
+# The same as in `report.suspects`, which says how they were chosen.
 _MIN_RATIO, _MIN_SCORE, _LEAST_SCORE = 4, 0.4, 1 / 512
 
 
 def members_of(copies: np.ndarray, chosen: np.ndarray) -> dict[int, list[int]]:
-    """Returns the rows of the chosen photos by the number of their near-copies."""
+    """Returns the rows of the chosen photos by their group of near-copies."""
     found: dict[int, list[int]] = {}
     for row in np.flatnonzero(chosen).tolist():
         found.setdefault(int(copies[row]), []).append(row)
@@ -35,19 +35,19 @@ def find(
     """Returns the groups of a view.
 
     Args:
-        view: one of `VIEWS`, but not `TODO`.
+        view: one of `VIEWS` other than `TODO`.
         codes: [N] int, the class of every photo; negative without one.
         present: [P] int, the classes that the layer knows.
-        learned: the layer; None where there is none.
-        learned_labels: [N] int, the labels that it learned from, positions in `present`.
-        copies: [N] int; near-copies share a number.
-        decided: rows of photos that a person has decided about alone; they are not suspected.
+        learned: the trained layer; None if there is none.
+        learned_labels: [N] int, the labels it was trained on, as positions in `present`.
+        copies: [N] int, group of near-copies of each photo.
+        decided: rows of photos that a person has reviewed one by one; they are not suspects.
     """
     if view == LEFT_OUT:
         return list(_cut(view, -1, np.flatnonzero(codes == _LEFT_OUT)))
     if view == COPIES:
         return _contradicting(codes, copies)
-    # By how much the score of the photo's class is below the highest, out of fold.
+    # The out-of-fold scores of each photo's own class and of its highest class.
     given = np.ones(len(codes), np.float32)
     highest, predicted = given.copy(), codes.copy()
     if learned is not None:
@@ -56,7 +56,7 @@ def find(
         given[rows] = held_out[np.arange(len(rows)), learned_labels[rows]]
         highest[rows] = held_out.max(axis=1)
         predicted[rows] = present[held_out.argmax(axis=1)]
-        # A label may have changed since.
+        # A label may have changed since the training.
         given[(codes >= 0) & (codes == predicted)] = 1
     if view == SUSPECTS:
         ratios = highest / np.maximum(given, _LEAST_SCORE)
@@ -90,7 +90,7 @@ def _cut(view: str, label: int, rows: np.ndarray) -> Iterable[Group]:
 
 
 def _contradicting(codes: np.ndarray, copies: np.ndarray) -> list[Group]:
-    """Returns the groups of near-copies that have several classes."""
+    """Returns the groups of near-copies with different labels."""
     rows = np.flatnonzero(codes >= 0)
     pairs = np.unique(np.stack([copies[rows], codes[rows]]), axis=1)
     numbers, counts = np.unique(pairs[0], return_counts=True)

@@ -42,8 +42,9 @@ def photo_sections(findings: Findings) -> dict[str, Any]:
     def card(row: int, choices: Sequence[str] = ()) -> dict[str, Any]:
         path, label = predictions.paths[row], predictions.classes[predictions.labels[row]]
         prediction = predictions.classes[predicted[row]]
-        offered = dict.fromkeys([prediction, *choices])
-        offered.pop(label, None)
+        names = dict.fromkeys([prediction, *choices])
+        # No label is right for `none` without photos; there is a button to leave the photo out.
+        offered = [name for name in names if name != label and name in findings.run.photos]
         return {
             "path": words.printable(path),
             # To be shown in full size, as long as it is where it was.
@@ -55,7 +56,7 @@ def photo_sections(findings: Findings) -> dict[str, Any]:
             "predicted": prediction,
             "score": f"{predictions.scores[row, predictions.labels[row]]:.2f}",
             "predicted_score": f"{predictions.scores[row, predicted[row]]:.2f}",
-            "choices": list(offered),
+            "choices": offered,
         }
 
     return {

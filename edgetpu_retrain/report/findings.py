@@ -36,9 +36,11 @@ class Run:
         unlabelled: what the model says of the photos that have no label yet; None without any.
         models: paths of the model's files.
         settings: the configuration, by key.
+        fine_tuning: the content of fine_tuning.json; None if the network was not fine-tuned.
         comparison: rows of an earlier comparison of backbones, best first; empty without one.
         commands: shell commands by what they do: again (reproduce the model), bundle, compare and
             correct (apply corrections.tsv).
+        cut: where the backbone is cut, and why; "" if it is in front of its last layer.
         edgetpu_model: name of the model for the Edge TPU that can be made besides; "" if none can.
         versions: versions of Python and the packages, by name.
         checksums: SHA-256 by file name.
@@ -57,8 +59,10 @@ class Run:
     unlabelled: Unlabelled | None = None
     models: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    fine_tuning: Mapping[str, Any] | None = None
     comparison: Sequence[Mapping[str, Any]] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
+    cut: str = ""
     edgetpu_model: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)

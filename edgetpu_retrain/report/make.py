@@ -18,7 +18,7 @@ from edgetpu_retrain.evaluation.unlabelled import describe
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.index import corrections, manifest
 from edgetpu_retrain.io import files
-from edgetpu_retrain.report import history, page
+from edgetpu_retrain.report import fine_tuning, history, page
 from edgetpu_retrain.report.comparison import read_table
 from edgetpu_retrain.report.duplicates import write_copies
 from edgetpu_retrain.report.findings import Run, find
@@ -46,6 +46,7 @@ class Sources:
         corrections: applied_corrections.tsv.
         models: the .tflite files that the report waits for.
         runs: runs.json of all backbones and recipes on this dataset.
+        fine_tuning: fine_tuning.json; None without one.
         comparison: comparison.json; None without one.
     """
 
@@ -60,6 +61,7 @@ class Sources:
     corrections: Path
     models: Sequence[Path]
     runs: Sequence[Path]
+    fine_tuning: Path | None = None
     comparison: Path | None = None
 
 
@@ -86,11 +88,18 @@ def make_report(
     Raises:
         UserError: the predictions and the manifest list different photos, or a file is damaged.
     """
+    # Imported here because the TFLite schema is slow to import.
+    from edgetpu_retrain.tflite.model import Model
+    from edgetpu_retrain.tflite.truncate import cut_reason
+
     folder = Path(folder)
     labelled = LabelledEmbeddings.load(sources.embeddings, manifest.read(sources.manifest))
     # Without the test dataset, because corrections do not apply to it.
     scored = predictions.read(sources.predictions, manifest.SPLITS)
-    # The predictions cover every photo that could be decoded, in the order of the manifest.
+    photos = dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True))
+    # The predictions cover every photo that could be decoded, in the order of the manifest, except
+    # those that the extractor was fine-tuned on.
+    labelled = labelled.select(np.isin(labelled.identities, scored.identities)[labelled.rows])
     rows = labelled.rows[np.argsort(labelled.lines)]
     if len(rows) != len(scored):
         raise UserError(
@@ -120,7 +129,7 @@ def make_report(
         Run(
             dataset,
             backbone,
-            dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True)),
+            photos,
             scored,
             evaluation,
             groups[rows],
@@ -131,8 +140,10 @@ def make_report(
             unlabelled=unlabelled,
             models=sources.models,
             settings=settings,
+            fine_tuning=fine_tuning.read(sources.fine_tuning) if sources.fine_tuning else None,
             comparison=read_table(sources.comparison) if sources.comparison else (),
             commands=commands,
+            cut=next(filter(None, (cut_reason(Model.load(path)) for path in sources.models)), ""),
             edgetpu_model=edgetpu_model,
             versions=versions(),
             checksums={

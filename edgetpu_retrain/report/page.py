@@ -10,7 +10,15 @@ import jinja2
 from markupsafe import Markup
 
 from edgetpu_retrain.index import corrections
-from edgetpu_retrain.report import advice, cards, charts, history, words
+from edgetpu_retrain.report import (
+    advice,
+    cards,
+    charts,
+    fine_tuning,
+    history,
+    none_section,
+    words,
+)
 from edgetpu_retrain.report.findings import Findings
 from edgetpu_retrain.report.unlabelled_section import unlabelled_section
 
@@ -29,6 +37,7 @@ _TITLES = {
     "classes": "Results per class",
     "learning-curve": "Learning curve",
     "scores": "Score calibration and thresholds",
+    "none": "Photos of other things",
     "compared": "Backbone comparison",
     "skipped": "Skipped files",
     "how": "Reproduce this model",
@@ -73,8 +82,9 @@ def report_page(
         "comparison_page": str(Path(folder).parent / "comparison.html"),
         **_head(findings, earlier),
         **cards.photo_sections(findings),
-        "unlabelled": unlabelled_section(unlabelled) if unlabelled else None,
+        "unlabelled": unlabelled_section(unlabelled, findings.run.photos) if unlabelled else None,
         **_metrics(findings),
+        **none_section.section(findings.run.evaluation),
         **_end(findings, earlier),
     }
     optional = {
@@ -84,6 +94,7 @@ def report_page(
         "classes": findings.result,
         "learning-curve": context["curve"],
         "scores": context["thresholds"] or context["calibration"],
+        "none": context["none_rows"],
         "compared": findings.run.comparison,
     }
     context["titles"] = _TITLES
@@ -103,7 +114,7 @@ def _head(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str,
         "lead": "of the photos held out of training were classified correctly."
         if result
         else "The accuracy was not measured.",
-        "sentences": advice.verdict(findings),
+        "sentences": [*advice.verdict(findings), *_fine_tuning_text(run.fine_tuning)],
         "last_run_text": history.comparison(earlier[-1], history.entry(findings))
         if earlier
         else "",
@@ -128,6 +139,19 @@ def _streamed(evaluation: Mapping[str, Any]) -> str:
     """Says how much a file sends to the Edge TPU for every image; empty for nothing."""
     streamed = evaluation.get("streamed_bytes")
     return f" ({words.size(streamed)} of it sent for every image: slow)" if streamed else ""
+
+
+def _fine_tuning_text(content: Mapping[str, Any] | None) -> list[str]:
+    if content is None:
+        return []
+    text = fine_tuning.describe(content)
+    if content["layers"]:
+        text += (
+            " The cross-validation on this page leaves out the photos that the network was "
+            "fine-tuned on, because it would be too optimistic about them. For the same reason, "
+            "wrong labels among them are not found."
+        )
+    return [text]
 
 
 def _corrections_text(applied: Sequence[corrections.AppliedCorrection]) -> str:
@@ -158,6 +182,7 @@ def _metrics(findings: Findings) -> dict[str, Any]:
         "evaluated": _evaluated_text(findings),
         "matrix": _matrix(result) if result and len(names) <= _MAX_MATRIX_CLASSES else [],
         "pairs": findings.pairs[:_MAX_MATRIX_CLASSES],
+        "pairs_text": _pairs_text(findings),
         "class_rows": _class_rows(run.photos, result) if result else [],
         "curve": charts.learning_curve(curve) if len(curve) > 1 else "",
         "curve_text": advice.learning_curve(findings)[0],
@@ -180,6 +205,18 @@ def _evaluated_text(findings: Findings) -> str:
         return ""
     where = "in cross-validation" if findings.source == "cross_validation" else "in the test split"
     return f"{words.count(findings.result['photos'], 'photo')} {where}"
+
+
+def _pairs_text(findings: Findings) -> str:
+    """Introduces the table of pairs, which stands for a confusion matrix of many classes."""
+    number = words.count(len(findings.pairs), "pair")
+    shown = ""
+    if len(findings.pairs) > _MAX_MATRIX_CLASSES:
+        shown = f" The {_MAX_MATRIX_CLASSES} most frequent pairs are shown."
+    return (
+        f"{number} of classes were confused with each other ({_evaluated_text(findings)}).{shown} "
+        "There are too many classes for the whole confusion matrix, which is in evaluation.json."
+    )
 
 
 def _matrix(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -207,6 +244,9 @@ def _class_rows(photos: Mapping[str, int], result: Mapping[str, Any]) -> list[di
     intervals = advice.class_intervals(result)
     rows = []
     for name, entry in result["classes"].items():
+        if name not in photos:
+            # The class `none` of a gate has no photos.
+            continue
         evaluated, correct, predicted = entry["photos"], entry["correct"], entry["predicted"]
         low, high = intervals.get(name, (0.0, 1.0))
         rows.append(
@@ -262,6 +302,7 @@ def _end(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, 
         "skipped": skipped,
         "skipped_text": skipped_text,
         "command": run.commands.get("again", ""),
+        "cut": words.printable(run.cut),
         "correct_command": "" if path else run.commands.get("correct", ""),
         "comparison_text": comparison_verdict(run.comparison) if run.comparison else "",
         "history": [_history_row(entry) for entry in (*earlier, this_run)],
@@ -274,7 +315,7 @@ def _end(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str, 
         else "Saved. Move the file to the folder that you started the run in, and run:",
         "data": {
             "key": f"{run.dataset} {run.backbone}",
-            "classes": list(run.predictions.classes),
+            "classes": [name for name in run.predictions.classes if name in run.photos],
             "corrections": {
                 correction.sha256: {
                     "label": correction.label,

@@ -1,6 +1,6 @@
 """Writes the summary that ends a run: where the files are, the accuracy and the next step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from edgetpu_retrain.evaluation import saved
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import files
-from edgetpu_retrain.report import words
+from edgetpu_retrain.report import fine_tuning, none_section, words
 
 _MAX_NAMES = 5
 _FEW_TEST_PHOTOS = 5
@@ -43,6 +43,7 @@ def summary(
     confusion_matrix: str | Path | None,
     report: str | Path | None = None,
     quantization: str | Path | None = None,
+    fine_tuning_json: str | Path | None = None,
     *,
     classify: Callable[[str], str],
     bundle: str | None = None,
@@ -57,6 +58,7 @@ def summary(
         confusion_matrix: path of confusion_matrix.png; None if it was not made.
         report: path of report.html; None if it was not made.
         quantization: path of quantization.json; None if no network was quantized.
+        fine_tuning_json: path of fine_tuning.json; None if no network was fine-tuned.
         classify: function that returns the command that classifies other photos with a model.
         bundle: the command that makes the bundle; None if this run made it.
         removed: files of another model that this run removed from the top-level folder.
@@ -72,9 +74,16 @@ def summary(
     lines += accuracy(content["test_dataset"], "photo", " of the test dataset")
     lines += accuracy(cross_validation, "photo", " in cross-validation")
     # Cross-validation covers more photos, so its results per class are more reliable.
-    lines += weakest(cross_validation or test) + undertested(test)
+    lines += weakest(cross_validation or test)
+    none = content.get("none")
+    lines += undertested(test, none["known"] if none else None)
+    if none:
+        texts = none_section.known_text(none), none_section.strangers_text(none)
+        lines.append(f"Class none: {' '.join(texts).strip()}")
     if quantization is not None:
         lines += quantized(quantization)
+    if fine_tuning_json is not None:
+        lines.append(fine_tuning.describe(fine_tuning.read(fine_tuning_json)))
     if confusion_matrix is not None:
         lines.append(f"Confusion matrix: {confusion_matrix}")
     if report is not None and all(Path(path).name != Path(report).name for path in delivered):
@@ -151,13 +160,20 @@ def quantized(path: str | Path) -> list[str]:
     return lines + [f"Warning: {text}" for text in content["warnings"]]
 
 
-def undertested(result: Mapping[str, Any] | None) -> list[str]:
-    """Returns a line with the classes that have too few test photos; none without such classes."""
+def undertested(
+    result: Mapping[str, Any] | None, wanted: Container[str] | None = None
+) -> list[str]:
+    """Returns a line with the classes that have too few test photos; none without such classes.
+
+    Args:
+        result: the part of evaluation.json for the test photos.
+        wanted: the classes that should have test photos; None for all.
+    """
     classes = result["classes"] if result else {}
     few = sorted(
         (entry["photos"], name)
         for name, entry in classes.items()
-        if entry["photos"] < _FEW_TEST_PHOTOS
+        if entry["photos"] < _FEW_TEST_PHOTOS and (wanted is None or name in wanted)
     )
     names = _shorten([f"{name} ({photos})" for photos, name in few])
     return [f"Classes with fewer than {_FEW_TEST_PHOTOS} test photos: {names}"] if few else []

@@ -1,12 +1,14 @@
 """Prepares the report's section on photos without a label."""
 
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgetpu_retrain.evaluation.unlabelled import Unlabelled
+from edgetpu_retrain.head import NONE
 from edgetpu_retrain.report import words
 from edgetpu_retrain.report.cards import THUMBNAIL_SIDE, common_folder
 from edgetpu_retrain.report.thumbnails import thumbnails
@@ -16,8 +18,13 @@ _MAX_CLASSES, _MAX_PER_GROUP = 20, 5
 _OPEN_TEACHING = 12
 
 
-def unlabelled_section(found: Unlabelled) -> dict[str, Any]:
-    """Returns what the template shows of photos without a label."""
+def unlabelled_section(found: Unlabelled, labelled: Container[str]) -> dict[str, Any]:
+    """Returns what the template shows of photos without a label.
+
+    Args:
+        found: what the model says of them.
+        labelled: the classes with photos; `none` may not be among them.
+    """
     counts = np.bincount(found.predicted, minlength=len(found.classes))
     sure = np.zeros(len(found.paths), bool)
     if found.threshold is not None:
@@ -43,7 +50,11 @@ def unlabelled_section(found: Unlabelled) -> dict[str, Any]:
             "label": "",
             "predicted": predicted,
             "predicted_score": f"{found.scores[row]:.2f}",
-            "choices": [predicted, found.classes[found.second[row]]],
+            "choices": [
+                name
+                for name in (predicted, found.classes[found.second[row]])
+                if name != NONE or name in labelled
+            ],
         }
 
     return {

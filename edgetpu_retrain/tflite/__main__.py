@@ -31,7 +31,7 @@ def show(model: Model) -> str:
     for package in read_packages(model):
         lines += _describe_package(package)
     try:
-        lines.append(f"would be cut at: {_describe(model, find_cut(model))}")
+        lines.append(f"would be cut at: {_describe(model, find_cut(model).tensor)}")
     except UserError as error:
         lines.append(f"cannot be cut: {str(error).splitlines()[0]}")
     return "\n".join(lines)
@@ -51,7 +51,7 @@ def _describe_package(package: Package) -> list[str]:
         f"package of operator {package.operator}: needs Edge TPU runtime "
         f"{package.min_runtime_version} or later, compiler {compiler}",
         f"  parameters: {package.cached_bytes:,} bytes cached on the chip, "
-        f"{package.streamed_bytes:,} bytes sent anew for every image",
+        f"{package.streamed_bytes:,} bytes sent again for every image",
     ]
     for one in package.executables:
         lines.append(

@@ -1,7 +1,6 @@
 """Append a trained layer to an embedding extractor."""
 
 import logging
-from dataclasses import dataclass
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -9,30 +8,26 @@ from ai_edge_litert import schema_py_generated as schema
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.tflite.l2_normalization import append_l2_normalization
 from edgetpu_retrain.tflite.model import Model, TensorSpec
+from edgetpu_retrain.tflite.none_gate import add_gate
+from edgetpu_retrain.tflite.quantized_layer import add_layer, range_quantization
 
 log = logging.getLogger(__name__)
 
+# The name of the layer's output.
+LOGITS = "head/logits"
+
 # TFLite's quantized SOFTMAX requires this output scale; the highest score is 255/256.
 _SOFTMAX_SCALE = 1 / 256
-# With smaller scales, biases overflow int32 and interpreters reject the ratio of scales (limit
-# 2 ** 32). A layer with such small weights or logits scores all photos alike anyway.
-_MIN_WEIGHT_SCALE = 1e-6
+# With a smaller scale, interpreters reject the ratio of scales (limit 2 ** 32). A layer with such
+# small logits scores all photos alike anyway.
 _MIN_LOGIT_SCALE = 1e-4
-
-
-@dataclass(frozen=True)
-class _Quantized:
-    """Quantized values: real = scale * (values - zero_point)."""
-
-    values: np.ndarray
-    scale: float
-    zero_point: int
 
 
 def append_head(extractor: Model, head: Head) -> Model:
     """Appends FULLY_CONNECTED, RESHAPE (if the embedding has 4 dimensions) and SOFTMAX.
 
-    If the head takes L2-normalized embeddings, they are preceded by L2_NORMALIZATION.
+    If the head takes L2-normalized embeddings, they are preceded by L2_NORMALIZATION. The operators
+    of a gate (`none_gate`) follow.
 
     The extractor's own operators, including compiled ones, are unchanged. A uint8 embedding gets a
     uint8 layer with asymmetric weights, as in PyCoral's models; an int8 embedding gets a layer that
@@ -60,21 +55,12 @@ def append_head(extractor: Model, head: Head) -> Model:
     embedding, scale, zero_point = _check(extractor, head)
     num_classes = head.weights.shape[1]
     is_uint8 = embedding.dtype == "uint8"
-    weights = _quantize_weights(head.weights.T, np.dtype(embedding.dtype))
-    bias_scale = scale * weights.scale
-    biases = np.round(head.biases / bias_scale).clip(-(2**31), 2**31 - 1).astype(np.int32)
     quantization = _logit_quantization(head, embedding.dtype, scale, zero_point)
     shape = [1, num_classes]
 
     model = extractor.copy()
-    logits = model.add_tensor("head/logits", shape, embedding.dtype, *quantization)
-    layer = [
-        int(model.subgraph.outputs[0]),
-        model.add_constant("head/weights", weights.values, weights.scale, weights.zero_point),
-        model.add_constant("head/biases", biases, bias_scale, 0),
-    ]
-    options = schema.FullyConnectedOptionsT()
-    model.add_operator("FULLY_CONNECTED", layer, logits, options, version=1 if is_uint8 else 4)
+    source = int(model.subgraph.outputs[0])
+    logits = add_layer(model, source, head.weights, head.biases, LOGITS, quantization)
     if len(embedding.shape) == 4:
         options = schema.ReshapeOptionsT()
         options.newShape = shape
@@ -87,8 +73,11 @@ def append_head(extractor: Model, head: Head) -> Model:
     lowest = 0 if is_uint8 else -128
     scores = model.add_tensor("head/scores", shape, embedding.dtype, _SOFTMAX_SCALE, lowest)
     model.add_operator("SOFTMAX", [logits], scores, options, version=1 if is_uint8 else 2)
+    if head.gate is not None:
+        scores = add_gate(model, source, scores, head.gate, head.classes[:num_classes])
     if not is_uint8:
         int8_scores = scores
+        shape = list(model.tensor(scores).shape)
         scores = model.add_tensor("head/scores_uint8", shape, "uint8", _SOFTMAX_SCALE, 0)
         model.add_operator("QUANTIZE", [int8_scores], scores, schema.QuantizeOptionsT())
     model.subgraph.outputs = [scores]
@@ -122,30 +111,6 @@ def _check(extractor: Model, head: Head) -> tuple[TensorSpec, float, int]:
     return embedding, embedding.scale, embedding.zero_point
 
 
-def _quantize_weights(weights: np.ndarray, dtype: np.dtype) -> _Quantized:
-    """Quantizes weights [C, D]: int8 symmetrically, uint8 over a range that includes 0.
-
-    The lowest value is unused, as in quantization-aware training (``narrow_range`` of TensorFlow's
-    FakeQuant), so layers of such networks keep their exact weights.
-    """
-    if dtype == np.int8:
-        scale = max(float(np.abs(weights).max()) / 127, _MIN_WEIGHT_SCALE)
-        return _Quantized(np.round(weights / scale).astype(np.int8), scale, 0)
-    low, high = float(weights.min()), float(weights.max())
-    scale, zero_point = _range_quantization(low, high, 1, 255, _MIN_WEIGHT_SCALE)
-    values = (np.round(weights / scale) + zero_point).clip(1, 255)
-    return _Quantized(values.astype(np.uint8), scale, zero_point)
-
-
-def _range_quantization(
-    low: float, high: float, first: int, last: int, min_scale: float
-) -> tuple[float, int]:
-    """Returns the scale and zero point that map [low, high], extended to 0, to first..last."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = max((high - low) / (last - first), min_scale)
-    return scale, round(first - low / scale)
-
-
 def _logit_quantization(head: Head, dtype: str, scale: float, zero_point: int) -> tuple[float, int]:
     limits = np.iinfo(dtype)
     if head.logit_range is not None:
@@ -156,4 +121,4 @@ def _logit_quantization(head: Head, dtype: str, scale: float, zero_point: int) -
         products = np.stack([extreme * head.weights for extreme in extremes])
         low = float((products.min(axis=0).sum(axis=0) + head.biases).min())
         high = float((products.max(axis=0).sum(axis=0) + head.biases).max())
-    return _range_quantization(low, high, limits.min, limits.max, _MIN_LOGIT_SCALE)
+    return range_quantization(low, high, limits.min, limits.max, _MIN_LOGIT_SCALE)

@@ -1,9 +1,9 @@
-"""What a compiled operator holds: programs for the Edge TPU, their parameters, what they need.
+"""Read the contents of a compiled operator: programs for the Edge TPU and their parameters.
 
-The custom options of an operator ``edgetpu-custom-op`` hold a FlatBuffer with the identifier DWN1,
-a Package, in it a MultiExecutable, in it Executables. Their schema is public
-(https://github.com/google-coral/libedgetpu/blob/master/executable/executable.fbs); the fields that
-are read here stand below by their numbers.
+The custom options of an ``edgetpu-custom-op`` contain a FlatBuffer with the identifier DWN1: a
+Package that contains a MultiExecutable, which contains Executables. The schema is public
+(https://github.com/google-coral/libedgetpu/blob/master/executable/executable.fbs); the numbers of
+the fields that are read here are listed below.
 """
 
 from dataclasses import dataclass
@@ -41,14 +41,14 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Layer:
-    """What an executable takes or gives.
+    """An input or output of an executable.
 
     Attributes:
-        name: of the tensor.
-        shape: height, width and channels; 1 for those that it has not.
-        dtype: of its values on the device.
-        scale: real value = scale * (value - zero_point).
-        zero_point: likewise.
+        name: name of the tensor.
+        shape: (height, width, channels); dimensions it does not have are 1.
+        dtype: dtype of its values on the device.
+        scale: scale of the quantization: real = scale * (value - zero_point).
+        zero_point: zero point of the quantization.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Executable:
     Attributes:
         kind: `STAND_ALONE`, `PARAMETER_CACHING` (run once, to load parameters) or
             `EXECUTION_ONLY` (run for every image).
-        parameters: what it sends to the device beside instructions.
-        parameters_at: where they start in the operator's custom options.
-        instruction_bytes: the size of its instructions.
-        scratch_bytes: memory that it needs on the host.
-        inputs: what it takes.
-        outputs: what it gives.
+        parameters: the parameters that are sent to the device with the instructions.
+        parameters_at: their offset in the operator's custom options.
+        instruction_bytes: size of the instructions.
+        scratch_bytes: memory needed on the host.
+        inputs: the inputs.
+        outputs: the outputs.
     """
 
     kind: str
@@ -84,13 +84,13 @@ class Executable:
 
 @dataclass(frozen=True)
 class Package:
-    """What one compiled operator holds.
+    """The contents of one compiled operator.
 
     Attributes:
-        operator: the operator's number among the model's.
-        min_runtime_version: the oldest runtime of the Edge TPU that runs it.
-        compiler_version: as the compiler wrote it, which may be nothing.
-        executables: its programs.
+        operator: index of the operator in the model.
+        min_runtime_version: the oldest Edge TPU runtime that can run it.
+        compiler_version: version of the compiler; "" if the file does not say.
+        executables: the programs.
     """
 
     operator: int
@@ -100,24 +100,23 @@ class Package:
 
     @property
     def cached_bytes(self) -> int:
-        """Parameters that stay on the chip."""
+        """Size of the parameters that stay on the chip."""
         return sum(len(one.parameters) for one in self.executables if one.kind == PARAMETER_CACHING)
 
     @property
     def streamed_bytes(self) -> int:
-        """Parameters that are sent anew for every image, which is slow."""
+        """Size of the parameters that are sent again for every image, which is slow."""
         return sum(len(one.parameters) for one in self.executables if one.kind != PARAMETER_CACHING)
 
 
 def read_packages(model: Model) -> list[Package]:
-    """Reads what the operators of a model for the Edge TPU hold.
+    """Reads the packages in a model.
 
     Args:
-        model: of any kind.
+        model: any model, compiled or not.
 
     Returns:
-        A package for every operator that holds one, in the model's order; none where the model is
-        not compiled.
+        One package per compiled operator, in the order of the operators.
 
     Raises:
         UserError: a package is damaged.
@@ -127,7 +126,7 @@ def read_packages(model: Model) -> list[Package]:
         if model.describe(operator).name != CUSTOM_OP:
             continue
         content = bytes(or_empty(operator.customOptions))
-        # In front of the identifier stands where the root table is.
+        # The offset of the root table precedes the identifier.
         start = content.find(DARWINN_IDENTIFIER) - 4
         if start < 0:
             continue
@@ -135,20 +134,20 @@ def read_packages(model: Model) -> list[Package]:
             packages.append(_read_package(number, content, start))
         except ValueError as error:
             raise model.error(
-                f"holds a damaged package for the Edge TPU (operator {number}: {error}). Download "
-                "or compile it again."
+                f"contains a damaged package for the Edge TPU (operator {number}: {error}). "
+                "Download or compile it again."
             ) from error
     return packages
 
 
 def streamed_bytes(model: Model) -> int | None:
-    """Returns how many bytes of parameters a model sends for every image; None on the CPU."""
+    """Returns how many bytes of parameters are sent for every image; None if not compiled."""
     packages = read_packages(model)
     return sum(one.streamed_bytes for one in packages) if packages else None
 
 
 def min_runtime_version(model: Model) -> int | None:
-    """Returns the oldest Edge TPU runtime that runs a model; None where it is not compiled."""
+    """Returns the oldest Edge TPU runtime that can run a model; None if it is not compiled."""
     return max((one.min_runtime_version for one in read_packages(model)), default=None)
 
 

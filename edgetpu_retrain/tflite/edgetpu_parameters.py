@@ -1,8 +1,8 @@
-"""The parameters of a model for the CPU, laid out as the Edge TPU compiler lays them out.
+"""Lay out the parameters of a CPU model as the Edge TPU compiler does.
 
-The compiler documents no layout. This one was found by comparing published files, before and after
-compiling; docs/how-it-works/compiled-files.md says which. It holds for uint8 with one scale and
-zero point per tensor, in compilers of 2019.
+The layout is undocumented. It was worked out from published files, before and after compilation;
+docs/how-it-works/compiled-files.md lists them. It applies to uint8 networks with one scale and zero
+point per tensor, compiled in 2019.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ _LANES, _UNITS, _MAX_GROUP = 4, 16, 64
 
 @dataclass(frozen=True)
 class LayerParameters:
-    """What a compiled file holds for one layer.
+    """The parameters of one layer in a compiled file.
 
     Attributes:
-        name: the operator and the tensor that it writes.
-        content: its bytes; None where the layout is not known.
-        paddings: how many zero bytes may follow it.
-        proven: whether the layout was found in published files, and not only derived.
+        name: the operator and its output tensor.
+        content: the bytes; None if the layout is unknown.
+        paddings: possible numbers of zero bytes after them.
+        proven: whether the layout was observed in published files rather than only derived.
     """
 
     name: str
@@ -34,13 +34,13 @@ class LayerParameters:
 
 
 def lay_out(model: Model) -> list[LayerParameters]:
-    """Lays out the parameters of every layer that has some, in the model's order.
+    """Lays out the parameters of every layer that has any, in the order of the model.
 
     Args:
-        model: for the CPU.
+        model: a model that is not compiled.
 
     Raises:
-        UserError: a tensor holds less or more than its shape says.
+        UserError: the size of a tensor does not match its shape.
     """
     return [_lay_out(model, one) for one in model.operators if one.name in WITH_PARAMETERS]
 
@@ -62,17 +62,17 @@ def _lay_out(model: Model, operator: Operator) -> LayerParameters:
     if operator.name == "FULLY_CONNECTED" and weights.ndim == 2:
         weights = weights[:, np.newaxis, np.newaxis]
     if weights.ndim != 4 or biases.shape != (weights.shape[3 if depthwise else 0],):
-        raise model.error(f"is damaged: the weights and biases of {name} do not fit each other.")
+        raise model.error(f"is damaged: the weights and biases of {name} do not match.")
     kernel, channels = weights.shape[1:3], weights.shape[3]
     if depthwise:
         if channels % _LANES or channels != model.tensor(operator.inputs[0]).shape[-1]:
             return LayerParameters(name, None)
         content = depthwise_convolution(weights, biases, zero_point)
-        # Whether groups without channels follow depends on more than is known.
+        # It is not known when groups without channels follow.
         ends = {channels, _up(channels, _UNITS), _up(channels, _group(channels))}
         paddings = tuple(sorted((end - channels) * len(content) // channels for end in ends))
         return LayerParameters(name, content, paddings, proven=kernel == (3, 3))
-    # In the published files, kernels above 1 x 1 have no more than 4 input channels.
+    # In the published files, kernels larger than 1 x 1 have at most 4 input channels.
     proven = operator.name == "CONV_2D" and (kernel == (1, 1) or channels <= _LANES)
     return LayerParameters(name, convolution(weights, biases, zero_point), proven=proven)
 
@@ -80,14 +80,14 @@ def _lay_out(model: Model, operator: Operator) -> LayerParameters:
 def convolution(weights: np.ndarray, biases: np.ndarray, zero_point: int) -> bytes:
     """Lays out a convolution, or a fully connected layer.
 
-    In groups of 64 outputs: the biases, then for every 4 input channels and every tap of the kernel
-    the 4 weights of each output. Channels are filled up to 4 with the zero point, groups with 0. A
-    layer of at most 64 outputs is one group, filled up to 16.
+    For each group of 64 outputs: the biases, then, for every 4 input channels and every position in
+    the kernel, 4 weights per output. Channels are padded to a multiple of 4 with the zero point,
+    groups with zeros. A layer with at most 64 outputs is one group, padded to a multiple of 16.
 
     Args:
         weights: [O, H, W, I] uint8.
         biases: [O] int32.
-        zero_point: of the weights.
+        zero_point: zero point of the weights.
     """
     outputs, height, width, inputs = weights.shape
     group = _group(outputs)
@@ -106,13 +106,13 @@ def convolution(weights: np.ndarray, biases: np.ndarray, zero_point: int) -> byt
 def depthwise_convolution(weights: np.ndarray, biases: np.ndarray, zero_point: int) -> bytes:
     """Lays out a depthwise convolution.
 
-    In groups of 4 channels: the biases, then for every tap of the kernel a 4 x 4 matrix of the zero
-    point with the weights on its diagonal.
+    For each group of 4 channels: the biases, then, for every position in the kernel, a 4 x 4 matrix
+    with the weights on its diagonal and the zero point elsewhere.
 
     Args:
         weights: [1, H, W, C] uint8, C a multiple of 4.
         biases: [C] int32.
-        zero_point: of the weights.
+        zero_point: zero point of the weights.
     """
     _, height, width, channels = weights.shape
     groups, taps = channels // _LANES, height * width
@@ -125,14 +125,14 @@ def depthwise_convolution(weights: np.ndarray, biases: np.ndarray, zero_point: i
 
 
 def softmax(channels: int, scale: float) -> bytes:
-    """Lays out what a softmax needs, which depends on its input's quantization alone.
+    """Lays out the parameters of a softmax, which depend only on its input's quantization.
 
-    In groups of 4 channels, float32 filled up to 64 bytes: twice the offsets, then the scales; and
-    a 1 behind them. Channels that fill up the last group get the smallest number by these.
+    Groups of 4 channels as float32, each padded to 64 bytes: the offsets twice, then the scales,
+    then a 1. For the channels that pad the last group, they give the smallest number.
 
     Args:
-        channels: how many there are.
-        scale: of its input.
+        channels: number of channels.
+        scale: scale of the input.
     """
     groups = _up(channels, _LANES) // _LANES
     values = np.zeros((3, groups, _MAX_GROUP // 4), "<f4")
@@ -148,19 +148,19 @@ def softmax(channels: int, scale: float) -> bytes:
 
 
 def _array(model: Model, index: int) -> np.ndarray | None:
-    """Returns the values of a constant; None where there is none, or of a dtype without use."""
+    """Returns the values of a constant; None if there is none, or if its dtype is not used."""
     data = model.constant(index) if index >= 0 else None
     spec = model.tensor(index)
     if data is None or spec.dtype not in ("uint8", "int32"):
         return None
     dtype = np.dtype(spec.dtype)
     if len(data) != np.prod(spec.shape) * dtype.itemsize:
-        raise model.error(f"is damaged: {spec} holds {len(data)} bytes.")
+        raise model.error(f"is damaged: {spec} has {len(data)} bytes.")
     return data.view(dtype).reshape(spec.shape)
 
 
 def _group(outputs: int) -> int:
-    """Returns how many outputs are laid out together."""
+    """Returns the number of outputs in a group."""
     return min(_up(outputs, _UNITS), _MAX_GROUP)
 
 

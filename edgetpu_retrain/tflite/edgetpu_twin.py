@@ -1,4 +1,4 @@
-"""Whether a compiled file holds the weights of a model for the CPU, and how to put others in."""
+"""Compare the weights in a compiled file with those of its CPU twin, and replace them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ _PROVEN_RUNTIME = 12
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much of a compiled file's parameters are known to be a model's.
+    """The result of comparing the parameters in a compiled file with those of a CPU model.
 
     Attributes:
-        total: bytes of parameters in the compiled file.
-        equal: how many of them are as they should be.
-        layers: what each layer's parameters should be.
-        places: where they start, None for a layer that could not be compared.
-        differs: the first layer that holds other weights, None where none was found.
+        total: number of bytes of parameters in the compiled file.
+        equal: number of these bytes that are as expected.
+        layers: the expected parameters of each layer.
+        places: offset of each layer's parameters; None for a layer that could not be compared.
+        differs: the first layer with other weights; None if none was found.
     """
 
     total: int
@@ -34,42 +34,42 @@ class Comparison:
 
     @property
     def whole(self) -> bool:
-        """Whether every byte is as it should be."""
+        """Whether every byte is as expected."""
         return self.differs is None and self.equal == self.total and None not in self.places
 
     def __str__(self) -> str:
         if self.differs is not None:
-            return f"holds other weights; the first layer that differs is {self.differs.name}"
-        text = f"holds the same weights: {self.equal:,} of {self.total:,} bytes"
+            return f"has other weights; the first layer that differs is {self.differs.name}"
+        text = f"has the same weights: {self.equal:,} of {self.total:,} bytes"
         pairs = zip(self.layers, self.places, strict=False)
         unknown = [layer.name for layer, place in pairs if place is None]
         if unknown:
             more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
             text += (
-                f"; {len(unknown)} of {len(self.layers)} layers could not be compared, since it is "
-                f"not known how the compiler lays them out: {', '.join(unknown[:_SHOWN])}{more}"
+                f"; {len(unknown)} of {len(self.layers)} layers could not be compared, because the "
+                f"compiler's layout of them is unknown: {', '.join(unknown[:_SHOWN])}{more}"
             )
         return text
 
 
 def compare(extractor: Model, compiled: Model) -> Comparison:
-    """Looks for the parameters of a model's layers in its compiled twin.
+    """Compares the parameters of a CPU model with those in its compiled twin.
 
-    A layer differs where it holds other bytes at a place that is certain: the layers in front of it
-    are in place, and so is one behind it, or all together have the size that the file has. Other
-    bytes say nothing of a layer whose layout is only derived, nor in a file of a newer compiler
-    that holds none of the layers: that compiler may lay them out in another way.
+    A layer counts as different if other bytes are found where its parameters must be: the layers
+    before it match, and either a later layer matches too or the total size fits. Other bytes do not
+    count if the layer's layout is only derived, or if the file was made by a newer compiler and
+    matches in none of the layers, because that compiler may use another layout.
 
     Args:
-        extractor: for the CPU.
-        compiled: for the Edge TPU.
+        extractor: the CPU model.
+        compiled: the compiled model.
 
     Raises:
         UserError: one of the files is damaged.
     """
     packages = read_packages(compiled)
     parameters = b"".join(one.parameters for package in packages for one in package.executables)
-    # The layers that a compiled model leaves to the CPU are its last.
+    # Layers that were left to the CPU are the last ones.
     on_cpu = sum(operator.name in WITH_PARAMETERS for operator in compiled.operators)
     layers = lay_out(extractor)
     layers = layers[: max(len(layers) - on_cpu, 0)]
@@ -77,7 +77,7 @@ def compare(extractor: Model, compiled: Model) -> Comparison:
         layer.content is not None and layer.content in parameters for layer in layers
     )
     differs, equal, places = None, 0, list[int | None]()
-    # How many zero bytes may lie between `at` and the next layer; none where that is not known.
+    # Possible numbers of zero bytes between `at` and the next layer; empty if unknown.
     at = 0
     gaps: tuple[int, ...] = (0,)
     for number, layer in enumerate(layers):
@@ -104,29 +104,29 @@ def compare(extractor: Model, compiled: Model) -> Comparison:
 
 
 def rewrite_parameters(compiled: str | Path, extractor: Model, changed: Model) -> bytes:
-    """Puts changed weights and biases into a compiled file, which stays the same otherwise.
+    """Replaces the weights and biases in a compiled file; everything else stays the same.
 
-    The instructions in a compiled file depend on shapes, scales and zero points alone, so these
-    have to be the same.
+    The instructions in a compiled file depend only on shapes, scales and zero points, so these must
+    not change.
 
     Args:
-        compiled: path of the file for the Edge TPU.
-        extractor: its twin for the CPU.
-        changed: the same with other weights and biases.
+        compiled: path of the compiled file.
+        extractor: its CPU twin.
+        changed: the CPU twin with other weights and biases.
 
     Returns:
-        The bytes of the file for the Edge TPU whose twin is `changed`.
+        The content of the compiled twin of `changed`.
 
     Raises:
-        UserError: the file is not known to be the extractor's twin in every byte, or `changed`
-            differs from the extractor in more than weights and biases.
+        UserError: not every byte of the compiled file could be matched with the extractor, or
+            `changed` differs from the extractor in more than weights and biases.
     """
     model = Model.load(compiled)
     known = compare(extractor, model)
     if not known.whole:
         raise model.error(
-            f"cannot take other weights. Compared with {extractor.source}, it {known}. Compile the "
-            "changed network instead."
+            f"cannot be given other weights: compared with {extractor.source}, it {known}. Compile "
+            "the changed network instead."
         )
     _check_grid(extractor, changed)
     parameters = bytearray(known.total)
@@ -144,14 +144,16 @@ def rewrite_parameters(compiled: str | Path, extractor: Model, changed: Model) -
     rewritten = bytes(content)
     proof = compare(changed, Model.parse(rewritten, str(compiled)))
     if not proof.whole:
-        raise model.error(f"was not rewritten correctly. With {changed.source}, it {proof}.")
+        raise model.error(
+            f"was not rewritten correctly: compared with {changed.source}, it {proof}."
+        )
     return rewritten
 
 
 def _check_grid(extractor: Model, changed: Model) -> None:
-    """Raises a UserError where two models differ in more than the weights and biases of layers."""
+    """Raises a UserError if two models differ in more than the weights and biases of layers."""
     if _describe_graph(extractor) != _describe_graph(changed):
-        raise changed.error(f"has other operators than {extractor.source}.")
+        raise changed.error(f"does not have the same operators as {extractor.source}.")
     free = {
         index
         for operator in extractor.operators
@@ -164,21 +166,21 @@ def _check_grid(extractor: Model, changed: Model) -> None:
         )
         if first != second:
             raise changed.error(
-                f"differs from {extractor.source} in {extractor.tensor(index)}, in more than "
-                "weights and biases. The scales and zero points of all tensors have to be the same."
+                f"differs from {extractor.source} in {extractor.tensor(index)}, and not only in "
+                "weights and biases. The scales and zero points of all tensors must be the same."
             )
 
 
 def _describe_graph(model: Model) -> tuple[object, ...]:
-    """Returns what has to be the same of the operators."""
+    """Returns the properties of the operators that must not change."""
     options = [one.builtinOptions for one in model.subgraph.operators]
-    # As text, since options may hold arrays.
+    # As text, because options may contain arrays.
     described = [str(one and vars(one)) for one in options]
     return model.operators, described, len(model.subgraph.tensors)
 
 
 def _describe_tensor(model: Model, index: int, free: bool) -> tuple[object, ...]:
-    """Returns what has to be the same of a tensor; its values too, where they are not free."""
+    """Returns the properties of a tensor that must not change, with its values unless `free`."""
     spec, quantization = model.tensor(index), model.subgraph.tensors[index].quantization
     grid = quantization and [or_empty(quantization.scale), or_empty(quantization.zeroPoint)]
     values = None if free else model.constant(index)
@@ -193,7 +195,7 @@ def _describe_tensor(model: Model, index: int, free: bool) -> tuple[object, ...]
 def _find_next(
     parameters: bytes, at: int, gaps: tuple[int, ...], layer: LayerParameters
 ) -> int | None:
-    """Returns where a layer starts that follows after one of some gaps, None where none does."""
+    """Returns the offset of a layer that follows `at` after one of the gaps; None if none does."""
     if layer.content is None:
         return None
     for gap in gaps:
@@ -205,10 +207,9 @@ def _find_next(
 def _is_next(
     parameters: bytes, at: int, gaps: tuple[int, ...], layers: Sequence[LayerParameters]
 ) -> bool:
-    """Whether the first of some layers has its place there, by what is behind it.
+    """Returns whether the first of the layers must be at `at`, judging by what follows.
 
-    That is another of the layers, with room for those between, or the end of the parameters, with
-    room for all.
+    That is another of the layers at the right distance, or the end of the parameters.
     """
     ends = {at + gap for gap in gaps}
     for number, layer in enumerate(layers):

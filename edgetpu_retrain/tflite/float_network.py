@@ -69,7 +69,8 @@ def float_extractor(network: Model, tensor: str | None = None, width: int | None
     elif _ends_in_pool(fixed):
         extractor = cut_at(fixed, int(fixed.subgraph.outputs[0]))
     else:
-        extractor = cut_at(fixed, _before_reshapes(fixed, find_cut(fixed, _FLOAT)))
+        tensor_index, reason = find_cut(fixed, _FLOAT)
+        extractor = cut_at(fixed, _before_reshapes(fixed, tensor_index), reason)
     check_width(extractor, width)
     _set_signature(extractor)
     return extractor

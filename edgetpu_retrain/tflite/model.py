@@ -282,7 +282,7 @@ class Model:
         name: str,
         inputs: Sequence[int],
         output: int,
-        options: object,
+        options: object | None,
         version: int = 1,
         first: bool = False,
     ) -> None:
@@ -292,7 +292,8 @@ class Model:
             name: its name in the schema.
             inputs: indices of its input tensors.
             output: index of its output tensor.
-            options: its options as an object of the schema, such as ``SoftmaxOptionsT``.
+            options: its options as an object of the schema, such as ``SoftmaxOptionsT``; None for
+                an operator without.
             version: its version.
             first: add it before all others.
         """
@@ -300,9 +301,10 @@ class Model:
         operator.opcodeIndex = self.code_index(getattr(schema.BuiltinOperator, name), version)
         operator.inputs = list(inputs)
         operator.outputs = [output]
-        kind = type(options).__name__.removesuffix("T")
-        operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
-        operator.builtinOptions = options
+        if options is not None:
+            kind = type(options).__name__.removesuffix("T")
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+            operator.builtinOptions = options
         self.subgraph.operators.insert(0 if first else len(self.subgraph.operators), operator)
 
     def set_input(self, index: int) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+from typing import NamedTuple
 
 from ai_edge_litert import schema_py_generated as schema
 
@@ -23,6 +24,20 @@ _VECTOR = ((1,), (1, 1, 1))
 _QUANTIZED = ("uint8", "int8")
 _REFERENCES = ("inputs", "outputs", "intermediates")
 _MAX_SUGGESTIONS = 5
+# How the reason for a cut begins.
+_CUT = "The network is cut at "
+
+
+class Cut(NamedTuple):
+    """Where to cut a network.
+
+    Attributes:
+        tensor: the index of the tensor.
+        reason: why not in front of the last layer; "" if it is there.
+    """
+
+    tensor: int
+    reason: str = ""
 
 
 def truncate(
@@ -42,12 +57,12 @@ def truncate(
         UserError: there is no such tensor, or it is not a vector of one of these dtypes; the
             message lists the last operators.
     """
-    return cut_at(
-        model, find_cut(model, dtypes) if tensor is None else _find_tensor(model, tensor, dtypes)
-    )
+    if tensor is None:
+        return cut_at(model, *find_cut(model, dtypes))
+    return cut_at(model, _find_tensor(model, tensor, dtypes))
 
 
-def cut_at(model: Model, tensor: int) -> Model:
+def cut_at(model: Model, tensor: int, reason: str = "") -> Model:
     """Returns the part of a model that computes a tensor, with that tensor as the output.
 
     Operators after the cut are dropped, and so are the tensors, buffers and operator codes that
@@ -57,8 +72,11 @@ def cut_at(model: Model, tensor: int) -> Model:
     Args:
         model: a model with one subgraph; it is not changed.
         tensor: index of the tensor.
+        reason: as in `Cut`; it becomes the description of the result (`cut_reason`).
     """
     extractor = lower_versions(model)
+    if reason:
+        extractor.unpacked.description = reason
     subgraph = extractor.subgraph
     subgraph.operators = _needed_operators(subgraph, tensor)
     subgraph.outputs = [tensor]
@@ -70,7 +88,14 @@ def cut_at(model: Model, tensor: int) -> Model:
     return extractor
 
 
-def find_cut(model: Model, dtypes: tuple[str, ...] = _QUANTIZED) -> int:
+def cut_reason(model: Model) -> str:
+    """Returns the reason for the cut that a model was made with; "" if there is none."""
+    text = model.unpacked.description or ""
+    text = text.decode(errors="replace") if isinstance(text, bytes) else text
+    return text if text.startswith(_CUT) else ""
+
+
+def find_cut(model: Model, dtypes: tuple[str, ...] = _QUANTIZED) -> Cut:
     """Finds the input of a classifier's last layer, or the pooled vector before hidden layers.
 
     The last layer is a FULLY_CONNECTED, or a CONV_2D with a 1x1 kernel on a 1x1 image, that is
@@ -79,9 +104,6 @@ def find_cut(model: Model, dtypes: tuple[str, ...] = _QUANTIZED) -> int:
     If its input is computed from a wider globally pooled vector, by layers that make it narrower,
     the cut is at the pooled vector. Such hidden layers have been trained for the network's own
     classes, and leave out what tells others apart.
-
-    Returns:
-        The index of the tensor.
 
     Raises:
         UserError: there is no such layer, or its input is not a vector of one of `dtypes`; the
@@ -108,7 +130,7 @@ def find_cut(model: Model, dtypes: tuple[str, ...] = _QUANTIZED) -> int:
     )
 
 
-def _before_hidden_layers(model: Model, last: int, dtypes: tuple[str, ...]) -> int:
+def _before_hidden_layers(model: Model, last: int, dtypes: tuple[str, ...]) -> Cut:
     """Returns the pooled vector that hidden layers make narrower, or `last` if there is none."""
     tensor = last
     # In a damaged model with a cycle, the way back would not end.
@@ -120,19 +142,18 @@ def _before_hidden_layers(model: Model, last: int, dtypes: tuple[str, ...]) -> i
         if operator.name in POOLS:
             if spec.shape[-1] <= model.tensor(last).shape[-1] or spec.dtype not in dtypes:
                 break
-            log.info(
-                "The network is cut at %s, the pooled vector, because the hidden layers after it "
-                "(to %s) were trained for the network's own classes. To keep them, set tensor: %s.",
-                spec,
-                model.tensor(last),
-                model.tensor(last).name,
+            reason = (
+                f"{_CUT}{spec}, the pooled vector, because the hidden layers after it (to "
+                f"{model.tensor(last)}) were trained for the network's own classes. To keep them, "
+                f"set tensor: {model.tensor(last).name}."
             )
-            return tensor
+            log.info("%s", reason)
+            return Cut(tensor, reason)
         inputs = [i for i in operator.inputs if i >= 0 and model.constant(i) is None]
         if operator.name not in _HIDDEN or not inputs:
             break
         tensor = inputs[0]
-    return last
+    return Cut(last)
 
 
 def _is_1x1(model: Model, operator: Operator) -> bool:

@@ -48,7 +48,7 @@ def combine(data: TrainingData, regression: Choice, num_threads: int = 1) -> Com
         regression: as `cross_validation.choose` gives it.
         num_threads: how many run at once; the result does not depend on it.
     """
-    if len(data.labels) < cross_validation.MIN_FOR_TEMPERATURE:
+    if len(data.scored) < cross_validation.MIN_FOR_TEMPERATURE:
         return Combination(regression, 0.0, SHRINKAGES[0])
     with threads(num_threads) as run:
         return _combine(data, regression, run)
@@ -57,12 +57,14 @@ def combine(data: TrainingData, regression: Choice, num_threads: int = 1) -> Com
 def _combine(data: TrainingData, regression: Choice, run: MapFunction) -> Combination:
     balanced = regression.class_weights == "balanced"
     measured = by_fold(data, FOLDS, run=run)
-    photos = np.arange(0, len(data.labels), -(-len(data.labels) // _MAX_TO_CHOOSE))
+    scored = data.scored
+    labels = data.labels[scored]
+    photos = scored[:: -(-len(scored) // _MAX_TO_CHOOSE)]
     tried = out_of_fold(data, measured, SHRINKAGES, balanced, PER_COARSE, photos, run)
     chosen = int(np.argmin([_calibrated_loss(logits, data.labels[photos]) for logits in tried]))
     shrinkage = SHRINKAGES[chosen]
     logits = out_of_fold(data, measured, [shrinkage], balanced, run=run)[0]
-    temperatures = [fit_temperature(one, data.labels) for one in (regression.logits, logits)]
+    temperatures = [fit_temperature(one[scored], labels) for one in (regression.logits, logits)]
 
     def mix(weight: float, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Returns the weighted mean of calibrated values, of regression and discriminant."""
@@ -71,7 +73,7 @@ def _combine(data: TrainingData, regression: Choice, run: MapFunction) -> Combin
         )
 
     mixed = [mix(weight, regression.logits, logits) for weight in WEIGHTS]
-    best = int(np.argmin([_calibrated_loss(one, data.labels) for one in mixed]))
+    best = int(np.argmin([_calibrated_loss(one[scored], labels) for one in mixed]))
     weight = WEIGHTS[best]
     if not weight:
         return Combination(regression, weight, shrinkage)

@@ -38,7 +38,8 @@ class Choice:
 
     Attributes:
         layer: layer trained on all photos, for centred and scaled embeddings.
-        logits: [N, C] float32, out-of-fold logits, from layers trained without the photo's fold.
+        logits: [N, C] float32, out-of-fold logits, from layers trained without the photo's fold;
+            of no use for photos that are never held out.
         strength: strength of the L2 penalty.
         class_weights: "none" or "balanced".
         strengths: out-of-fold accuracy and loss for each strength, with these class weights.
@@ -140,8 +141,8 @@ def _choose(data: TrainingData, class_weights: str, parallel_map: MapFunction) -
         [
             {
                 "strength": variants[i][0],
-                "accuracy": float(tally.correct[i].sum() / sizes.sum()),
-                "loss": float(tally.losses[i].sum() / sizes.sum()),
+                "accuracy": float(tally.correct[i].sum() / tally.photos.sum()),
+                "loss": float(tally.losses[i].sum() / tally.photos.sum()),
             }
             for i in range(len(variants))
             if variants[i][1] == balanced
@@ -197,14 +198,16 @@ def _tally(data: TrainingData, layers: Layers) -> _Tally:
     shape = (data.num_classes, variants)
     correct, total = np.zeros(shape), np.zeros(shape)
     for block in data.blocks():
-        labels, folds = data.labels[block], data.folds[block]
-        logits = layers.logits(data.embeddings(block))
+        photos = np.arange(block.start, block.stop)[data.folds[block] >= 0]
+        labels, folds = data.labels[photos], data.folds[photos]
+        logits = layers.logits(data.embeddings(photos))
         logits = logits.reshape(len(labels), len(_COARSE), variants, -1)[
             np.arange(len(labels)), folds // PER_COARSE
         ]
         np.add.at(correct, labels, logits.argmax(axis=-1) == labels[:, np.newaxis])
         np.add.at(total, labels, losses(logits, labels))
-    return _Tally(correct.T, total.T, np.bincount(data.labels, minlength=data.num_classes))
+    counts = np.bincount(data.labels[data.scored], minlength=data.num_classes)
+    return _Tally(correct.T, total.T, counts)
 
 
 def _best_variant(tally: _Tally, variants: list[tuple[float, bool]], balanced: bool) -> int:
@@ -254,12 +257,13 @@ def curve_point(
         logits: [N, C], out-of-fold logits: from coarse folds for a share, else from fine ones.
         share: the share of the photos that the layers were trained on; None for all of them.
     """
-    total = len(data.labels)
-    correct = int(np.sum(logits.argmax(axis=1) == data.labels))
-    if share is None:
-        photos = total * (1 - 1 / FOLDS)
-    else:
-        photos = float(np.sum(data.ranks < share)) * (1 - 1 / len(_COARSE))
+    scored = data.scored
+    total = len(scored)
+    correct = int(np.sum(logits[scored].argmax(axis=1) == data.labels[scored]))
+    is_drawn = data.ranks < (1.0 if share is None else share)
+    # Photos that are never held out are in the training photos of every fold.
+    held_out = np.sum(is_drawn[scored]) / (FOLDS if share is None else len(_COARSE))
+    photos = float(np.sum(is_drawn) - held_out)
     return {
         "photos": round(photos),
         "accuracy": correct / total,

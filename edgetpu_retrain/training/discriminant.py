@@ -111,7 +111,7 @@ class Statistics:
 def by_fold(
     data: TrainingData, num_folds: int, share: float = 1.0, run: MapFunction = map
 ) -> list[Statistics]:
-    """Measures the photos of each fold.
+    """Measures the photos of each fold, and last those that are never held out, if there are any.
 
     Args:
         data: all photos.
@@ -120,9 +120,8 @@ def by_fold(
         run: as `blocks.threads` gives it.
     """
     drawn = data.ranks < share
-    return list(
-        run(lambda fold: Statistics.of(data, (data.folds == fold) & drawn), range(num_folds))
-    )
+    folds = [*range(num_folds), *([-1] if np.any(data.folds < 0) else [])]
+    return list(run(lambda fold: Statistics.of(data, (data.folds == fold) & drawn), folds))
 
 
 def out_of_fold(
@@ -147,7 +146,7 @@ def out_of_fold(
     """
     everything = sum(measured[1:], measured[0])
     judged = np.arange(len(data.labels)) if photos is None else photos
-    logits = np.empty((len(shrinkages), len(judged), data.num_classes), np.float32)
+    logits = np.zeros((len(shrinkages), len(judged), data.num_classes), np.float32)
 
     def judge(first: int) -> None:
         parts = measured[first : first + held_out]

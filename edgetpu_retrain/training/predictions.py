@@ -58,17 +58,20 @@ class OutOfFold:
         identities: SHA-256 of the N photos in hexadecimal.
         folds: [N] int, fold that the layer was trained without.
         scores: [N, C] float32, softmax scores.
+        seen: SHA-256 of the photos that were not cross-validated, because the extractor was
+            fine-tuned on them or on near-copies.
     """
 
     identities: Sequence[str]
     folds: np.ndarray
     scores: np.ndarray
+    seen: Sequence[str] = ()
 
     def save(self, path: str | Path) -> None:
         """Writes an .npz file without pickles; equal scores give identical files."""
         with files.replacing(path) as temporary, temporary.open("wb") as file:
-            identities = np.array(self.identities, "S64")
-            np.savez(file, identities=identities, folds=self.folds, scores=self.scores)
+            identities, seen = (np.array(each, "S64") for each in (self.identities, self.seen))
+            np.savez(file, identities=identities, folds=self.folds, scores=self.scores, seen=seen)
 
     @classmethod
     def load(cls, path: str | Path) -> "OutOfFold":
@@ -78,8 +81,11 @@ class OutOfFold:
             UserError: the file is damaged.
         """
         with files.reading(path), np.load(path, allow_pickle=False) as arrays:
-            identities = [sha256.decode() for sha256 in arrays["identities"].tolist()]
-            return cls(identities, arrays["folds"], arrays["scores"])
+            identities, seen = (
+                [sha256.decode() for sha256 in arrays[name].tolist()]
+                for name in ("identities", "seen")
+            )
+            return cls(identities, arrays["folds"], arrays["scores"], seen)
 
 
 AddPrediction = Callable[[Photo, int, np.ndarray], None]

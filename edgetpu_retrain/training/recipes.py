@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +17,16 @@ from edgetpu_retrain.embeddings.labelled_embeddings import (
     TrainingData,
 )
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.head import Head, l2_normalize
+from edgetpu_retrain.head import NONE, Head, l2_normalize, with_none
 from edgetpu_retrain.runtime.interpreter import Quantization
-from edgetpu_retrain.training import combination, cross_validation, folds, imprinting, near_copies
+from edgetpu_retrain.training import (
+    combination,
+    cross_validation,
+    folds,
+    imprinting,
+    near_copies,
+    none_class,
+)
 from edgetpu_retrain.training.optimum import Layers, softmax
 from edgetpu_retrain.training.predictions import OutOfFold, Predictions
 from edgetpu_retrain.training.softmax_regression import SoftmaxRegression
@@ -39,25 +46,35 @@ class TrainingResult:
 
     Attributes:
         head: the trained head.
-        labelled: the photos that are not held out for testing.
+        labelled: the photos that are not held out for testing and were not seen before.
         predictions: out-of-fold predictions of these photos.
         groups: [M] int, group of near-copies of each embedded photo (`near_copies.groups`).
+        seen: identities of the photos that the extractor was fine-tuned on, and of their
+            near-copies. They are trained on, but not cross-validated.
     """
 
     head: Head
     labelled: LabelledEmbeddings
     predictions: Predictions
     groups: np.ndarray
+    seen: Sequence[str] = ()
 
     def out_of_fold(self) -> OutOfFold:
         """Returns the predictions by identity; lines of the same photo have equal predictions."""
         rows, lines = np.unique(self.labelled.rows, return_index=True)
         identities = [self.labelled.identities[row] for row in rows.tolist()]
-        return OutOfFold(identities, self.predictions.folds[lines], self.predictions.scores[lines])
+        folds, scores = self.predictions.folds[lines], self.predictions.scores[lines]
+        return OutOfFold(identities, folds, scores, self.seen)
 
 
 def train(
-    labelled: LabelledEmbeddings, recipe: str, seed: int, num_threads: int = 1, **settings: Any
+    labelled: LabelledEmbeddings,
+    recipe: str,
+    seed: int,
+    num_threads: int = 1,
+    seen: Collection[str] = (),
+    none: bool = False,
+    **settings: Any,
 ) -> TrainingResult:
     """Trains a head with one of the recipes, and cross-validates it.
 
@@ -69,10 +86,13 @@ def train(
         recipe: name of the recipe, a key of `RECIPES`.
         seed: seed of the random numbers; only the recipes in `RANDOM` use it.
         num_threads: number of threads.
+        seen: identities of photos that the extractor was fine-tuned on. Their embeddings say
+            nothing about other photos, so accuracy, strengths and temperature come from the others.
+        none: whether photos that are like no training photo get the class `none`.
         settings: settings of the recipe.
 
     Raises:
-        UserError: the recipe has no such setting, or training diverged.
+        UserError: the recipe has no such setting, training diverged, or all photos were seen.
     """
     train_recipe = RECIPES[recipe]
     check_settings(recipe, settings)
@@ -82,18 +102,40 @@ def train(
     groups = np.unique(all_groups[kept.rows], return_inverse=True)[1]
     num_copies = len(groups) - len(np.unique(groups))
     log.info("Copies or near-copies of other photos: %d of %d", num_copies, len(groups))
-    fold_numbers = folds.assign_folds(kept.labels, groups, cross_validation.FOLDS)
-    head, scores = train_recipe(kept, fold_numbers, seed, num_threads, **settings)
+    is_seen = np.isin(groups, groups[np.isin(kept.identities, list(seen))[kept.rows]])
+    if is_seen.all():
+        raise UserError(
+            "The network was fine-tuned on all photos, so none are left to cross-validate on. "
+            "Fine-tune it again: fine_tune: {refresh: true}."
+        )
+    fold_numbers = np.full(len(kept), -1, np.int16)
+    unseen = ~is_seen
+    fold_numbers[unseen] = folds.assign_folds(
+        kept.labels[unseen], groups[unseen], cross_validation.FOLDS
+    )
+    head, logits = train_recipe(kept, fold_numbers, seed, num_threads, **settings)
+    judged = kept.select(unseen)
+    scores = logits[unseen]
     softmax(scores)
-    predictions = Predictions(kept.classes, kept.labels, kept.splits, fold_numbers, scores)
-    correct = int(np.sum(predictions.predicted == kept.labels))
-    log.info("Trained. Cross-validation: %d of %d photos correct", correct, len(kept.labels))
+    classes = kept.classes
+    if none:
+        learned = none_class.learn(kept, fold_numbers)
+        scores = with_none(scores, learned.known[unseen], kept.classes)
+        classes = kept.classes if NONE in kept.classes else (*kept.classes, NONE)
+        training = head.training | {"left_out": learned.left_out}
+        head = replace(head, classes=classes, gate=learned.gate, training=training)
+    predictions = Predictions(classes, judged.labels, judged.splits, fold_numbers[unseen], scores)
+    correct = int(np.sum(predictions.predicted == judged.labels))
+    log.info("Trained. Cross-validation: %d of %d photos correct", correct, len(judged))
     training = head.training | {
         "recipe": recipe,
         "extractor": labelled.extractor,
         "preprocessing": labelled.preprocessing,
     }
-    return TrainingResult(replace(head, training=training), kept, predictions, all_groups)
+    seen_photos = [kept.identities[row] for row in np.unique(kept.rows[is_seen]).tolist()]
+    return TrainingResult(
+        replace(head, training=training), judged, predictions, all_groups, seen_photos
+    )
 
 
 def check_embeddings(labelled: LabelledEmbeddings) -> None:
@@ -138,7 +180,9 @@ def _train_optimum(
     regression = cross_validation.choose(data, class_weights, num_threads)
     combined = combination.combine(data, regression, num_threads)
     choice = combined.choice
-    temperature = cross_validation.fit_temperature(choice.logits, labelled.labels)
+    temperature = cross_validation.fit_temperature(
+        choice.logits[data.scored], labelled.labels[data.scored]
+    )
     weights, biases = _denormalize(choice.layer, data, labelled.quantization, temperature)
     head = Head(
         weights,
@@ -226,7 +270,7 @@ def _train_coral(
         return model
 
     trained = labelled.splits == TRAIN
-    logits = np.empty((len(labels), len(labelled.classes)), np.float32)
+    logits = np.zeros((len(labels), len(labelled.classes)), np.float32)
     # BLAS adds in a different order for each number of threads, which changes the last bits.
     with threads(1):
         model = fit(trained, labelled.splits == VALIDATION)
@@ -264,14 +308,15 @@ def _train_imprinting(
     """
     num_classes, width = len(labelled.classes), labelled.vectors.shape[1]
     # Sums by fold: the layer without a fold is made from the sums of the other folds.
-    sums = np.zeros((cross_validation.FOLDS, num_classes, width))
+    # The last sums are of photos that are never held out, whose fold is -1.
+    sums = np.zeros((cross_validation.FOLDS + 1, num_classes, width))
     for block in blocks(len(labelled), _BLOCK):
         np.add.at(
             sums, (fold_numbers[block], labelled.labels[block]), l2_normalize(labelled[block])
         )
     total = sums.sum(axis=0)
-    layers = [imprinting.directions(total - fold_sums) for fold_sums in sums]
-    logits = np.empty((len(labelled.labels), num_classes), np.float32)
+    layers = [imprinting.directions(total - fold_sums) for fold_sums in sums[:-1]]
+    logits = np.zeros((len(labelled.labels), num_classes), np.float32)
     cosines = []
     for block in blocks(len(labelled), _BLOCK):
         values = l2_normalize(labelled[block])
@@ -280,7 +325,8 @@ def _train_imprinting(
             logits[block][out] = imprinting.SCALE * (values[out] @ layer)
         block_cosines = values @ imprinting.directions(total)
         cosines.append((block_cosines.min(), block_cosines.max(), block_cosines.mean()))
-    temperature = cross_validation.fit_temperature(logits, labelled.labels)
+    scored = fold_numbers >= 0
+    temperature = cross_validation.fit_temperature(logits[scored], labelled.labels[scored])
     scale = imprinting.SCALE / temperature
     # Softmax ignores a common offset; subtracting the mean cosine makes the logits' range smaller.
     low, high, middle = (

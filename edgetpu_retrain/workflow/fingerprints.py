@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgetpu_retrain.backbone.fine_tuned import FineTuned
 from edgetpu_retrain.backbone.kinds import Backbone
 from edgetpu_retrain.backbone.sources import Source
 from edgetpu_retrain.config.settings import Settings, Split
@@ -14,7 +15,7 @@ from edgetpu_retrain.photos import preprocessing
 from edgetpu_retrain.training import recipes
 
 # Increased when the same inputs give different results than in an earlier version.
-_VERSION = 2
+_VERSION = 3
 
 
 def digest(*parts: Any) -> str:
@@ -55,6 +56,7 @@ class Fingerprints:
         archives: digests that identify the archives of photos, by the names of their folders.
         photos: digests of the photos.
         test_photos: a digest of the photos in the test dataset; "" if there is none.
+        strangers: a digest of the photos of other things; "" if there are none.
         backbones: backbones by name.
         recipes: training settings by recipe name.
         identify: function that returns a digest of the content of a backbone's file.
@@ -68,6 +70,7 @@ class Fingerprints:
     archives: Mapping[str, str]
     photos: Digests
     test_photos: str
+    strangers: str
     backbones: Mapping[str, Backbone]
     recipes: Mapping[str, Mapping[str, Any]]
     identify: Callable[[Source], str]
@@ -101,9 +104,12 @@ class Fingerprints:
 
     def choose_calibration_photos(self, backbone: str) -> str:  # noqa: D102
         calibration = self.settings.calibration
-        dataset = self.settings.dataset or self.dataset
-        photos = self.photos.labels if calibration.refresh else dataset
+        photos = self._photos(calibration.refresh)
         return digest("choose_calibration_photos", calibration.photos, photos)
+
+    def _photos(self, refresh: bool) -> str:
+        """Returns what an extractor that was made with photos depends on of them."""
+        return self.photos.labels if refresh else self.settings.dataset or self.dataset
 
     def quantize(self, backbone: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]
@@ -111,6 +117,21 @@ class Fingerprints:
         version = preprocessing.version(self.settings.resize)
         settings = chosen.mean, chosen.std, version, self._allow_cpu_operators
         return digest("quantize", inputs, settings)
+
+    def fine_tune(self, backbone: str) -> str:  # noqa: D102
+        chosen = self._fine_tuned(backbone)
+        photos = self._photos(self.settings.fine_tune.refresh)
+        settings = chosen.layers, self.settings.seed, preprocessing.version(self.settings.resize)
+        return digest("fine_tune", self._extractor(chosen.base.name, ""), photos, settings)
+
+    def rewrite(self, backbone: str) -> str:  # noqa: D102
+        base = self._fine_tuned(backbone).base
+        return digest("rewrite", self.fine_tune(backbone), self.take_compiled(base.name))
+
+    def _fine_tuned(self, backbone: str) -> FineTuned:
+        chosen = self.backbones[backbone]
+        assert isinstance(chosen, FineTuned)
+        return chosen
 
     @property
     def _allow_cpu_operators(self) -> bool:
@@ -129,8 +150,12 @@ class Fingerprints:
 
     def _extractor(self, backbone: str, twin: str) -> str:
         chosen = self.backbones[backbone]
+        if twin and chosen.needs_compiler:
+            return self.compile(backbone)
+        if chosen.FINE_TUNED:
+            return self.rewrite(backbone) if twin else self.fine_tune(backbone)
         if twin:
-            return self.take_compiled(backbone) if chosen.compiled else self.compile(backbone)
+            return self.take_compiled(backbone)
         return self.quantize(backbone) if chosen.CALIBRATED else self.make_extractor(backbone)
 
     def _embedding(self, backbone: str) -> str:
@@ -151,7 +176,8 @@ class Fingerprints:
         return self.settings.seed if self.recipes[recipe]["recipe"] in recipes.RANDOM else 0
 
     def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
-        settings = self.recipes[recipe], self.seed(recipe), self.settings.max_skipped
+        none = ["none"] if self.settings.none else []
+        settings = self.recipes[recipe], self.seed(recipe), self.settings.max_skipped, *none
         return digest("train", self.photos.labels, settings, self._embedding(backbone))
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102
@@ -160,7 +186,8 @@ class Fingerprints:
 
     def evaluate(self, backbone: str, recipe: str) -> str:  # noqa: D102
         model = self.serialize(backbone, recipe, self.twin)
-        photos = self.photos.everything, self.settings.test_dataset, self.test_photos
+        strangers = [self.settings.strangers, self.strangers] if self.settings.strangers else []
+        photos = self.photos.everything, self.settings.test_dataset, self.test_photos, *strangers
         return digest("evaluate", model, photos, self.device)
 
     def plot_confusion_matrix(self, backbone: str, recipe: str) -> str:  # noqa: D102
@@ -203,7 +230,10 @@ class Fingerprints:
 
     def bundle(self, backbone: str, recipe: str, twins: list[str]) -> str:  # noqa: D102
         models = [self.serialize(backbone, recipe, twin) for twin in twins]
-        return digest("bundle", self.model(backbone, recipe), models, self.photos.everything)
+        fractions = self.settings.split.model_dump(include={"validation", "test"})
+        settings = self.settings.bundle.model_dump(), fractions
+        photos = self.photos.everything
+        return digest("bundle", self.model(backbone, recipe), models, photos, settings)
 
     def frigate(self, backbone: str, recipe: str, name: str) -> str:  # noqa: D102
         return digest("frigate", self.model(backbone, recipe), name)

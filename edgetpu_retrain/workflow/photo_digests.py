@@ -23,6 +23,7 @@ class PhotoDigests:
     Attributes:
         archives: digests that identify the archives of photos, by the names of their folders.
         test_photos: a digest of the test dataset; "" if there is none.
+        strangers: a digest of the photos of other things; "" if there are none.
         digests: digests of the photos.
         num_shards: number of shards.
     """
@@ -37,6 +38,7 @@ class PhotoDigests:
         cache: IdentityCache,
         corrections: str | None,
         test_dataset: str | None,
+        strangers: str | None,
         scan_photos: bool,
     ) -> None:
         """Identifies archives and, if `scan_photos`, everything in folders; as for `plan.make`.
@@ -46,13 +48,15 @@ class PhotoDigests:
         """
         packed = [one for one in (dataset, *unlabelled) if one.is_packed]
         self.archives = {one.name: _identify_archive(one, cache) for one in packed}
-        self.test_photos = ""
+        self.test_photos = self.strangers = ""
         if not scan_photos:
             self.digests = Digests.load(results / "digests.json")
             self.num_shards = len(self.digests.shards)
             return
         if test_dataset:
             self.test_photos = _identify_folder(test_dataset, caches)
+        if strangers:
+            self.strangers = _identify_folder(strangers, caches)
         folders = [one.folder for one in unlabelled if one.folder]
         in_folders = None
         if dataset.folder or folders:

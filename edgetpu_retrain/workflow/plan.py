@@ -4,14 +4,12 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from edgetpu_retrain.backbone import compiler, kinds
+from edgetpu_retrain.backbone import compiler
 from edgetpu_retrain.backbone.kinds import Backbone
 from edgetpu_retrain.backbone.sources import Source
 from edgetpu_retrain.config.datasets import (
@@ -19,7 +17,7 @@ from edgetpu_retrain.config.datasets import (
     check_unlabelled,
     find_corrections,
     find_dataset,
-    find_test_dataset,
+    find_test_folder,
     find_unlabelled,
     name_unlabelled,
 )
@@ -28,9 +26,9 @@ from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.index.identity_cache import IdentityCache
 from edgetpu_retrain.runtime import devices
-from edgetpu_retrain.training import recipes
 from edgetpu_retrain.workflow.fingerprints import Fingerprints, digest
 from edgetpu_retrain.workflow.photo_digests import PhotoDigests
+from edgetpu_retrain.workflow.selection import ComparedModel, Selection, read_catalogue
 
 log = logging.getLogger(__name__)
 
@@ -58,22 +56,6 @@ class Folders:
 
 
 @dataclass(frozen=True)
-class ComparedModel:
-    """A backbone and recipe to compare.
-
-    Attributes:
-        backbone: name of the backbone.
-        recipe: name of the recipe.
-        edgetpu_ms: published inference time of the backbone on an Edge TPU in milliseconds; None
-            if unknown.
-    """
-
-    backbone: str
-    recipe: str
-    edgetpu_ms: float | None
-
-
-@dataclass(frozen=True)
 class Plan:
     """The plan of a run.
 
@@ -89,6 +71,7 @@ class Plan:
         corrections: path of the corrections; None if there are none.
         labels: path of the corrections file that the labelling page writes; it need not exist yet.
         test_dataset: path of the test dataset; None if there is none.
+        strangers: path of the folder of photos of other things; None if there is none.
         device: the device for embedding and evaluation.
         compiler: path of edgetpu_compiler; None if there is none for this machine.
         num_shards: number of shards.
@@ -106,6 +89,7 @@ class Plan:
     corrections: str | None
     labels: str
     test_dataset: str | None
+    strangers: str | None
     device: str
     compiler: str | None
     num_shards: int
@@ -145,14 +129,15 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
     else:
         dataset = name_unlabelled(unlabelled[0], _RESERVED)
     check_unlabelled(unlabelled, dataset)
-    selection = _Selection(settings, catalogue)
+    selection = Selection(settings, catalogue)
     backbone = selection.backbones[selection.models[0].backbone]
     labels = settings.corrections or (_LABELS if unlabelled else None)
     corrections = find_corrections(labels, may_be_new=bool(unlabelled))
-    test_dataset = find_test_dataset(settings.test_dataset) if settings.test_dataset else None
+    test_dataset = find_test_folder("test_dataset", settings.test_dataset)
+    strangers = find_test_folder("strangers", settings.strangers)
     compiler_path = compiler.find(settings.compiler, str(folders.compiler))
     device = settings.device
-    if device == "auto" and not (backbone.compiled or compiler_path):
+    if device == "auto" and backbone.needs_compiler and not compiler_path:
         device = "cpu"
     device = devices.resolve_device(device)
     cache = IdentityCache(folders.cache / "files.npz", keep=True)
@@ -168,6 +153,7 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
         cache,
         corrections,
         test_dataset,
+        strangers,
         scan_photos,
     )
     cache.save()
@@ -191,6 +177,7 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
         corrections,
         str(Path(labels or _LABELS).expanduser()),
         test_dataset,
+        strangers,
         device,
         compiler_path,
         photos.num_shards,
@@ -200,6 +187,7 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
             photos.archives,
             photos.digests,
             photos.test_photos,
+            photos.strangers,
             selection.backbones,
             selection.recipes,
             identify_and_save,
@@ -233,73 +221,6 @@ def _warn_about_other_photos(
                 dataset.name,
                 first.path,
             )
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML file that belongs to the workflow."""
-    text = Path(path).read_text("utf-8")
-    content: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return content
-
-
-def read_catalogue(workflow: Path, name: str) -> dict[str, dict[str, Any]]:
-    """Reads workflow/NAME.yaml; paths in it are relative to the folder of the Snakefile.
-
-    Args:
-        workflow: the folder of the Snakefile.
-        name: name of the catalogue.
-
-    Returns:
-        The entries by name, with paths that are valid in the current working directory.
-    """
-    entries = read_yaml(workflow / "workflow" / f"{name}.yaml")
-    if workflow.resolve() != Path.cwd():
-        for entry in entries.values():
-            for key in {"archive", "compiled", *kinds.KINDS} & entry.keys():
-                if isinstance(entry[key], str):
-                    entry[key] = os.path.join(workflow, entry[key])
-    return entries
-
-
-class _Selection:
-    """The configured backbone and recipe, and those to compare.
-
-    Attributes:
-        backbones: backbones by name.
-        specs: their names or descriptions in the configuration, by name.
-        recipes: settings of recipes by name.
-        models: combinations of backbone and recipe, the configured one first, without duplicates.
-    """
-
-    def __init__(self, settings: Settings, catalogue: Mapping[str, Any]) -> None:
-        self.backbones: dict[str, Backbone] = {}
-        self.specs: dict[str, str | dict[str, Any]] = {}
-        self.recipes: dict[str, dict[str, Any]] = {}
-        self.models: list[ComparedModel] = []
-        for entry in [None, *settings.compare]:
-            spec, training = settings.backbone, settings.training
-            if isinstance(entry, str):
-                spec = entry
-            elif entry is not None:
-                spec = entry.model_extra or entry.backbone or spec
-                training = entry.training or training
-            if isinstance(spec, str):
-                # The configured backbone takes precedence over one of that name in the catalogue.
-                spec = self.specs.get(spec, spec)
-            backbone = kinds.parse(kinds.resolve(spec, catalogue))
-            if self.backbones.setdefault(backbone.name, backbone) != backbone:
-                raise UserError(
-                    f"config: compare: two different backbones are named {backbone.name!r}. Give "
-                    "one of them another name."
-                )
-            self.specs.setdefault(backbone.name, spec)
-            recipe = recipes.non_default_settings(training.model_dump(exclude_none=True))
-            name = recipes.folder_name(recipe)
-            self.recipes[name] = recipe
-            edgetpu_ms = catalogue.get(backbone.name, {}).get("edgetpu_ms")
-            model = ComparedModel(backbone.name, name, edgetpu_ms)
-            if model not in self.models:
-                self.models.append(model)
 
 
 def identify(source: Source, cache: IdentityCache) -> str:

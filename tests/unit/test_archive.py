@@ -284,3 +284,28 @@ def test_names_flagged_as_utf8_that_are_not(tmp_path: Path):
         zipped.writestr("aä/1.jpg", b"x")
     path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xfe"))
     assert_refused(path, "damaged or incomplete")
+
+
+def test_another_archive_of_the_same_name_is_mentioned(tmp_path: Path, caplog):
+    """Both would be unpacked to the same folder."""
+    first, second = (tmp_path / name / "birds.zip" for name in "ab")
+    for path in (first, second):
+        path.parent.mkdir()
+        path.write_bytes(b"PK")
+    record = tmp_path / "resources" / ".archive"
+
+    def warned(path: Path) -> bool:
+        caplog.clear()
+        archive.record_source(path, record)
+        return f"another archive with this name, {first}, are replaced" in caplog.text
+
+    assert not warned(first)
+    # Changed, or named in another way.
+    assert not warned(first)
+    assert not warned(first.parent / ".." / "a" / "birds.zip")
+    assert not warned(first)
+    assert warned(second)
+    assert not warned(second)
+    archive.record_source(first, record)
+    first.rename(tmp_path / "moved.zip")
+    assert not warned(tmp_path / "moved.zip")

@@ -50,7 +50,7 @@ def test_what_the_compiler_reports(
         assert part in arguments
     assert (tmp_path / "out" / "x.txt").read_text().strip() == stand_ins.SUCCESS.strip()
     assert Model.load(tmp_path / "out" / "x_edgetpu.tflite").darwinn_packages == 1
-    assert re.search(r"x_edgetpu\.tflite holds the same weights: ([\d,]+) of \1 bytes", caplog.text)
+    assert re.search(r"x_edgetpu\.tflite has the same weights: ([\d,]+) of \1 bytes", caplog.text)
 
 
 def test_a_model_that_is_mapped_in_part_is_refused_unless_allowed(extractor: Path, tmp_path: Path):

@@ -1,6 +1,6 @@
 import pytest
 
-from edgetpu_retrain.config.datasets import find_corrections, find_dataset, find_test_dataset
+from edgetpu_retrain.config.datasets import find_corrections, find_dataset, find_test_folder
 from edgetpu_retrain.errors import UserError
 
 DATASETS = {
@@ -60,11 +60,11 @@ def test_corrections_and_a_test_dataset_have_to_be_there(tmp_path, monkeypatch):
     (tmp_path / "october").mkdir()
     assert find_corrections("~/corrections.tsv") == str(tmp_path / "corrections.tsv")
     assert find_corrections(None) is find_corrections("") is None
-    assert find_test_dataset("~/october") == str(tmp_path / "october")
+    assert find_test_folder("test_dataset", "~/october") == str(tmp_path / "october")
     with pytest.raises(UserError, match=r"corrections is '~/none\.tsv', but there is no such file"):
         find_corrections("~/none.tsv")
     with pytest.raises(UserError, match=r"test_dataset: the folder .* does not exist"):
-        find_test_dataset("~/corrections.tsv")
+        find_test_folder("test_dataset", "~/corrections.tsv")
 
 
 @pytest.mark.parametrize(

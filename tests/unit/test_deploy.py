@@ -1,14 +1,12 @@
 """What goes to a device: the bundle on a bare machine, and the folder for Frigate."""
 
 import importlib
-import importlib.metadata
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import venv
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +34,7 @@ from edgetpu_retrain.tflite import metadata
 from edgetpu_retrain.tflite.append_head import append_head
 from edgetpu_retrain.tflite.model import Model
 from tests import stand_ins
+from tests.bare import make_bare_python
 
 ROOT = Path(__file__).parents[2]
 LEARNED = 15
@@ -119,38 +118,12 @@ def board(classifier: Classifier, tmp_path_factory) -> Path:
     return empty / "bundle"
 
 
-def closure(names: list[str]) -> set[str]:
-    """The distributions that these need, themselves included."""
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        try:
-            required = importlib.metadata.requires(name) or []
-        except importlib.metadata.PackageNotFoundError:
-            # Needed on other systems only.
-            continue
-        found.add(name)
-        plain = [text for text in required if "extra ==" not in text]
-        waiting += [re.match(r"[\w.-]+", text)[0] for text in plain]
-    return found
-
-
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory) -> Path:
     """A Python that has the packages of the bundle's requirements.txt and no other."""
-    folder = tmp_path_factory.mktemp("bare")
-    venv.create(folder, with_pip=False, symlinks=True)
-    (site,) = folder.glob("lib/python*/site-packages")
-    lines = Path(make.__file__).with_name("requirements.txt").read_text().split()
-    for name in closure([re.match(r"[\w-]+", line)[0] for line in lines]):
-        distribution = importlib.metadata.distribution(name)
-        for top in {file.parts[0] for file in distribution.files if ".." not in file.parts}:
-            if not (site / top).exists():
-                (site / top).symlink_to(distribution.locate_file(top))
-    return folder / "bin" / "python"
+    return make_bare_python(
+        tmp_path_factory.mktemp("bare"), Path(make.__file__).with_name("requirements.txt")
+    )
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

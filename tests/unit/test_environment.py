@@ -1,6 +1,7 @@
 """The lists of packages say the same."""
 
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -70,6 +71,20 @@ def test_requirements_are_pinned_and_name_no_address(required):
             everything |= names(extra)
     assert everything <= set(required)
     assert not any("://" in line for line in lines)
+
+
+def test_packages_for_arm_are_those_that_a_raspberry_pi_installs(required):
+    """No registry is asked here; the script does that every week."""
+    script = runpy.run_path(str(ROOT / ".github/check_arm_wheels.py"))
+    for python in script["PYTHONS"]:
+        wanted = {one.name.lower() for one in script["pins"](python)}
+        assert {"numpy", "snakemake", "tensorflow"} <= wanted <= set(required)
+        assert not wanted & {"tensorflow-cpu", "colorama"}
+        assert python in str(PROJECT["classifiers"])
+    assert script["SOURCE_ONLY"] <= wanted
+    jobs = yaml.safe_load((ROOT / ".github/workflows/arm-wheels.yml").read_text())["jobs"]
+    commands = [step.get("run") for step in jobs["arm-wheels"]["steps"]]
+    assert "python .github/check_arm_wheels.py" in commands
 
 
 def test_the_public_workflow_calls_what_there_is():

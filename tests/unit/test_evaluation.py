@@ -89,11 +89,11 @@ def test_predictions_follow_photos_that_were_renamed():
             np.array([TRAIN, TRAIN, TEST, TRAIN], np.int8), np.array(list("wxyz"), object),
             np.array(order),
         )  # fmt: skip
-        found = evaluate.cross_validation_predictions(out_of_fold, labelled)
+        found = evaluate.cross_validation_predictions(out_of_fold, labelled, CLASSES)
         listed = [i for i in np.argsort(order).tolist() if i != 2]
         assert found.folds.tolist() == listed
         assert found.labels.tolist() == labelled.labels[listed].tolist()
         assert found.scores.tolist() == out_of_fold.scores[listed].tolist()
     others = OutOfFold(identities[:3], out_of_fold.folds[:3], out_of_fold.scores[:3])
     with pytest.raises(UserError, match="a different set of photos"):
-        evaluate.cross_validation_predictions(others, labelled)
+        evaluate.cross_validation_predictions(others, labelled, CLASSES)

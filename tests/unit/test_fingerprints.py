@@ -145,6 +145,7 @@ SETTINGS: list[tuple[str, Any, set[str]]] = [
     ("device", "usb:1", EVALUATED),
     ("shards", 2, {"index", "embed", "collect_skipped", "label"}),
     ("frigate", "birds", set()),
+    ("bundle.embeddings", False, {"bundle"}),
     ("backbone.mean", 100, {"make_extractor"} | COMPILED),
     ("backbone.std", 100, {"make_extractor"} | COMPILED),
     ("backbone.width", 7, {"make_extractor"} | COMPILED),
@@ -196,10 +197,10 @@ def test_a_setting_of_a_recipe_is_of_training(run: Run, name, value):
     assert changed(before, run.stages()) == TRAINED
 
 
-def test_a_split_in_which_no_photo_moves_is_only_reported(run: Run):
+def test_a_split_in_which_no_photo_moves_is_only_reported_and_bundled(run: Run):
     before = run.stages()
     run.set("split.test", 0.1 + 1e-9)
-    assert changed(before, run.stages()) == {"report", "deliver"}
+    assert changed(before, run.stages()) == {"report", "deliver", "bundle"}
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> set[str]:
@@ -218,7 +219,9 @@ def test_no_key_of_the_configuration_is_left_out_here():
     training |= {"weight_scale", "reg"}
     keys |= {f"training.{name}" for name in training}
     keys |= {"dataset", "dataset_sha256", "unlabelled", "corrections", "test_dataset"}
-    keys |= {"compare", "backbone"}
+    keys |= {"compare", "backbone", "none", "strangers"}
+    # Tested below.
+    keys |= {f"fine_tune.{name}" for name in ("layers", "refresh", "rewrite")}
     assert leaves(Settings) <= keys
 
 
@@ -238,6 +241,60 @@ def test_a_quantized_network_that_is_compiled_here(tmp_path: Path, key, value, e
     run.set(key, value)
     after = stages(make_plan(run.folder, **run.settings))
     assert changed(before, after) - {"quantize", "take_compiled"} == expected
+
+
+def tuned_stages(run: Run) -> dict[str, str]:
+    plan = make_plan(run.folder, **run.settings)
+    found, name = plan.fingerprints, plan.backbone
+    chosen = plan.backbones[name]
+    return {
+        "fine_tune": found.fine_tune(name),
+        "compiled": found.compile(name) if chosen.needs_compiler else found.rewrite(name),
+        "embed": found.embed(name, "0000-of-0004"),
+        "train": found.train(name, plan.recipe),
+        "base": found.embed(chosen.base.name, "0000-of-0004"),
+    }
+
+
+def test_a_fine_tuned_network(run: Run):
+    run.set("fine_tune.layers", 4)
+    every = {"fine_tune", "compiled", "embed", "train"}
+    for key, value, expected in (
+        ("fine_tune.layers", 8, every),
+        ("fine_tune.layers", "auto", every),
+        ("seed", 1, every),
+        ("resize", "nearest", {*every, "base"}),
+        ("split.test", 0.5, {"train"}),
+        ("fine_tune.refresh", True, every),
+        # Now that it follows the photos.
+        ("split.test", 0.3, every),
+        ("training.class_weights", "balanced", {"train"}),
+    ):
+        before = tuned_stages(run)
+        run.set(key, value)
+        assert changed(before, tuned_stages(run)) == expected, key
+    before = tuned_stages(run)
+    write_over(run, "network")
+    assert changed(before, tuned_stages(run)) == {*every, "base"}
+
+
+def test_weights_are_put_into_a_compiled_file_where_there_is_no_compiler(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    def needs_compiler() -> bool:
+        plan = make_plan(run.folder, **run.settings)
+        return plan.backbones[plan.backbone].needs_compiler
+
+    run.set("fine_tune.layers", 4)
+    assert needs_compiler()
+    monkeypatch.setenv("PATH", "")
+    run.set("compiler", {"sources": []})
+    assert not needs_compiler()
+    run.set("fine_tune.rewrite", False)
+    assert needs_compiler()
+    run.set("fine_tune.rewrite", True)
+    del run.settings["backbone"]["compiled"]
+    assert needs_compiler()
 
 
 def test_a_network_that_is_taken_for_another_kind(tmp_path: Path):
@@ -488,6 +545,19 @@ def test_photos_of_a_test_dataset(run: Run):
         assert after["evaluate"] not in seen
         seen.append(after["evaluate"])
         assert run.stages() == after
+
+
+def test_the_class_none_and_photos_to_test_it_with(run: Run):
+    before = run.stages()
+    run.set("none", "auto")
+    with_none = run.stages()
+    assert changed(before, with_none) == TRAINED
+    folder = lay_small_photos(run.folder / "strangers", count=2)
+    run.set("strangers", str(folder))
+    tested = run.stages()
+    assert changed(with_none, tested) == EVALUATED
+    (folder / "rose" / "000.bmp").write_bytes(b"BM changed")
+    assert changed(tested, run.stages()) == EVALUATED
 
 
 def test_every_compared_model_is_in_the_comparison(run: Run):

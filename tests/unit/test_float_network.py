@@ -8,10 +8,13 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.head import Head
+from edgetpu_retrain.tflite import metadata
+from edgetpu_retrain.tflite.append_head import append_head
 from edgetpu_retrain.tflite.edgetpu_operators import SUPPORTED, check_operators
 from edgetpu_retrain.tflite.float_network import float_extractor, is_float
 from edgetpu_retrain.tflite.model import Model
-from edgetpu_retrain.tflite.truncate import truncate
+from edgetpu_retrain.tflite.truncate import cut_reason, truncate
 from tests import models as look
 
 POOL = "MobilenetV1/Logits/AvgPool_1a/AvgPool"
@@ -100,12 +103,22 @@ def test_the_default_is_the_pooled_vector_before_narrower_hidden_layers(
         "MEAN",
     ]
     assert "Mean' float32 [1, 8], the pooled vector, because the hidden layers" in caplog.text
+    # The reason stays in the file, for the report.
+    assert cut_reason(Model.parse(pooled.to_bytes(), "x")) in caplog.text
+    assert cut_reason(pooled).startswith("The network is cut at ")
     hidden = caplog.text.rpartition("set tensor: ")[2].strip().rstrip(".")
-    assert float_extractor(Model.parse(content, "x"), hidden, width=4).outputs[0].shape == (1, 4)
+    narrow = float_extractor(Model.parse(content, "x"), hidden, width=4)
+    assert narrow.outputs[0].shape == (1, 4)
+    assert cut_reason(narrow) == ""
 
 
 def test_the_pooled_vector_of_a_quantized_network(float_networks: Path):
     extractor = truncate(Model.parse(read(float_networks, "headed_int8"), "x"))
+    assert "the pooled vector" in cut_reason(extractor)
+    classes = ("a", "b")
+    head = Head(np.zeros((8, 2), np.float32), np.zeros(2, np.float32), None, classes)
+    delivered = metadata.with_class_names(append_head(extractor, head), classes)
+    assert cut_reason(Model.parse(delivered, "x")) == cut_reason(extractor)
     assert extractor.outputs[0].shape == (1, 8)
     image = np.random.default_rng(0).uniform(0, 1, (16, 16, 3)).astype(np.float32)
     found = look.invoke(look.runtime(extractor.to_bytes(), "reference"), image)

@@ -117,6 +117,13 @@ def test_too_few_classes_or_photos_are_named(tmp_path: Path, counts, message):
         write_index(root)
 
 
+def test_archives_in_a_folder_are_to_be_unpacked(tmp_path: Path):
+    (tmp_path / "0-Class 1-samples.zip").touch()
+    message = r"contains no folders.* Unpack 0-Class 1-samples\.zip and other archives in it"
+    with pytest.raises(UserError, match=message):
+        write_index(tmp_path)
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(UserError, match="none does not exist"):
         write_index(tmp_path / "none")

@@ -182,7 +182,7 @@ def test_a_photo_in_a_folder_keeps_the_classes_of_folders(tmp_path: Path):
     sorted_photo = next(s for s, path in names.items() if "sorted/a" in path)
     new_photo = next(s for s, path in names.items() if "heap" in path)
     assert session.classes == ["a", "b"]
-    with pytest.raises(UserError, match="No unlabelled photo has the class 'c'"):
+    with pytest.raises(UserError, match=r"'c' is a new class\. Give it to a photo"):
         session.label([sorted_photo], "c")
     session.label([new_photo], "c")
     session.label([sorted_photo], "c")

@@ -72,7 +72,8 @@ def run_stages(folder: Path, photos: int, width: int, extractor: Path) -> dict[s
         "model": str(model),
     }
     params = {
-        "max_skipped": 0.1, "training": {"recipe": "optimum"}, "seed": 0, "test_dataset": None,
+        "max_skipped": 0.1, "training": {"recipe": "optimum"}, "seed": 0, "none": False,
+        "test_dataset": None, "strangers": None,
         "device": "cpu", "resize": "bilinear", "dataset": "a", "backbone": "b", "settings": {},
         "commands": {}, "edgetpu_model": "",
     }  # fmt: skip

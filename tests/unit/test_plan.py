@@ -12,7 +12,7 @@ from edgetpu_retrain.index import manifest
 from edgetpu_retrain.index.identity_cache import IdentityCache
 from edgetpu_retrain.io import files
 from edgetpu_retrain.workflow import plan
-from edgetpu_retrain.workflow.plan import ComparedModel
+from edgetpu_retrain.workflow.selection import ComparedModel
 from tests.conftest import ROOT
 from tests.planning import lay_small_photos, make_plan
 

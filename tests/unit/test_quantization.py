@@ -20,6 +20,7 @@ from edgetpu_retrain.index.manifest import Photo
 from edgetpu_retrain.io import files
 from edgetpu_retrain.tflite.float_network import float_extractor
 from edgetpu_retrain.tflite.model import Model
+from edgetpu_retrain.tflite.truncate import cut_reason
 from tests import models as look
 from tests.pictures import resized
 
@@ -136,6 +137,16 @@ def test_what_the_quantizer_does_not_know_is_named(
     pixels = np.zeros((2, 16, 16, 3), np.uint8)
     with pytest.raises(UserError, match=message):
         quantize(tmp_path / "x.tflite", tmp_path / "out.tflite", pixels, RGB)
+
+
+def test_why_the_network_is_cut_there_is_kept(float_networks: Path, tmp_path: Path):
+    extractor = float_extractor(Model.load(float_networks / "headed.tflite"))
+    extractor.save(tmp_path / "x.tflite")
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3)).astype(np.uint8)
+    quantize(tmp_path / "x.tflite", tmp_path / "out.tflite", pixels, RGB)
+    reason = cut_reason(Model.load(tmp_path / "out.tflite"))
+    assert "the pooled vector" in reason
+    assert reason == cut_reason(extractor)
 
 
 def test_odd_operators_are_quantized(float_networks: Path, tmp_path: Path):

@@ -297,7 +297,10 @@ def test_commands_are_the_user_s_own():
         "again": "snakemake --cores all --directory 'my birds' --config seed=0",
         "correct": "snakemake --cores all --directory 'my birds' --config corrections=c.tsv",
     }
-    text = text_of(document_of(findings.find(run_of(made_up(4, 50, 0.8), commands=commands))))
+    cut = "The network is cut at 'pool' uint8 [1, 8], the pooled vector, because of <that>."
+    run = run_of(made_up(4, 50, 0.8), commands=commands, cut=cut)
+    text = text_of(document_of(findings.find(run)))
+    assert cut in text
     for command in commands.values():
         assert html.unescape(text).count(command) == 1
     run = run_of(made_up(4, 50, 0.8), commands=commands, settings={"corrections": "mine.tsv"})
@@ -378,6 +381,25 @@ def test_names_are_text_whatever_they_are(tmp_path: Path):
         assert tag not in document
     data = re.search(r'id="data">(.*?)</script>', document, re.DOTALL)[1]
     assert tuple(json.loads(data)["classes"]) == HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("classes", "accuracy", "text"),
+    [
+        (31, 1.0, "No class was confused with another (620 photos in cross-validation)."),
+        (31, 0.99, "There are too many classes for the whole confusion matrix"),
+        (60, 0.7, "The 30 most frequent pairs are shown."),
+        (30, 0.99, "Rows are true classes"),
+    ],
+)
+def test_confusions_of_many_classes_are_listed(classes: int, accuracy: float, text: str):
+    found = findings.find(run_of(made_up(classes, 20, accuracy)))
+    document = document_of(found)
+    assert text in text_of(document)
+    section = document.partition('id="confusion"')[2].partition('id="classes"')[0]
+    listed = re.findall(r'<td class="name"><bdi>(.*?)</bdi></td>' * 2, section)
+    expected = [(pair.first, pair.second) for pair in found.pairs] if classes > 30 else []
+    assert listed == expected[:30]
 
 
 def test_the_page_asks_nobody_for_anything(digits):

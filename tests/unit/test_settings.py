@@ -45,7 +45,7 @@ def test_a_key_without_a_value_has_its_default():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"sede": 1}, "there is no key 'sede'. Did you mean seed? Valid keys: backbone, calibrat"),
+        ({"sede": 1}, "there is no key 'sede'. Did you mean seed? Valid keys: backbone, bun"),
         ({"training": {"regg": 1}}, "there is no key 'training.regg'. Did you mean reg? Valid key"),
         ({"dataset": None}, "dataset is missing."),
         ({"dataset": 12}, "dataset is 12; expected text: a name, a folder, an archive"),
@@ -65,6 +65,8 @@ def test_a_key_without_a_value_has_its_default():
         ({"shards": 10000}, "shards is 10000; expected auto, or a whole number from 1 to 1000."),
         ({"device": "tpu"}, "device is 'tpu'; expected auto, cpu, usb, pci, usb:N or pci:N."),
         ({"device": "cpu\n"}, "device is 'cpu\\n'; expected auto, cpu"),
+        ({"none": "on"}, "none is 'on'; expected auto or false."),
+        ({"strangers": "cats"}, "strangers is only used with none: auto"),
         ({"frigate": "12"}, "frigate is '12'; expected the name of a custom classification"),
         (
             {"backbone": 5},

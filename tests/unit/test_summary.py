@@ -43,6 +43,12 @@ def test_weak_and_undertested_classes_are_named():
     assert "and 35 more" in summary.undertested(many)[0]
 
 
+def test_the_class_none_needs_no_test_photos(tmp_path: Path):
+    found = result(a=(9, 9), none=(0, 0))
+    assert summary.undertested(found, {"a"}) == []
+    assert summary.undertested(found) == ["Classes with fewer than 5 test photos: none (0)"]
+
+
 def test_no_test_photos():
     assert summary.accuracy(None, "test photo", "") == []
     assert summary.weakest(None) == summary.undertested(None) == []

@@ -71,6 +71,14 @@ def test_what_needs_tensorflow_is_refused_before_anything_runs(light: Path):
     assert not (light / "results").exists()
 
 
+def test_photos_without_a_label_need_the_extra_of_the_page(light: Path):
+    (light / "photos/heap").mkdir()
+    (light / "photos/few/daisy").rename(light / "photos/heap/daisy")
+    done = run_snakemake(light, "--config", "unlabelled=photos/heap", "--", "all")
+    assert_user_error(done, "unlabelled in the configuration", ".[label]")
+    assert jobs_run(done) == []
+
+
 def test_the_page_says_what_it_needs_before_anything_runs(light: Path):
     done: subprocess.CompletedProcess[str] = run_in(light, "python", "scripts/label.py")
     assert_user_error(done, "The package flask", ".[label]")

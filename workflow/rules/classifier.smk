@@ -4,6 +4,7 @@ rule train:
         embeddings=embeddings,
         manifest=there("train", MANIFEST),
         skipped=there("train", f"{BACKBONE_RESULTS}/skipped.tsv"),
+        tuned_on=tuned_on,
     output:
         head=f"{RESULTS}/head.npz",
         label_map=f"{RESULTS}/label_map.txt",
@@ -20,6 +21,7 @@ rule train:
         max_skipped=SETTINGS.max_skipped,
         training=lambda wildcards: PLAN.recipes[wildcards.recipe],
         seed=lambda wildcards: PLAN.fingerprints.seed(wildcards.recipe),
+        none=bool(SETTINGS.none),
     script:
         "../../scripts/train.py"
 
@@ -70,6 +72,7 @@ rule evaluate:
         device=PLAN.device,
         resize=SETTINGS.resize,
         test_dataset=lambda wildcards: PLAN.test_dataset,
+        strangers=lambda wildcards: PLAN.strangers,
     script:
         "../../scripts/evaluate.py"
 

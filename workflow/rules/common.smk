@@ -192,14 +192,33 @@ def compiled_network(wildcards):
 
 
 def extractor_file(backbone, twin):
-    """Returns the path of an extractor; one calibrated on a dataset is stored with that dataset."""
-    calibrated = PLAN.backbones[backbone].CALIBRATED
-    place = DATASET_RESULTS if calibrated else "results/backbones"
+    """Returns the path of an extractor; one made with photos is stored with their dataset."""
+    of_dataset = PLAN.backbones[backbone].belongs_to_dataset
+    place = DATASET_RESULTS if of_dataset else "results/backbones"
     return f"{place}/{backbone}/extractor{twin}.tflite"
 
 
 def extractor(wildcards):
     return extractor_file(wildcards.backbone, wildcards.get("twin", PLAN.twin))
+
+
+def base_extractor(twin):
+    """Returns a function that returns the extractor that a fine-tuned one is made from."""
+    return lambda wildcards: extractor_file(
+        PLAN.backbones[wildcards.backbone].base.name, twin
+    )
+
+
+def base_embeddings(wildcards):
+    """Returns the embeddings by the extractor before fine-tuning, as `there` does."""
+    paths = embeddings({"backbone": PLAN.backbones[wildcards.backbone].base.name})
+    return ancient(paths) if state_of("fine_tune", wildcards) == "current" else paths
+
+
+def tuned_on(wildcards):
+    """Returns the table of photos that the extractor was fine-tuned on, if it was."""
+    is_fine_tuned = PLAN.backbones[wildcards.backbone].FINE_TUNED
+    return f"{BACKBONE_RESULTS}/tuned_on.tsv" if is_fine_tuned else []
 
 
 def embeddings(wildcards):
@@ -210,8 +229,9 @@ def embeddings(wildcards):
 
 def compared_with_compiled(wildcards):
     """Returns the compiled extractor if it was not compiled here: it has to fit the network."""
-    compiled = PLAN.backbones[wildcards.backbone].compiled
-    return extractor_file(wildcards.backbone, "_edgetpu") if compiled else []
+    if PLAN.backbones[wildcards.backbone].needs_compiler:
+        return []
+    return extractor_file(wildcards.backbone, "_edgetpu")
 
 
 def environment(wildcards):
@@ -227,8 +247,8 @@ def of_compared(name):
 
 def twins():
     """Returns the suffixes of the models that can be made: without a way to compile, the CPU's."""
-    compiled = PLAN.backbones[PLAN.backbone].compiled or PLAN.compiler
-    return ["", "_edgetpu"] if compiled else [""]
+    can_be_made = PLAN.compiler or not PLAN.backbones[PLAN.backbone].needs_compiler
+    return ["", "_edgetpu"] if can_be_made else [""]
 
 
 # What the fingerprints of files of the configured model depend on besides the model.
@@ -248,14 +268,18 @@ def configured(pattern):
 
 # The settings that the report lists.
 REPORTED = {"dataset", "dataset_sha256", "unlabelled", "test_dataset", "corrections"}
-REPORTED |= {"split", "resize", "seed", "max_skipped"}
+REPORTED |= {"none", "strangers", "split", "resize", "seed", "max_skipped"}
 
 
 def reported_settings(wildcards):
     reported = set(REPORTED)
     if PLAN.backbones[wildcards.backbone].CALIBRATED:
         reported.add("calibration")
+    if PLAN.backbones[wildcards.backbone].FINE_TUNED:
+        reported.add("fine_tune")
     settings = SETTINGS.model_dump(include=reported, exclude_none=True)
+    if not SETTINGS.none:
+        del settings["none"]
     if not SETTINGS.unlabelled:
         del settings["unlabelled"]
     elif not SETTINGS.dataset:

@@ -4,7 +4,7 @@ import copy
 from edgetpu_retrain.config import yaml_syntax
 from edgetpu_retrain.config.settings import Settings
 from edgetpu_retrain.errors import UserError
-from edgetpu_retrain.workflow import commands, console, plan
+from edgetpu_retrain.workflow import commands, console, plan, selection
 
 # The words of this command, to which shown commands add settings and a target.
 COMMAND = commands.snakemake(sys.argv[1:])

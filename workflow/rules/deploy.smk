@@ -1,7 +1,10 @@
 from edgetpu_retrain.deploy.bundle.make import file_names
 from edgetpu_retrain.deploy.frigate import FILE_NAMES
+from edgetpu_retrain.deploy.stored_embeddings import ClassMeans, StoredEmbeddings
 
 RUN = PLAN.fingerprints.model(**MODEL)
+# What learn.py needs in the bundle, with and without the embeddings.
+MEMORY = {True: StoredEmbeddings.FILE_NAME, False: ClassMeans.FILE_NAME}
 
 
 rule deliver:
@@ -63,8 +66,19 @@ rule bundle:
         ],
         label_map=configured(rules.train.output.label_map),
         manifest=there("bundle", MANIFEST),
+        embeddings=[
+            configured(f"{BACKBONE_RESULTS}/embeddings/{shard}.npz")
+            for shard in SHARDS
+        ],
+        head=configured(rules.train.output.head),
+        out_of_fold=configured(rules.train.output.out_of_fold),
     output:
-        files=[f"bundle/{name}" for name in file_names(compiled=len(twins()) > 1)],
+        files=[
+            f"bundle/{name}"
+            for name in file_names(
+                compiled=len(twins()) > 1, memory=MEMORY[SETTINGS.bundle.embeddings]
+            )
+        ],
         archive="bundle.zip",
         record="results/.delivered/bundle.json",
         fingerprint="results/.bundle",
@@ -76,6 +90,11 @@ rule bundle:
     params:
         fingerprint=fingerprint("bundle"),
         run=RUN,
+        training=PLAN.recipes[PLAN.recipe],
+        seed=PLAN.fingerprints.seed(PLAN.recipe),
+        none=bool(SETTINGS.none),
+        split=SETTINGS.split.model_dump(include={"validation", "test"}),
+        with_embeddings=SETTINGS.bundle.embeddings,
     script:
         "../../scripts/bundle.py"
 

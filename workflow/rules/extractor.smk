@@ -29,7 +29,7 @@ rule make_extractor:
     log:
         "logs/backbones/{backbone}/make_extractor.log",
     wildcard_constraints:
-        backbone=backbones_that(lambda one: not one.CALIBRATED),
+        backbone=backbones_that(lambda one: not one.belongs_to_dataset),
     localrule: True
     conda:
         environment
@@ -117,6 +117,58 @@ rule quantize:
         "../../scripts/quantize.py"
 
 
+# A fine-tuned network is kept when photos are added, as a calibrated one is.
+rule fine_tune:
+    input:
+        unless_made_of("fine_tune"),
+        pictures=photos_for("fine_tune"),
+        extractor=base_extractor(""),
+        embeddings=base_embeddings,
+        manifest=there("fine_tune", MANIFEST),
+    output:
+        extractor=f"{BACKBONE_RESULTS}/extractor.tflite",
+        report=f"{BACKBONE_RESULTS}/fine_tuning.json",
+        tuned_on=f"{BACKBONE_RESULTS}/tuned_on.tsv",
+        fingerprint=f"{BACKBONE_RESULTS}/.fine_tune",
+    log:
+        f"{LOGS}/{{backbone}}/fine_tune.log",
+    wildcard_constraints:
+        backbone=backbones_that(lambda one: one.FINE_TUNED),
+    conda:
+        environment
+    threads: 8
+    params:
+        fingerprint=fingerprint("fine_tune"),
+        layers=lambda wildcards: PLAN.backbones[wildcards.backbone].layers,
+        seed=SETTINGS.seed,
+        resize=SETTINGS.resize,
+    script:
+        "../../scripts/fine_tune.py"
+
+
+# In place of compiling: shapes and scales have not changed, so the instructions stay the same.
+rule rewrite:
+    input:
+        unless_made_of("rewrite"),
+        compiled=base_extractor("_edgetpu"),
+        extractor=base_extractor(""),
+        fine_tuned=rules.fine_tune.output.extractor,
+    output:
+        compiled=f"{BACKBONE_RESULTS}/extractor_edgetpu.tflite",
+        fingerprint=f"{BACKBONE_RESULTS}/.rewrite",
+    log:
+        f"{LOGS}/{{backbone}}/rewrite.log",
+    wildcard_constraints:
+        backbone=backbones_that(lambda one: one.FINE_TUNED and not one.needs_compiler),
+    localrule: True
+    conda:
+        "../envs/retrain.yaml"
+    params:
+        fingerprint=fingerprint("rewrite"),
+    script:
+        "../../scripts/rewrite.py"
+
+
 rule fetch_compiler:
     output:
         folder=directory(COMPILER_FOLDER),
@@ -142,7 +194,9 @@ rule take_compiled:
     log:
         "logs/{place}/{backbone}/take_compiled.log",
     wildcard_constraints:
-        backbone=backbones_that(lambda one: one.compiled),
+        backbone=backbones_that(
+            lambda one: not one.needs_compiler and not one.FINE_TUNED
+        ),
     localrule: True
     conda:
         "../envs/retrain.yaml"
@@ -171,7 +225,7 @@ rule compile:
     log:
         "logs/{place}/{backbone}/compile.log",
     wildcard_constraints:
-        backbone=backbones_that(lambda one: not one.compiled),
+        backbone=backbones_that(lambda one: one.needs_compiler),
     localrule: True
     conda:
         "../envs/retrain.yaml"

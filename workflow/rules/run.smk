@@ -3,6 +3,7 @@ import atexit
 
 from edgetpu_retrain.backbone import compiler, kinds
 from edgetpu_retrain.deploy import deliver
+from edgetpu_retrain.errors import how_to_install
 from edgetpu_retrain.report.summary import summary
 from edgetpu_retrain.workflow import locking
 
@@ -38,7 +39,7 @@ def ask_before_download():
     given = workflow.config_settings
     is_given = "dataset" in {**given.config, **given.overwrite_config}
     is_asked = sys.stdin.isatty() and sys.stderr.isatty() and "CI" not in os.environ
-    catalogue = plan.read_catalogue(HERE, "datasets")
+    catalogue = selection.read_catalogue(HERE, "datasets")
     if is_given or not is_asked or PREFIX or SETTINGS.dataset not in catalogue:
         return
     if not any(one.rule.name == "fetch_dataset" for one in workflow.dag.needrun_jobs()):
@@ -57,16 +58,27 @@ def ask_before_download():
 
 
 def check_packages():
-    """Ends the run before its first job if a backbone needs packages that are not installed."""
+    """Ends the run before its first job if packages that a job needs are not installed."""
     if IN_CONDA:
         return
     making = {"make_extractor", "make_float_extractor", "quantize"}
     for one in workflow.dag.needrun_jobs():
-        if one.rule.name in making:
-            try:
+        try:
+            if one.rule.name in making:
                 kinds.check_installed(PLAN.backbones[one.wildcards.backbone])
-            except UserError as error:
-                stop(error)
+            if one.rule.name == "report" and SETTINGS.unlabelled:
+                check_groupable()
+        except UserError as error:
+            stop(error)
+
+
+def check_groupable():
+    """Raises a UserError if the report cannot group photos without a label."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise UserError(
+            "Photos without a label (unlabelled in the configuration) are grouped with "
+            f"scikit-learn, which is not installed here. {how_to_install('label')}"
+        )
 
 
 async def accept_any_time(job, outputs):
@@ -115,9 +127,10 @@ def print_summary_of_run():
     top = [PREFIX + path for name in wanted & shown.keys() for path in shown[name]]
     # Leave out files that have been deleted.
     beside = [rules.plot_confusion_matrix.output.picture, rules.report.output.page]
-    if PLAN.backbones[PLAN.backbone].CALIBRATED:
-        beside.append(rules.quantize.output.report)
-    beside = [path if os.path.exists(path) else None for path in map(on_disk, beside)]
+    chosen = PLAN.backbones[PLAN.backbone]
+    beside.append(rules.quantize.output.report if chosen.CALIBRATED else "")
+    beside.append(rules.fine_tune.output.report if chosen.FINE_TUNED else "")
+    beside = [path if os.path.isfile(path) else None for path in map(on_disk, beside)]
     try:
         text = summary(
             sorted(filter(os.path.exists, top)),

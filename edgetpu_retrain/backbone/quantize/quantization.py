@@ -110,6 +110,7 @@ def _quantize(
             ranges, enable_progress_bar=False, enable_progress_report=False
         )
     model = Model.parse(bytes(quantized.quantized_model), f"{extractor}, quantized,")
+    model.unpacked.description = network.unpacked.description
     repaired = restore_biases(model, network)
     log.debug("Channels whose scale was raised to fit their bias: %d", repaired)
     _check_quantized(model, network)

@@ -285,12 +285,9 @@ def classify(arguments: argparse.Namespace) -> bool:
             }
             print(json.dumps(result), flush=True)
             continue
-        print(f"{name} ({milliseconds:.1f} ms)")
-        for label, score in classes:
-            print(f"  {label}: {score:.3f}")
-        if not classes:
-            print(f"  no class reaches {arguments.threshold}")
-        sys.stdout.flush()
+        lines = [f"  {label}: {score:.3f}" for label, score in classes]
+        lines = lines or [f"  no class reaches {arguments.threshold}"]
+        print("\n".join([f"{name} ({milliseconds:.1f} ms)", *lines]), flush=True)
     return all_read
 
 
@@ -327,6 +324,9 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        # What learn.py was doing when it was killed. Without it, there is nothing to complete.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("complete").complete(HERE)
         for name in (*PARTS, *(["check.py"] if arguments.check else ())):
             if not (HERE / name).is_file():
                 raise UserError(f"{HERE / name} is missing. Copy the whole bundle again.")

@@ -1,14 +1,14 @@
 """Writes the bundle for a device: the model, a program that runs it, and a test of the board.
 
-The programs in this folder and two modules of `photos/` are copied unchanged. They do not import
-`edgetpu_retrain`, which is not installed on the device.
+The programs in this folder and two modules of `photos/` are copied unchanged. The device does not
+have `edgetpu_retrain`: only `learn.py` imports it, from an archive in the bundle.
 """
 
 import heapq
 import json
 import shutil
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from edgetpu_retrain import photos
+from edgetpu_retrain.deploy.stored_embeddings import ClassMeans, StoredEmbeddings
 from edgetpu_retrain.head import read_label_map, read_resize
 from edgetpu_retrain.index.manifest import Photo
 from edgetpu_retrain.io import files
@@ -25,25 +26,29 @@ from edgetpu_retrain.runtime.interpreter import Interpreter
 from edgetpu_retrain.tflite.edgetpu_package import min_runtime_version
 from edgetpu_retrain.tflite.model import Model
 
-_PARTS = ("classify.py", "photos.py", "check.py", "README.md", "requirements.txt")
+_PARTS = (
+    *("classify.py", "photos.py", "check.py", "complete.py", "learn.py"),
+    *("README.md", "requirements.txt", "requirements-learn.txt"),
+)
 _SHARED = ("file_kinds.py", "jpeg_header.py")
+_LIBRARY = "edgetpu_retrain.zip"
+# The package edgetpu_retrain.
+_ROOT = Path(__file__).parents[2]
 # How many photos are tried to find one with a high score.
 _MAX_TRIED = 50
 
 
 @dataclass(frozen=True)
 class _Example:
-    """A photo as the model's input, its scores from the CPU model and its predicted class.
+    """A photo as the model's input, and its scores from the CPU model.
 
     Attributes:
         pixels: [height, width, 3] uint8, RGB.
         scores: [C] float32.
-        predicted: name of the predicted class.
     """
 
     pixels: np.ndarray
     scores: np.ndarray
-    predicted: str
 
 
 def write_bundle(
@@ -53,6 +58,7 @@ def write_bundle(
     manifest: Iterable[Photo],
     folder: str | Path,
     archive: str | Path,
+    memory: StoredEmbeddings | ClassMeans | None = None,
 ) -> None:
     """Writes the bundle as a folder and as a ZIP archive; equal input gives equal archives.
 
@@ -63,6 +69,7 @@ def write_bundle(
         manifest: photos of the dataset; one of them becomes the test picture, check.png.
         folder: the folder to write to; other files in it are kept, and are not archived.
         archive: path of the ZIP archive.
+        memory: what learn.py needs to train the model again; None to leave it out.
 
     Raises:
         ValueError: no photo could be decoded.
@@ -82,24 +89,53 @@ def write_bundle(
     # Lossless and in the model's input size, so that every device classifies the same pixels.
     with files.replacing(folder / "check.png") as made:
         Image.fromarray(example.pixels).save(made, format="PNG")
-    scores = {name: float(score) for name, score in zip(names, example.scores, strict=True)}
-    answer: dict[str, object] = {"class": example.predicted, "scores": scores}
+    expected = answer(names, example.scores)
     if compiled is not None:
-        answer["edgetpu_runtime"] = min_runtime_version(Model.load(compiled))
-    with files.replacing(folder / "check.json") as made:
-        made.write_text(json.dumps(answer, indent=2) + "\n", encoding="utf-8")
+        expected["edgetpu_runtime"] = min_runtime_version(Model.load(compiled))
+    write_answer(expected, folder / "check.json")
+    modules = {str(path.relative_to(_ROOT.parent)): path for path in _ROOT.rglob("*.py")}
+    _pack(modules, folder / _LIBRARY)
+    for one in (StoredEmbeddings, ClassMeans):
+        # The other one would say more than is wanted.
+        (folder / one.FILE_NAME).unlink(missing_ok=True)
+    if memory is not None:
+        memory.save(folder / memory.FILE_NAME)
+    made_files = file_names(compiled is not None, memory.FILE_NAME if memory else None)
+    _pack({f"{folder.name}/{name}": folder / name for name in made_files}, archive)
+
+
+def answer(names: Sequence[str], scores: np.ndarray) -> dict[str, object]:
+    """Returns the content of check.json: the scores of all classes, and the predicted class."""
+    by_name = {name: float(score) for name, score in zip(names, scores, strict=True)}
+    return {"class": names[int(scores.argmax())], "scores": by_name}
+
+
+def write_answer(expected: Mapping[str, object], path: Path) -> None:
+    """Writes check.json."""
+    with files.replacing(path) as made:
+        made.write_text(json.dumps(expected, indent=2) + "\n", encoding="utf-8")
+
+
+def _pack(paths: Mapping[str, Path], archive: str | Path) -> None:
+    """Writes a ZIP archive of files, by their names in it; equal files give equal archives."""
     with files.replacing(archive) as made, zipfile.ZipFile(made, "w") as packed:
-        for name in sorted(file_names(compiled is not None)):
-            # ZipInfo has a fixed date, which makes the archive reproducible.
-            entry = zipfile.ZipInfo(f"{folder.name}/{name}")
+        for name, path in sorted(paths.items()):
+            # ZipInfo has a fixed date.
+            entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o644 << 16
-            packed.writestr(entry, (folder / name).read_bytes(), zipfile.ZIP_DEFLATED)
+            packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
-def file_names(compiled: bool) -> list[str]:
-    """Returns the names of a bundle's files, with or without the Edge TPU model."""
+def file_names(compiled: bool, memory: str | None = None) -> list[str]:
+    """Returns the names of a bundle's files.
+
+    Args:
+        compiled: whether there is a model for the Edge TPU.
+        memory: name of the file that learn.py needs; None without it.
+    """
     models = ["model.tflite", "model_edgetpu.tflite"] if compiled else ["model.tflite"]
-    return [*_PARTS, *_SHARED, *models, "labels.txt", "check.png", "check.json"]
+    models += [memory] if memory else []
+    return [*_PARTS, *_SHARED, _LIBRARY, *models, "labels.txt", "check.png", "check.json"]
 
 
 def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Photo]) -> _Example:
@@ -121,10 +157,9 @@ def _find_example(model: str | Path, names: Sequence[str], manifest: Iterable[Ph
             continue
         pixels = preprocessing.to_pixels(picture, interpreter.input_size, resize)
         scores = interpreter.scores(pixels)
-        predicted = names[int(scores.argmax())]
-        rank = (predicted == photo.label, float(scores.max()))
+        rank = (names[int(scores.argmax())] == photo.label, float(scores.max()))
         if best is None or rank > best:
-            best, example = rank, _Example(pixels, scores, predicted)
+            best, example = rank, _Example(pixels, scores)
     if best is None:
         raise ValueError("no photo can be decoded")
     return example

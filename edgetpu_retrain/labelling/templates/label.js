@@ -39,7 +39,7 @@
       response = await fetch(path, options);
     } catch {
       lost = true;
-      complain("The program behind this page has ended. All labels up to here are saved. "
+      complain("The program behind this page has ended. All your labels are saved. "
         + "Start it again: python scripts/label.py");
       throw new Error("no answer");
     }
@@ -72,7 +72,7 @@
     showState();
   }
 
-  // What happened in another tab, or in the file.
+  // Takes over changes made in another tab, or in the file.
   async function follow() {
     const before = version;
     try { await poll(); } catch { return; }
@@ -97,7 +97,7 @@
     window.scrollTo(0, 0);
   }
 
-  // After the groups of a round, what is asked for next comes from a model that knows them.
+  // After a round, the next groups come from a model that has learned from it.
   async function newRound() {
     tell("Learning from your labels …");
     for (let i = 0; i < 300; i++) {
@@ -172,7 +172,7 @@
     return one ? one.cards : [];
   }
 
-  // What is always in sight
+  // Always visible
 
   function count(number, what) {
     return `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
@@ -236,13 +236,13 @@
     $("brief").textContent = figure ? percent(figure[0]) + ofWhat : "";
     $("interval").textContent = figure ? `${percent(figure[1])} to ${percent(figure[2])}` : "";
     $("said").textContent = now.accuracy
-      ? "of all photos would be classified correctly, as far as cross-validation on the labelled ones tells."
+      ? "of all photos are classified correctly, as estimated from cross-validation on the labelled ones."
       : figure ? `of the ${count(now.labelled, "labelled photo")} are classified correctly in cross-validation. `
-        + "This says little about the others yet." : "";
+        + "This says little about the other photos yet." : "";
     $("verdict").textContent = now.verdict;
     $("sure").textContent = now.sure === null || !now.rest ? "" :
-      `${count(now.rest, "photo")} without a label, ${now.sure.toLocaleString("en")} of them above the threshold `
-      + "from which 95% should be right.";
+      `${count(now.rest, "unlabelled photo")}, ${now.sure.toLocaleString("en")} of which score so high that `
+      + "95% of the predictions should be correct.";
     $("crossed").textContent = !(now.accuracy && crossed) ? "" :
       `On the ${count(now.labelled, "labelled photo")} alone: ${percent(crossed[0])} `
       + `(${percent(crossed[1])} to ${percent(crossed[2])}).`;
@@ -341,11 +341,11 @@
     const name = group.class === null ? "" : state.classes[group.class].name;
     const some = count(number, "photo");
     return {
-      sure: [`These look like ${name}`, `${some}; 95% should be right`],
-      unsure: [name ? `Perhaps ${name}?` : "Least certain", `${some}; most useful to label`],
+      sure: [`These look like ${name}`, `${some}; 95% should be correct`],
+      unsure: [name ? `Is this ${name}?` : "Least certain", `${some}; most useful to label`],
       unlike: ["Unlike anything labelled so far", `${some}; perhaps a new class`],
-      alike: name ? [`Perhaps ${name}?`, some] : ["Look-alikes", some],
-      labelled: [name, `${some}, the least certain first`],
+      alike: name ? [`Is this ${name}?`, some] : ["Look-alikes", some],
+      labelled: [name, `${some}, least certain first`],
       suspects: [`Labelled ${view === "suspects" ? state.classes[labels[cards[0][0]]].name : ""}, looks like ${name}`, some],
       copies: ["Near-copies with different classes",
         [...new Set(cards.flat().map((i) => state.classes[labels[i]]?.name || "no class"))].join(", ")],

@@ -1,0 +1,246 @@
+"""Fine-tune an extractor on the user's photos, and judge it on photos that it was not tuned on."""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edgetpu_retrain.embeddings.embed import embed
+from edgetpu_retrain.embeddings.labelled_embeddings import TEST, LabelledEmbeddings
+from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.fine_tuning import fit, views
+from edgetpu_retrain.fine_tuning.fit import Epoch
+from edgetpu_retrain.fine_tuning.network import Network
+from edgetpu_retrain.io import files, tables
+from edgetpu_retrain.tflite.layers import LastLayers, last_layers, write_weights
+from edgetpu_retrain.tflite.model import Model
+from edgetpu_retrain.training import folds, near_copies, recipes
+from edgetpu_retrain.training.cross_validation import losses
+from edgetpu_retrain.training.intervals import wilson_interval
+
+log = logging.getLogger(__name__)
+
+# Numbers of layers that are tried one after the other, as long as more of them help.
+_AUTO = (4, 8, 12)
+# A fifth of the photos is held out, but not many more than it takes to compare networks.
+_FOLDS, _ENOUGH = 5, 500
+# With fewer photos, too few are held out to tell whether fine-tuning helps.
+_MIN_PHOTOS = 50
+# Largest step of Adam, in units of the grid of weights. Twice as much is worse with 12 layers.
+_STEP = 0.03
+# What training foresees differs from the file in how sums are rounded.
+_MIN_AGREEMENT = 0.97
+_COLUMNS = ("sha256",)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A network with a number of fine-tuned layers.
+
+    Attributes:
+        layers: their number; 0 for the network as it was.
+        extractor: path of the extractor.
+        loss: mean cross-entropy of the photos that are held out.
+        correct: how many of these are correct.
+        agreement: share of these for which the extractor, run by the interpreter, gives the class
+            that training foresaw.
+        epochs: the course of the training.
+    """
+
+    layers: int
+    extractor: Path
+    loss: float
+    correct: int
+    agreement: float = 1.0
+    epochs: tuple[Epoch, ...] = ()
+
+
+def fine_tune(
+    extractor: str | Path,
+    labelled: LabelledEmbeddings,
+    output: str | Path,
+    report: str | Path,
+    tuned_on: str | Path,
+    layers: int | Literal["auto"],
+    seed: int = 0,
+    resize: str = "bilinear",
+    num_threads: int = 1,
+) -> None:
+    """Trains the weights of an extractor's last layers; scales and zero points stay.
+
+    A fifth of the photos, at most some 500, is held out: the number of layers is chosen by them,
+    and they tell how good the result is. Photos of the test split are not used at all. What has
+    been computed is kept in a folder beside `output` until the end, so that an interrupted run
+    continues.
+
+    Args:
+        extractor: path of the extractor for the CPU.
+        labelled: the embeddings that it gives for the photos.
+        output: path of the fine-tuned extractor.
+        report: path of a .json file with accuracies before and after.
+        tuned_on: path of a table of the photos that were trained on.
+        layers: number of layers with weights to train, from the last one backwards; "auto" tries
+            4, 8 and 12 as long as the loss on the photos that are held out falls, and may leave
+            the extractor as it is.
+        seed: seed of the order of the photos.
+        resize: as for `preprocessing.to_pixels`.
+        num_threads: number of threads that prepare photos; the result does not depend on it.
+
+    Raises:
+        UserError: there are too few photos, or a layer cannot be trained.
+    """
+    model = Model.load(extractor)
+    kept = labelled.select(labelled.splits != TEST)
+    if len(kept) < _MIN_PHOTOS:
+        raise UserError(
+            f"Fine-tuning needs at least {_MIN_PHOTOS} photos to train on, and there are "
+            f"{len(kept)}. Add photos, or set fine_tune: {{layers: 0}}."
+        )
+    tried = _AUTO if layers == "auto" else (layers,)
+    deepest = last_layers(model, max(tried))
+    held_out = _hold_out(kept, num_threads)
+    judged = kept.select(held_out)
+    folder = Path(output).with_name(".fine_tuning")
+    key = [files.sha256(extractor), deepest.boundary, seed, resize, sorted(kept.identities)]
+    _begin(folder, json.dumps(key))
+    head = recipes.train(kept.select(~held_out), recipes.DEFAULT, seed, num_threads).head
+    trials = [_judge(0, extractor, head.logits(judged[:]), judged.labels)]
+    identities = [kept.identities[row] for row in kept.rows.tolist()]
+    photos = list(zip(kept.paths.tolist(), identities, strict=True))
+    activations = views.compute(model, deepest.boundary, photos, folder, resize, num_threads)
+    for count in tried:
+        trained = _train_only(deepest, last_layers(model, count))
+        network = Network(model, trained, head.weights, head.biases, _STEP)
+        checkpoint = folder / f"layers-{count}.npz"
+        name = f"Fine-tuning {count} layers"
+        epochs = fit.fit(network, activations, kept.labels, held_out, checkpoint, seed, name)
+        foreseen = fit.predict(network, activations, np.flatnonzero(held_out))
+        path = checkpoint.with_suffix(".tflite")
+        trial = _finish(trained, network, model, foreseen, judged, path, resize, num_threads)
+        trials.append(replace(trial, epochs=tuple(epochs)))
+        if layers == "auto" and trial.loss >= trials[-2].loss:
+            break
+    best = min(trials, key=lambda trial: trial.loss) if layers == "auto" else trials[-1]
+    _save(best, trials, kept, held_out, output, report, tuned_on)
+    shutil.rmtree(folder)
+
+
+def _hold_out(kept: LabelledEmbeddings, num_threads: int) -> np.ndarray:
+    """Returns which photos are held out, bool [N]; near-copies are on the same side."""
+    groups = near_copies.groups(kept.vectors, kept.hashes, num_threads)[kept.rows]
+    count = max(_FOLDS, len(kept) // _ENOUGH)
+    return np.asarray(folds.assign_folds(kept.labels, groups, count) == 0)
+
+
+def _begin(folder: Path, key: str) -> None:
+    """Makes an empty folder, unless it is there with work on the same photos and network."""
+    path = folder / "key.json"
+    if path.exists() and path.read_text("ascii") == key:
+        log.info("Continuing an interrupted run.")
+        return
+    files.remove(folder)
+    folder.mkdir(parents=True)
+    with files.replacing(path) as temporary:
+        temporary.write_text(key, "ascii")
+
+
+def _train_only(deepest: LastLayers, last: LastLayers) -> LastLayers:
+    """Returns the layers of `deepest`, of which only those that `last` trains are trained."""
+    skipped = len(deepest.layers) - len(last.layers)
+    trained = tuple(i + skipped for i in last.trained)
+    return LastLayers(deepest.boundary, deepest.layers, trained)
+
+
+def _judge(layers: int, extractor: str | Path, logits: np.ndarray, labels: np.ndarray) -> _Trial:
+    loss = float(losses(logits, labels).mean())
+    return _Trial(layers, Path(extractor), loss, int(np.sum(logits.argmax(axis=1) == labels)))
+
+
+def _finish(
+    trained: LastLayers,
+    network: Network,
+    model: Model,
+    foreseen: np.ndarray,
+    judged: LabelledEmbeddings,
+    path: Path,
+    resize: str,
+    num_threads: int,
+) -> _Trial:
+    """Writes a trained network to an extractor, and judges what that makes of the photos."""
+    tuned = model.copy()
+    for number, (weights, biases) in network.layers().items():
+        write_weights(tuned, trained.layers[number], weights, biases)
+    tuned.save(path)
+    identities = [judged.identities[row] for row in judged.rows.tolist()]
+    shard = dict(sorted(zip(identities, judged.paths.tolist(), strict=True)))
+    embedded = embed(shard, path, "cpu", resize, num_threads=num_threads)
+    row_of = {sha256.decode(): row for row, sha256 in enumerate(embedded.photos.tolist())}
+    rows = [row_of[sha256] for sha256 in identities]
+    values = judged.quantization.dequantize(embedded.embeddings[rows])
+    logits = network.head().logits(values)
+    agreement = float(np.mean(logits.argmax(axis=1) == foreseen.argmax(axis=1)))
+    if agreement < _MIN_AGREEMENT:
+        log.warning(
+            "The fine-tuned extractor gives another class than training foresaw for %.0f %% of the "
+            "photos that are held out.",
+            100 * (1 - agreement),
+        )
+    trial = _judge(len(trained.trained), path, logits, judged.labels)
+    return replace(trial, agreement=agreement)
+
+
+def _save(
+    best: _Trial,
+    trials: Sequence[_Trial],
+    kept: LabelledEmbeddings,
+    held_out: np.ndarray,
+    output: str | Path,
+    report: str | Path,
+    tuned_on: str | Path,
+) -> None:
+    judged = int(np.sum(held_out))
+    content: dict[str, Any] = {
+        "layers": best.layers,
+        "photos": len(kept) - judged,
+        "held_out": judged,
+        "trials": [
+            {
+                "layers": trial.layers,
+                "accuracy": trial.correct / judged,
+                "interval": wilson_interval(trial.correct, judged),
+                "loss": trial.loss,
+                "agreement": trial.agreement,
+                "epochs": [asdict(epoch) for epoch in trial.epochs],
+            }
+            for trial in trials
+        ],
+    }
+    rows = np.unique(kept.rows[~held_out]) if best.layers else np.empty(0, int)
+    seen = sorted(kept.identities[row] for row in rows.tolist())
+    with files.replacing(tuned_on) as temporary:
+        temporary.write_bytes(tables.to_tsv(_COLUMNS, ([sha256] for sha256 in seen)))
+    with files.replacing(report) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with files.replacing(output) as temporary:
+        shutil.copyfile(best.extractor, temporary)
+    log.info(
+        "Fine-tuned %d layers. Of %d photos that were held out, %d are correct (before: %d).",
+        best.layers,
+        judged,
+        best.correct,
+        trials[0].correct,
+    )
+
+
+def read_tuned_on(path: str | Path) -> list[str]:
+    """Returns the identities of the photos that an extractor was tuned on.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return [sha256 for (sha256,) in tables.read(path, _COLUMNS)]
