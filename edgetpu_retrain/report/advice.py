@@ -143,9 +143,9 @@ def _check_network(findings: Findings) -> Step:
     if isinstance(findings.run.settings.get("backbone"), Mapping):
         return Step(
             "Check mean, std and the network.",
-            "Such a result often means that the network gets pixels it does not know: mean and std "
-            "in `backbone` must be those that it was trained with. If they are, try a backbone of "
-            "the catalogue, to see whether it is the network or the photos.",
+            "Such a result often means that pixels are not scaled as in the network's training: "
+            "mean and std in `backbone` must be those that it was trained with. If they are, try a "
+            "backbone from the catalogue, to see whether the network or the photos are to blame.",
         )
     return Step(
         "Check that the labels fit the photos.",
@@ -174,7 +174,7 @@ def _suspects(findings: Findings) -> list[Step]:
         return []
     why = (
         "Another class scored high and the given one low. A wrong label does harm twice: the model "
-        "learns something false, and a correct prediction counts as a mistake."
+        "learns something wrong, and a correct prediction counts as a mistake."
     )
     if _is_weak(findings):
         why += " This model is often wrong itself, so expect many of these labels to be correct."

@@ -90,10 +90,10 @@ def unlabelled_section(found: Unlabelled, labelled: Container[str]) -> dict[str,
 def _text(photos: int, sure: int, threshold: float | None) -> str:
     text = f"{words.count(photos, 'photo')} {'has' if photos == 1 else 'have'} no label yet. "
     if threshold is None:
-        return f"{text}There is no score from which 95% of the predictions are right."
+        return f"{text}No score is high enough for 95% of the predictions to be correct."
     return (
         f"{text}For {sure:,} of them, the model's score is {threshold:.2f} or higher; 95% of such "
-        "predictions were right in cross-validation. Expect more mistakes among photos that are "
+        "predictions were correct in cross-validation. Expect more mistakes among photos that are "
         "harder than the labelled ones."
     )
 

@@ -16,6 +16,8 @@ from edgetpu_retrain.training import recipes
 
 # Increased when the same inputs give different results than in an earlier version.
 _VERSION = 3
+# What is downloaded does not depend on the version of this project.
+_VERSION_OF_DOWNLOADS = 2
 
 
 def digest(*parts: Any) -> str:
@@ -24,7 +26,16 @@ def digest(*parts: Any) -> str:
     >>> digest("train", {"seed": 0}) == digest("train", {"seed": 0.0})
     False
     """
-    text = json.dumps([_VERSION, *parts], sort_keys=True, ensure_ascii=True)
+    return _digest([_VERSION, *parts])
+
+
+def digest_of_download(*parts: Any) -> str:
+    """Returns a digest as `digest` does, but the same one in every version of this project."""
+    return _digest([_VERSION_OF_DOWNLOADS, *parts])
+
+
+def _digest(parts: list[Any]) -> str:
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
 
 
@@ -79,7 +90,7 @@ class Fingerprints:
     compared: list[tuple[str, str]]
 
     def fetch_dataset(self) -> str:  # noqa: D102
-        return digest("fetch_dataset", self.archives.get(self.dataset, ""))
+        return digest_of_download("fetch_dataset", self.archives.get(self.dataset, ""))
 
     def extract_dataset(self, packed: str) -> str:  # noqa: D102
         # The user's checksum is verified when the archive is unpacked.
@@ -93,7 +104,7 @@ class Fingerprints:
     def fetch_backbone(self, backbone: str, part: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]
         source = chosen.source if part == chosen.FILE_NAME else chosen.compiled
-        return digest("fetch_backbone", source and self.identify(source))
+        return digest_of_download("fetch_backbone", source and self.identify(source))
 
     def make_extractor(self, backbone: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]

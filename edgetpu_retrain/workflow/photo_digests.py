@@ -14,7 +14,7 @@ from edgetpu_retrain.index.index import Digests, Index
 from edgetpu_retrain.io import archive
 from edgetpu_retrain.photos import decode, walk
 from edgetpu_retrain.workflow import fingerprints
-from edgetpu_retrain.workflow.fingerprints import digest
+from edgetpu_retrain.workflow.fingerprints import digest, digest_of_download
 
 
 class PhotoDigests:
@@ -87,7 +87,7 @@ def _identify_archive(packed: Dataset, cache: IdentityCache) -> str:
     """Returns a digest of an archive's content, or of where it is downloaded from."""
     if packed.archive:
         return cache.sha256(packed.archive)
-    return digest(packed.sha256 or packed.urls)
+    return digest_of_download(packed.sha256 or packed.urls)
 
 
 def _choose_shards(

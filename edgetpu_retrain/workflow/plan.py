@@ -26,7 +26,7 @@ from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.index.identity_cache import IdentityCache
 from edgetpu_retrain.runtime import devices
-from edgetpu_retrain.workflow.fingerprints import Fingerprints, digest
+from edgetpu_retrain.workflow.fingerprints import Fingerprints, digest_of_download
 from edgetpu_retrain.workflow.photo_digests import PhotoDigests
 from edgetpu_retrain.workflow.selection import ComparedModel, Selection, read_catalogue
 
@@ -227,4 +227,4 @@ def identify(source: Source, cache: IdentityCache) -> str:
     """Returns a digest that identifies the content of a backbone's file."""
     if source.path is not None:
         return cache.sha256(source.path)
-    return digest(source.sha256 or source.git_blob or source.urls, source.member)
+    return digest_of_download(source.sha256 or source.git_blob or source.urls, source.member)

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from edgetpu_retrain.config.settings import Settings
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import files
+from edgetpu_retrain.workflow import fingerprints
 from edgetpu_retrain.workflow.plan import Plan
 from tests.planning import lay_small_photos, make_plan
 
@@ -586,6 +587,22 @@ def test_the_seed_is_for_the_recipe_that_is_random(run: Run):
 def pack(run: Run) -> None:
     archive = shutil.make_archive(str(run.folder / "garden"), "zip", run.photos)
     run.set("dataset", archive)
+
+
+def test_another_version_of_the_project_downloads_nothing_again(run: Run, monkeypatch):
+    digest = "0" * 64
+    run.set("dataset", "https://a/garden.zip")
+    run.set("backbone", {"name": "mine", "tflite": {"url": "https://a/x", "sha256": digest}})
+
+    def network() -> str:
+        plan = make_plan(run.folder, **run.settings)
+        return plan.fingerprints.fetch_backbone("mine", "classifier.tflite")
+
+    before, network_before = run.stages(), network()
+    monkeypatch.setattr(fingerprints, "_VERSION", 99)
+    after = run.stages()
+    assert network() == network_before
+    assert changed(before, after) == before.keys() - {"fetch_dataset"}
 
 
 def test_photos_in_an_archive(run: Run):
