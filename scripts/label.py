@@ -1,7 +1,7 @@
 """Label photos on a page in the browser that learns from your labels.
 
     python scripts/label.py
-    python scripts/label.py --cores 4 --config unlabelled=photos/new
+    python scripts/label.py --cores 4 --config dataset= unlabelled=photos/new
 
 Arguments other than those listed below are passed to snakemake, which embeds new photos first. Then
 the page is served, on this machine only. End it with Ctrl-C; every label you see is saved.
@@ -64,7 +64,9 @@ def main() -> None:
         check_packages()
     if not given.no_run:
         prepare(others)
-    with program.run():
+    with program.printing():
+        from edgetpu_retrain.workflow import commands
+
         import waitress
 
         from edgetpu_retrain.labelling import server
@@ -77,7 +79,8 @@ def main() -> None:
             )
         session = Session(Sources.load(SOURCES))
         token = server.new_token()
-        app = server.make_app(session, token)
+        command = commands.join(commands.snakemake(others))
+        app = server.make_app(session, token, command)
         try:
             listening = waitress.create_server(
                 app,
@@ -103,7 +106,7 @@ def main() -> None:
                 listening.close()
         print(f"\nYour labels are in {session.sources.labels}.")
         if session.sources.is_trained_on:
-            print("Train with them: snakemake --cores all")
+            print(f"Train with them: {command}")
         else:
             print(f"To train with them, set corrections: {session.sources.labels} in config.yaml.")
 

@@ -47,7 +47,7 @@ def main(bundle: Path | None, arguments: Sequence[str], name: str = "learn.py") 
         parser.error("--camera and --label go together")
     if options.count < 1:
         parser.error("--count must be at least 1")
-    with program.run():
+    with program.printing():
         # What the stages of the workflow say is in the summary.
         logging.getLogger("edgetpu_retrain").setLevel(logging.WARNING)
         logging.getLogger("edgetpu_retrain.deploy").setLevel(logging.INFO)

@@ -42,12 +42,13 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def make_app(session: Session, token: str) -> Flask:
+def make_app(session: Session, token: str, command: str) -> Flask:
     """Creates the web application.
 
     Args:
         session: the photos and their labels.
         token: the secret; requests without it get the status 404.
+        command: the command that trains with the labels, for the page to show.
     """
     app = Flask(__name__, static_folder=None)
     app.config.update(TRUSTED_HOSTS=HOSTS, MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
@@ -89,7 +90,8 @@ def make_app(session: Session, token: str) -> Flask:
 
     @app.get("/<token>/photos")
     def photos() -> Response:
-        return jsonify(dataset=session.sources.dataset, photos=session.list_photos())
+        dataset = session.sources.dataset
+        return jsonify(dataset=dataset, photos=session.list_photos(), command=command)
 
     @app.get("/<token>/state")
     def state() -> Response:

@@ -56,8 +56,8 @@ def learn(labelled: LabelledEmbeddings, folds: np.ndarray) -> NoneClass:
 
     Args:
         labelled: N photos that are not held out for testing.
-        folds: [N] int, their folds; near-copies share one. The threshold comes from photos whose
-            fold is not -1.
+        folds: [N] int, their folds; near-copies share one. Photos whose fold is -1 say nothing
+            about others, so they only take part in the subspace.
     """
     is_known = np.array([labelled.classes[label] != NONE for label in labelled.labels.tolist()])
     sample = _sample(labelled, is_known)
@@ -82,7 +82,7 @@ def learn(labelled: LabelledEmbeddings, folds: np.ndarray) -> NoneClass:
             _STEEPNESS / deviation,
             (float(coordinates.min()), float(coordinates.max())),
         )
-        left_out = _leave_out(labelled, sample, vectors, threshold)
+        left_out = _leave_out(labelled, folds, sample, vectors, threshold)
     return NoneClass(gate, gate.scores(out_of_fold), left_out)
 
 
@@ -114,7 +114,11 @@ def _axes(vectors: np.ndarray) -> np.ndarray:
 
 
 def _leave_out(
-    labelled: LabelledEmbeddings, sample: np.ndarray, vectors: np.ndarray, threshold: float
+    labelled: LabelledEmbeddings,
+    folds: np.ndarray,
+    sample: np.ndarray,
+    vectors: np.ndarray,
+    threshold: float,
 ) -> dict[str, dict[str, int]]:
     """Returns `NoneClass.left_out`; empty with only one known class."""
     names = [i for i, name in enumerate(labelled.classes) if name != NONE]
@@ -124,7 +128,7 @@ def _leave_out(
     for group in np.array_split(names, min(len(names), _MAX_GROUPS)):
         axes = _axes(vectors[~np.isin(labelled.labels[sample], group)])
         for label in group.tolist():
-            rows = np.flatnonzero(labelled.labels == label)
+            rows = np.flatnonzero((labelled.labels == label) & (folds >= 0))
             rejected = sum(
                 int(np.sum(energies(labelled[part], axes) < threshold)) for part in _in_blocks(rows)
             )

@@ -119,6 +119,11 @@ def commonest(names: list[str], truth: dict[str, str]) -> str:
     return Counter(truth[name] for name in names).most_common(1)[0][0]
 
 
+def test_the_command_that_trains_is_the_user_s(page: Page):
+    command = page.run("return document.getElementById('command').textContent")
+    assert command.endswith("snakemake --cores all")
+
+
 def test_from_nothing_to_a_label_for_every_photo(page: Page, folder: Path, truth):
     """A person who knows the truth names groups; every action is in the file at once."""
     actions = 0

@@ -30,7 +30,7 @@ def session(tmp_path: Path) -> Session:
 
 @pytest.fixture
 def client(session: Session):
-    return server.make_app(session, "secret").test_client()
+    return server.make_app(session, "secret", "snakemake --cores all").test_client()
 
 
 def post(client, path: str, body: object, **headers: str | None):

@@ -110,6 +110,18 @@ def test_a_class_none_with_photos_takes_no_part_in_the_gate(digits, strangers, t
     np.testing.assert_allclose(energies[0], energies[1], rtol=0.02)
 
 
+def test_photos_without_a_fold_are_not_judged(digits, trained):
+    """Here, those that are the least like others: with them, the threshold would be lower."""
+    kept = digits.select(digits.splits != TEST)
+    folds = np.arange(len(kept)) % 10
+    folds[np.argsort(trained.predictions.scores[:, 10])[-len(kept) // 4 :]] = -1
+    learned = none_class.learn(kept, folds)
+    judged = np.flatnonzero(folds >= 0)
+    assert 0.005 < np.mean(learned.known[judged] < 0.5) < 0.015
+    counts = np.bincount(kept.labels[judged])
+    assert [row["photos"] for row in learned.left_out.values()] == counts.tolist()
+
+
 def test_few_photos(digits):
     """Of ten photos of two classes, none is lost that is not far from the others."""
     few = np.concatenate([np.flatnonzero(digits.labels == label)[:5] for label in (0, 1)])

@@ -7,7 +7,7 @@
   const KEYS = [..."123456789", ..."abcdefghijklmnopqrstuvwxyz"].filter((k) => !RESERVED.includes(k));
   const TITLES = { todo: "To label", labelled: "Labelled", suspects: "To check", copies: "Copies", left_out: "Left out" };
   const EMPTY = {
-    todo: "Every photo has a label. Train with them: snakemake --cores all",
+    todo: "Every photo has a label. Train with them: ",
     labelled: "No photo has a label yet.",
     suspects: "No label looks wrong.",
     copies: "No near-copies have different classes.",
@@ -637,6 +637,8 @@
     const listed = await ask("photos");
     photos = listed.photos;
     $("dataset").textContent = listed.dataset;
+    $("command").textContent = listed.command;
+    EMPTY.todo += listed.command;
     document.title = `Label ${listed.dataset}`;
     await poll();
     await loadView();
