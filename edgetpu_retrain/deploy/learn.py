@@ -60,7 +60,7 @@ class Lesson:
         right_after: how many of them it classifies correctly now: in cross-validation, if there
             was one.
         before: results of the cross-validation before; empty if there was none.
-        after: its results with the new photos.
+        after: its results now, of the photos that the model knew before and of new classes.
     """
 
     photos: int
@@ -172,11 +172,11 @@ def _train(
     trained = updated.train(num_threads)
     labelled, labels = trained.labelled, trained.predictions.labels
     is_right = trained.predictions.predicted == labels
-    after = {
-        name: (int(np.sum(is_right & (labels == i))), int(np.sum(labels == i)))
-        for i, name in enumerate(labelled.classes)
-    }
     taught = np.array([labelled.identities[row] in is_new for row in labelled.rows], bool)
+    results, after = {}, {}
+    for i, name in enumerate(labelled.classes):
+        results[name] = _count(is_right, labels == i)
+        after[name] = _count(is_right, (labels == i) & ~taught if name in classes else labels == i)
     scores = score(bundle / CPU_MODEL, labelled.vectors[labelled.rows[taught]])
     names = np.array(labelled.classes)[labels[taught]]
     lesson = Lesson(
@@ -188,8 +188,13 @@ def _train(
         right_before=int(np.sum(np.array(classes)[scores.argmax(axis=1)] == names)),
         right_after=int(np.sum(is_right[taught])),
     )
-    _replace(bundle, new, trained.head, replace(updated, results=after))
+    _replace(bundle, new, trained.head, replace(updated, results=results))
     return lesson
+
+
+def _count(is_right: np.ndarray, chosen: np.ndarray) -> tuple[int, int]:
+    """Returns how many of the chosen photos, [N] bool, are right, and how many they are."""
+    return int(np.sum(is_right & chosen)), int(np.sum(chosen))
 
 
 def _imprint(

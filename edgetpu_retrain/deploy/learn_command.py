@@ -45,6 +45,10 @@ def main(bundle: Path | None, arguments: Sequence[str], name: str = "learn.py") 
         parser.error("give either a folder of photos, or --camera and --label")
     if (options.camera is None) != (options.label is None):
         parser.error("--camera and --label go together")
+    if options.label and (
+        options.label.startswith(".") or Path(options.label).name != options.label
+    ):
+        parser.error(f"--label {options.label!r} cannot be the name of a folder")
     if options.count < 1:
         parser.error("--count must be at least 1")
     with program.printing():
@@ -71,11 +75,8 @@ def summary(lesson: Lesson | None, bundle: Path) -> list[str]:
         held_out = lesson.photos - lesson.trained_on
         lines[0] += f" {held_out} of them are held out for testing, as in the workflow."
     if lesson.after:
-        lines += _table(lesson.before, lesson.after)
-        lines.append(
-            f"Of the new photos, {lesson.right_before} of {lesson.trained_on} were classified "
-            f"correctly before, and {lesson.right_after} are now, by a model trained without them."
-        )
+        lines += _table(lesson)
+        lines.append("Each photo is judged by a model that was not trained on it.")
     else:
         lines.append(
             f"{lesson.right_after} of {lesson.trained_on} of them are classified correctly, by a "
@@ -100,24 +101,31 @@ def _of_classes(names: Sequence[str]) -> str:
     return f", with the new {'class' if len(names) == 1 else 'classes'} {', '.join(names)}"
 
 
-def _table(before: Results, after: Results) -> list[str]:
-    """Returns the accuracies in cross-validation, before and after."""
+def _table(lesson: Lesson) -> list[str]:
+    """Returns the accuracies before and after, of the same photos but for new classes."""
+    before, after = lesson.before, lesson.after
     changes = {name: abs(_accuracy(after[name]) - _accuracy(before.get(name))) for name in after}
     shown = sorted(after)
     if len(shown) > _SHOWN:
         shown = sorted(sorted(shown, key=lambda name: -changes[name])[: _SHOWN - 1])
-    rows: dict[str, tuple[tuple[int, int] | None, tuple[int, int]]] = {
-        "all classes": (_total(before), _total(after))
-    }
-    rows |= {name: (before.get(name), after[name]) for name in shown}
-    title = "Cross-validation"
-    width = max(map(len, [title, *rows]))
-    lines = [f"{title:<{width}}  {'before':>16}  {'now':>16}"]
-    lines += [
-        f"{name:<{width}}  {_cell(old):>16}  {_cell(new):>16}" for name, (old, new) in rows.items()
+    known = {name: result for name, result in after.items() if name not in lesson.new_classes}
+    rows: list[tuple[str, tuple[int, int] | None, tuple[int, int]]] = [
+        ("photos so far", _total(before), _total(known)),
+        *((name, before.get(name), after[name]) for name in shown),
+        (
+            "new photos",
+            (lesson.right_before, lesson.trained_on),
+            (lesson.right_after, lesson.trained_on),
+        ),
     ]
+    title = "Classified correctly"
+    width = max(len(title), *(len(name) + 2 for name in shown))
+    lines = [f"{title:<{width}}  {'before':>16}  {'now':>16}"]
+    for name, old, new in rows:
+        name = f"  {name}" if name in after else name
+        lines.append(f"{name:<{width}}  {_cell(old):>16}  {_cell(new):>16}")
     if len(after) > len(shown):
-        lines.append(f"and {len(after) - len(shown)} more classes, which changed less")
+        lines.insert(-1, f"  and {len(after) - len(shown)} more classes, which changed less")
     return lines
 
 

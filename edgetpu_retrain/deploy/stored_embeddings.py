@@ -54,6 +54,7 @@ class StoredEmbeddings:
         photos: the lines of the manifest, without paths.
         settings: how the head was trained.
         results: of the cross-validation.
+        seen: SHA-256 of the photos that the extractor was fine-tuned on, and of near-copies.
     """
 
     FILE_NAME: ClassVar[str] = "embeddings.npz"
@@ -62,6 +63,7 @@ class StoredEmbeddings:
     photos: Sequence[Photo]
     settings: Settings
     results: Results
+    seen: Sequence[str] = ()
 
     @classmethod
     def of_run(
@@ -99,6 +101,7 @@ class StoredEmbeddings:
             lines,
             settings,
             results,
+            out_of_fold.seen,
         )
 
     def save(self, path: str | Path) -> None:
@@ -114,6 +117,7 @@ class StoredEmbeddings:
                 classes=np.array(classes, np.str_),
                 settings=np.array(json.dumps(vars(self.settings), sort_keys=True)),
                 results=np.array(json.dumps(self.results, sort_keys=True)),
+                seen=np.array(self.seen, "S64"),
             )
 
     @classmethod
@@ -135,6 +139,7 @@ class StoredEmbeddings:
                 ],
                 Settings(**json.loads(str(arrays["settings"]))),
                 {name: (correct, count) for name, (correct, count) in results.items()},
+                [sha256.decode() for sha256 in arrays["seen"].tolist()],
             )
 
     def train(self, num_threads: int) -> recipes.TrainingResult:
@@ -146,6 +151,7 @@ class StoredEmbeddings:
             **settings.training,
             seed=settings.seed,
             num_threads=num_threads,
+            seen=self.seen,
             none=settings.none,
         )
 

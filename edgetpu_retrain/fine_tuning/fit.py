@@ -16,10 +16,10 @@ from edgetpu_retrain.training.cross_validation import losses
 log = logging.getLogger(__name__)
 
 BATCH = 32
-# Views that a training sees: 15 epochs of 1,000 photos. More photos need fewer epochs, and fewer
+# Views that a training sees: 12 epochs of 1,000 photos. More photos need fewer epochs, and fewer
 # photos gain nothing from more.
-_VIEWS_SEEN = 15_000
-_MIN_EPOCHS, _MAX_EPOCHS = 4, 30
+_VIEWS_SEEN = 12_000
+_MIN_EPOCHS, _MAX_EPOCHS = 4, 16
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def num_epochs(photos: int) -> int:
     """Returns how often each photo is trained on.
 
     >>> num_epochs(1000), num_epochs(100_000)
-    (15, 4)
+    (12, 4)
     """
     return min(max(round(_VIEWS_SEEN / photos), _MIN_EPOCHS), _MAX_EPOCHS)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgetpu_retrain.deploy.stored_embeddings import StoredEmbeddings
 from edgetpu_retrain.tflite.edgetpu_package import read_packages
 from edgetpu_retrain.tflite.model import Model
 from tests.conftest import (
@@ -82,8 +83,17 @@ def test_a_network_is_tuned_and_kept(flowers: Path, project: Path, snakemake: Sn
     assert done.returncode == 0, done.stderr
     assert {"embed", "train"} <= set(jobs_run(done))
     assert "fine_tune" not in jobs_run(done)
+    # Labelling does without it.
+    assert "fine_tune" not in jobs_run(snakemake("--dry-run", "--forceall", "--", "label"))
     listed = snakemake("--dry-run", "--config", "fine_tune={layers: 3, refresh: true}", "--", MODEL)
     assert {"fine_tune", "embed", "train"} <= set(jobs_run(listed))
+    # What a device is given to learn from gives the same head.
+    done = snakemake("--", "bundle")
+    assert done.returncode == 0, done.stderr
+    stored = StoredEmbeddings.load(project / "bundle/embeddings.npz")
+    assert set(stored.seen) >= tuned_on
+    stored.train(2).head.save(project / "again.npz")
+    assert (project / "again.npz").read_bytes() == (results / "optimum/head.npz").read_bytes()
     # Without it, the network as it was is used again.
     done = snakemake("--config", "fine_tune={layers: 0}", "compare=[{fine_tune: {layers: 3}}]",
                      "--", "compare")  # fmt: skip

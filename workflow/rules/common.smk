@@ -57,6 +57,9 @@ UNLABELLED = f"{DATASET_RESULTS}/unlabelled.tsv"
 MODEL = {"backbone": PLAN.backbone, "recipe": PLAN.recipe}
 # Jobs find the packages of every extra in their own environments.
 IN_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+# Labelling begins before there are enough labels to fine-tune a network with.
+BASE = PLAN.backbones[PLAN.backbone]
+LABELLING = {"backbone": BASE.base.name if BASE.FINE_TUNED else BASE.name}
 # The model's name in Frigate, which keeps its photos in clips/NAME/dataset.
 FRIGATE = SETTINGS.frigate or DATASET.frigate or DATASET.name
 
@@ -84,10 +87,9 @@ def fingerprint(rule_name):
 
     def of_job(wildcards):
         known = {key: wildcards[key] for key in wildcards.keys() if key != "place"}
-        known |= MODEL if rule_name in DELIVERING else {}
-        return getattr(PLAN.fingerprints, rule_name)(
-            **known, **DELIVERING.get(rule_name, {})
-        )
+        if rule_name in DELIVERING:
+            known |= MODEL | DELIVERING[rule_name]
+        return getattr(PLAN.fingerprints, rule_name)(**known)
 
     return of_job
 
@@ -253,7 +255,7 @@ def twins():
 
 # What the fingerprints of files of the configured model depend on besides the model.
 DELIVERING = {
-    "label": {"labels": PLAN.labels},
+    "label": {"labels": PLAN.labels, **LABELLING},
     "deliver": {},
     "deliver_edgetpu": {},
     "bundle": {"twins": twins()},
@@ -261,9 +263,9 @@ DELIVERING = {
 }
 
 
-def configured(pattern):
+def configured(pattern, model=MODEL):
     """Returns a path for the configured backbone and recipe; Snakemake adds a module's prefix."""
-    return str(pattern).removeprefix(PREFIX).format(**MODEL)
+    return str(pattern).removeprefix(PREFIX).format(**model)
 
 
 # The settings that the report lists.

@@ -3,7 +3,7 @@ rule label:
     input:
         unless_made_of("label"),
         embeddings=[
-            configured(f"{BACKBONE_RESULTS}/embeddings/{shard}.npz")
+            configured(f"{BACKBONE_RESULTS}/embeddings/{shard}.npz", LABELLING)
             for shard in SHARDS
         ],
         manifest=there("label", MANIFEST),
@@ -11,7 +11,7 @@ rule label:
         applied=there("label", f"{DATASET_RESULTS}/applied_corrections.tsv"),
     output:
         sources="results/labelling.json",
-        groups=configured(f"{BACKBONE_RESULTS}/labelling/groups.tsv"),
+        groups=configured(f"{BACKBONE_RESULTS}/labelling/groups.tsv", LABELLING),
         fingerprint="results/.label",
     log:
         f"{LOGS}/label.log",

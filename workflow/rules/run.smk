@@ -61,7 +61,7 @@ def check_packages():
     """Ends the run before its first job if packages that a job needs are not installed."""
     if IN_CONDA:
         return
-    making = {"make_extractor", "make_float_extractor", "quantize"}
+    making = {"make_extractor", "make_float_extractor", "quantize", "fine_tune"}
     for one in workflow.dag.needrun_jobs():
         try:
             if one.rule.name in making:
