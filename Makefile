@@ -85,7 +85,7 @@ models: $(INSTALLED)
 # others. The models come from `make models`, here or on another machine.
 LIBRARY_TESTS := archive calibration checks classify_image devices files folds head \
 	identity_cache imprinting interpreter job locking manifest metadata model package package_links \
-	photos predictions preprocessing raw_input scoring splits summary truncate yaml_syntax
+	photos predictions preprocessing raw_input scoring splits truncate yaml_syntax
 test-library: $(LIBRARY_VENV)/.installed
 	@test -e test-models/classifier.tflite || { \
 		echo "There are no models in test-models. Make them first: make models"; exit 1; }

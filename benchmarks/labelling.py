@@ -2,10 +2,10 @@
 
     python benchmarks/labelling.py --photos flower_photos --extractor extractor.tflite
 
-Part `choice`: labels are asked for in rounds of 50; accuracy on a third of the photos, which are
+Part `choice`: labels are asked for in rounds of 25; accuracy on a third of the photos, which are
 never asked for. Part `person`: a scripted person who knows the truth works through the groups of
-the labelling page, until all photos have a label. An action is a key for a group, or a click on a
-photo. Part `rare`: one class has only 12 photos; when does the person meet the first of them?
+the labelling page. An action is a key for a group, or a click on a photo. Part `rare`: one class
+has only 12 photos; when does the person meet the first of them?
 """
 
 import argparse
@@ -24,7 +24,9 @@ from edgetpu_retrain.index.identity_cache import IdentityCache
 from edgetpu_retrain.labelling import choose, learner
 from edgetpu_retrain.training import near_copies
 
-ROUND = 50
+# About as many as the page asks for at a time.
+ROUND = 25
+SHARES = (0.94, 0.96, 0.98, 0.99)
 # Where a group has less of its commonest class, a person picks photos one by one.
 MOSTLY = 0.5
 
@@ -115,11 +117,16 @@ def compare_choices(photos: Photos, repeats: int) -> None:
             points = list(rounds(photos, tested, pick, first))
             curves.setdefault(name, []).append([accuracy for _, accuracy in points])
             labels = [number for number, _ in points]
-    shown = [i for i, number in enumerate(labels) if number % 100 < ROUND][:8]
-    print("labels".ljust(18), *(f"{labels[i]:>6}" for i in shown), f"{labels[-1]:>6}")
-    for name, runs in curves.items():
-        mean = np.mean(runs, axis=0)
-        print(name.ljust(18), *(f"{mean[i]:6.3f}" for i in shown), f"{mean[-1]:6.3f}")
+    means = {name: np.mean(runs, axis=0) for name, runs in curves.items()}
+    full = float(means["random"][-1])
+    shown = [i for i, number in enumerate(labels) if number % 100 == 0][:6]
+    print("accuracy with labels".ljust(20), *(f"{labels[i]:>6}" for i in shown), f"{labels[-1]:>6}")
+    for name, mean in means.items():
+        print(name.ljust(20), *(f"{mean[i]:6.3f}" for i in shown), f"{mean[-1]:6.3f}")
+    print("labels to a share of".ljust(20), *(f"{share:>6.0%}" for share in SHARES))
+    for name, mean in means.items():
+        needed = (labels[int(np.argmax(mean >= share * full))] for share in SHARES)
+        print(name.ljust(20), *(f"{number:6}" for number in needed))
 
 
 def show(photos: Photos, known: np.ndarray) -> list[choose.Group]:
@@ -163,32 +170,34 @@ def work(photos: Photos, after_each: int = 8) -> Iterator[tuple[int, int, np.nda
     yield actions, clicked, known
 
 
-def follow_a_person(photos: Photos) -> None:
-    random = np.random.default_rng(0)
-    tested = np.zeros(len(photos.truth), bool)
-    tested[random.permutation(len(tested))[: len(tested) // 5]] = True
-    heap = photos.take(~tested)
-    everything = np.concatenate([np.flatnonzero(~tested), np.flatnonzero(tested)])
-    both = photos.take(everything)
+def follow_a_person(photos: Photos, repeats: int) -> None:
+    print("to a share of the accuracy with all labels: actions, of these photos clicked one by")
+    print("one, photos labelled; and how many of them one by one in random order would do it")
+    found: dict[float, list[tuple[int, ...]]] = {0.9: [], 0.97: []}
+    for seed in range(repeats):
+        order = np.random.default_rng(seed).permutation(len(photos.truth))
+        # The last fifth is tested on.
+        count = len(order) * 4 // 5
+        both, heap = photos.take(order), photos.take(order[:count])
 
-    def accuracy(known: np.ndarray) -> tuple[float, tuple[float, float, float] | None]:
-        all_known = np.concatenate([known, np.zeros(int(tested.sum()), bool)])
-        learned, classes, labels = learn(both, all_known)
-        right = classes[learned.scores.argmax(axis=1)] == both.truth
-        rest = np.concatenate([learned.held_out, learned.scores[~all_known]])
-        said = learner.Reliability(learned.held_out, labels[all_known]).accuracy(rest)
-        return float(right[len(known) :].mean()), said
+        def accuracy(known: np.ndarray, count: int = count, both: Photos = both) -> float:
+            padded = np.concatenate([known, np.zeros(len(both.truth) - count, bool)])
+            if len(np.unique(both.truth[padded])) < 2:
+                return 0.0
+            learned, classes, _ = learn(both, padded)
+            right = classes[learned.scores.argmax(axis=1)] == both.truth
+            return float(right[count:].mean())
 
-    full, _ = accuracy(np.ones(len(heap.truth), bool))
-    print(f"{len(heap.truth)} photos; accuracy with all labels {full:.3f}")
-    print("actions  one by one  labelled  accuracy  said")
-    for actions, clicked, known in work(heap):
-        if len(np.unique(heap.truth[known])) < 2:
-            continue
-        now, said = accuracy(known)
-        text = f"{said[0]:.3f} ({said[1]:.3f} to {said[2]:.3f})" if said else ""
-        done = "  90 % of that" if now >= 0.9 * full else ""
-        print(f"{actions:7} {clicked:11} {known.sum():9} {now:9.3f}  {text}{done}")
+        full = accuracy(np.ones(count, bool))
+        by_groups = [(a, c, int(known.sum()), accuracy(known)) for a, c, known in work(heap)]
+        by_chance = [(n, accuracy(np.arange(count) < n)) for n in range(10, count + 1, 5)]
+        for share, runs in found.items():
+            *numbers, _ = next(one for one in by_groups if one[3] >= share * full)
+            number, _ = next(one for one in by_chance if one[1] >= share * full)
+            runs.append((*numbers, number))
+    for share, runs in found.items():
+        mean = np.mean(runs, axis=0)
+        print(f"{share:.0%}", *(f"{number:6.0f}" for number in mean), f"  of {count} photos")
 
 
 def look_for_the_rare(photos: Photos, photos_of_it: int = 12) -> None:
@@ -221,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "choice" in given.parts:
         compare_choices(photos, given.repeats)
     if "person" in given.parts:
-        follow_a_person(photos)
+        follow_a_person(photos, given.repeats)
     if "rare" in given.parts:
         look_for_the_rare(photos)
 

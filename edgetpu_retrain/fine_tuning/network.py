@@ -7,17 +7,21 @@ Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-On
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from edgetpu_retrain.head import Head
+from edgetpu_retrain.io import stderr
 from edgetpu_retrain.tflite.layers import Grid, LastLayers, Layer, grid, read_weights
 from edgetpu_retrain.tflite.model import Model
 
 # TensorFlow sums in an order that depends on the number of threads, so the number is always this.
 _THREADS = 2
+# What TensorFlow prints when it is imported, whatever the log level.
+_NOTICES = re.compile(rb"WARNING: All log messages before |I\d{4} .*oneDNN ")
 # Share of the training in which the step grows from 0. Adam's first steps change all weights alike.
 _WARM_UP = 0.1
 # Adam (Kingma & Ba, 2015). The second decay rate is lower than in the paper, because gradients are
@@ -29,7 +33,8 @@ def start_tensorflow() -> Any:
     """Imports TensorFlow, quiet and deterministic, and returns it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    import tensorflow
+    with stderr.without(_NOTICES.match):
+        import tensorflow
 
     if tensorflow.config.threading.get_intra_op_parallelism_threads() != _THREADS:
         tensorflow.config.threading.set_intra_op_parallelism_threads(_THREADS)

@@ -30,13 +30,13 @@ class Learned:
     Attributes:
         scores: [N, C] float32, calibrated scores of all photos.
         held_out: [M, C] float32, calibrated out-of-fold scores of the labelled photos.
-        half: number of labelled photos that layers trained on half as many photos classified
+        half: [M] bool, whether layers trained on half as many photos classified the labelled photos
             correctly; None if a class has too few photos for that.
     """
 
     scores: np.ndarray
     held_out: np.ndarray
-    half: int | None
+    half: np.ndarray | None
 
 
 def learn(places: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classes: int) -> Learned:
@@ -71,7 +71,7 @@ def learn(places: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classe
     if np.bincount(given).min() >= _FOLDS:
         fewer = discriminant.by_fold(data, _FOLDS, _HALF)
         by_half = discriminant.out_of_fold(data, fewer, [shrinkage], balanced=False)[0]
-        half = int(np.sum(by_half.argmax(axis=1) == given))
+        half = by_half.argmax(axis=1) == given
     return Learned(scores, held_out, half)
 
 
@@ -95,23 +95,38 @@ class Reliability:
         highest, right = held_out.max(axis=1), held_out.argmax(axis=1) == labels
         bins = max(1, min(_BINS, len(labels) // _MIN_PER_BIN))
         self._edges = np.quantile(highest, np.arange(1, bins) / bins)
-        numbers = self._bins(highest)
-        self._photos = np.bincount(numbers, minlength=bins)
+        self._numbers = self._bins(highest)
+        self._photos = np.bincount(self._numbers, minlength=bins)
+        self._shares = self._right_in_bins(right)
+
+    def _right_in_bins(self, right: np.ndarray) -> np.ndarray:
         # Jeffreys prior: small bins must not look certain.
-        right_in_bin = np.bincount(numbers, right, minlength=bins)
-        self._shares = (right_in_bin + 0.5) / (self._photos + 1)
+        counts = np.bincount(self._numbers, right, minlength=len(self._photos))
+        return (counts + 0.5) / (self._photos + 1)
+
+    def _weights(self, scores: np.ndarray) -> np.ndarray:
+        numbers = self._bins(scores.max(axis=1))
+        return np.bincount(numbers, minlength=len(self._photos)) / len(scores)
 
     def _bins(self, highest: np.ndarray) -> np.ndarray:
         return np.searchsorted(self._edges, highest, side="right")
 
     def accuracy(self, scores: np.ndarray) -> tuple[float, float, float]:
         """Returns the expected accuracy for scores [n, C], and the bounds of its 95 % interval."""
-        numbers = self._bins(scores.max(axis=1))
-        weights = np.bincount(numbers, minlength=len(self._shares)) / len(scores)
+        weights = self._weights(scores)
         accuracy = float(weights @ self._shares)
         variances = self._shares * (1 - self._shares) / (self._photos + 1)
         error = 1.96 * float(weights**2 @ variances) ** 0.5
         return accuracy, max(accuracy - error, 0.0), min(accuracy + error, 1.0)
+
+    def gain(self, before: np.ndarray, scores: np.ndarray) -> float:
+        """Returns how much higher the expected accuracy for scores [n, C] is than that of others.
+
+        Args:
+            before: [M] bool, whether other layers classified the labelled photos correctly.
+            scores: [n, C], of this layer.
+        """
+        return float(self._weights(scores) @ (self._shares - self._right_in_bins(before)))
 
     def threshold(self, scores: np.ndarray) -> float | None:
         """Returns the score above which 95 % of photos with scores [n, C] should be correct.

@@ -9,6 +9,8 @@ from edgetpu_retrain.labelling.learner import Learned, Reliability
 from edgetpu_retrain.training.intervals import wilson_interval
 
 _NEXT = 50
+# A label that the page asks for is worth so many random ones (`benchmarks/labelling.py`).
+_WORTH = 2
 # With fewer, there is nothing to cross-validate.
 _CLASSES, _OF_CLASS = 2, 2
 # With fewer labels, or fewer photos in a class, figures are mostly chance.
@@ -78,7 +80,8 @@ def measure(
     gain = None
     if learned.half is not None and count >= _FEWEST:
         # The gain of the last doubling, scaled to the fraction of a doubling that comes next.
-        gain = max(correct - learned.half, 0) / count * log2((count + _NEXT) / count)
+        doubling = max(reliability.gain(learned.half, every), 0)
+        gain = doubling * log2((count + _WORTH * _NEXT) / count)
     sure = 0
     if threshold is not None:
         sure = int(np.sum(learned.scores[rest].max(axis=1) >= threshold))

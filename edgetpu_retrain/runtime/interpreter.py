@@ -4,11 +4,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
-import os
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.io import stderr
 from edgetpu_retrain.photos import preprocessing
 from edgetpu_retrain.runtime import devices
 
@@ -28,7 +25,6 @@ _DETECTOR_HINT = (
 )
 # The runtime prints this to standard error, and has no setting for it.
 _NOTICE = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
-_REDIRECTION = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -186,7 +182,7 @@ def _load(content: bytes, source: str, num_threads: int, delegates: list[Any]) -
 
         Model.parse(content, source)
     try:
-        with _without_notice():
+        with stderr.without(lambda line: line == _NOTICE):
             interpreter = interpreter_class(
                 model_content=content, num_threads=num_threads, experimental_delegates=delegates
             )
@@ -194,29 +190,6 @@ def _load(content: bytes, source: str, num_threads: int, delegates: list[Any]) -
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{source} cannot be loaded as a TFLite model: {error}") from error
     return interpreter
-
-
-@contextlib.contextmanager
-def _without_notice() -> Iterator[None]:
-    """Drops the runtime's notice from what the block prints to standard error."""
-    with _REDIRECTION, tempfile.TemporaryFile() as printed:
-        if sys.stderr is not None:
-            sys.stderr.flush()
-        try:
-            before = os.dup(2)
-        except OSError:  # Standard error is closed.
-            yield
-            return
-        os.dup2(printed.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
-            printed.seek(0)
-            for line in printed:
-                if line.rstrip() != _NOTICE:
-                    os.write(2, line)
 
 
 def _quantization(tensor: dict[str, Any]) -> Quantization | None:

@@ -88,6 +88,19 @@ def test_what_is_said_of_all_photos_is_near_the_truth_although_the_labelled_are_
     assert right[sure].mean() > 0.92
 
 
+def test_a_gain_is_that_of_photos_like_those_without_a_label():
+    # Half of the labelled photos are easy, and half of the hard ones are right, at last.
+    highest = np.repeat([0.95, 0.6], 20)
+    labels = np.zeros(40, int)
+    is_right = np.arange(40) < 30
+    held_out = np.where(is_right, [highest, 1 - highest], [1 - highest, highest]).T
+    reliability = learner.Reliability(held_out, labels)
+    hard, easy = np.array([[0.6, 0.4]]), np.array([[0.95, 0.05]])
+    assert reliability.gain(np.arange(40) < 20, hard) == pytest.approx(10 / 21, abs=0.03)
+    assert reliability.gain(np.arange(40) < 20, easy) == 0
+    assert reliability.gain(is_right, hard) == 0
+
+
 def test_chosen_labels_do_what_more_random_ones_do(flowers, third):
     def curve(pick, first) -> dict[int, float]:
         found = {}

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.io import stderr
 from edgetpu_retrain.photos import preprocessing
 from edgetpu_retrain.runtime import interpreter
 from edgetpu_retrain.runtime.interpreter import Interpreter
@@ -128,6 +129,6 @@ def test_a_missing_model_is_named(tmp_path: Path):
 def test_the_runtime_s_notice_is_dropped_and_its_errors_are_not(made: Path, capfd):
     Interpreter(made / "classifier.tflite", "cpu")
     assert capfd.readouterr().err == ""
-    with interpreter._without_notice():
+    with stderr.without(lambda line: line == interpreter._NOTICE):
         os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nERROR: damaged\n")
     assert capfd.readouterr().err == "ERROR: damaged\n"

@@ -99,7 +99,9 @@ def test_the_page_says_what_there_is(found):
     assert f"{photos} photos have no label yet. For {sure} of them" in text
     (step,) = (step for step in advice.next_steps(run_with(found)) if step.section == "unlabelled")
     assert f"{photos} photos have no label yet" in step.what
-    assert "no score from which 95%" in document_of(run_with(replace(found, threshold=None)))
+    assert "No score is high enough for 95%" in document_of(
+        run_with(replace(found, threshold=None))
+    )
     nothing = replace(found, num_unlike=0, unlike=[])
     assert "Unlike any labelled photo" not in document_of(run_with(nothing))
 

@@ -232,7 +232,8 @@
     const crossed = now.correct === null ? null : [now.correct / now.labelled, ...now.interval];
     const figure = now.accuracy || crossed;
     $("accuracy").textContent = figure ? percent(figure[0]) : "–";
-    $("brief").textContent = figure ? percent(figure[0]) : "";
+    const ofWhat = now.accuracy ? "" : " of the labelled ones";
+    $("brief").textContent = figure ? percent(figure[0]) + ofWhat : "";
     $("interval").textContent = figure ? `${percent(figure[1])} to ${percent(figure[2])}` : "";
     $("said").textContent = now.accuracy
       ? "of all photos are classified correctly, as estimated from cross-validation on the labelled ones."
@@ -240,7 +241,7 @@
         + "This says little about the other photos yet." : "";
     $("verdict").textContent = now.verdict;
     $("sure").textContent = now.sure === null || !now.rest ? "" :
-      `Of the ${count(now.rest, "unlabelled photo")}, ${now.sure.toLocaleString("en")} score so high that `
+      `${count(now.rest, "unlabelled photo")}, ${now.sure.toLocaleString("en")} of which score so high that `
       + "95% of the predictions should be correct.";
     $("crossed").textContent = !(now.accuracy && crossed) ? "" :
       `On the ${count(now.labelled, "labelled photo")} alone: ${percent(crossed[0])} `
@@ -341,7 +342,7 @@
     const some = count(number, "photo");
     return {
       sure: [`These look like ${name}`, `${some}; 95% should be correct`],
-      unsure: [name ? `Is this ${name}?` : "Least certain", `${some} that would teach the model the most`],
+      unsure: [name ? `Is this ${name}?` : "Least certain", `${some}; most useful to label`],
       unlike: ["Unlike anything labelled so far", `${some}; perhaps a new class`],
       alike: name ? [`Is this ${name}?`, some] : ["Look-alikes", some],
       labelled: [name, `${some}, least certain first`],
@@ -408,8 +409,8 @@
       }
     }
     $("applies").textContent = selected.size
-      ? `A key labels the ${count(selected.size, "selected photo")}.`
-      : "A key labels the whole marked group.";
+      ? `A key or a click here labels the ${count(selected.size, "selected photo")}.`
+      : "A key or a click here labels the whole marked group.";
   }
 
   function mark(group, scroll) {
@@ -430,6 +431,14 @@
     const one = shown[Math.min(Math.max(place + step, 0), shown.length - 1)];
     selected.clear();
     if (one) mark(one.group, true);
+  }
+
+  // From photo to photo in the marked group; Space, as on any button, selects.
+  function step(by) {
+    const tiles = [...document.querySelectorAll(".group.marked .tile")];
+    const now = tiles.indexOf(document.activeElement);
+    const next = now < 0 ? tiles.at(by > 0 ? 0 : -1) : tiles[now + by];
+    if (next) next.focus();
   }
 
   function skip() {
@@ -570,6 +579,7 @@
       const name = marked && marked.class !== null ? state.classes[marked.class].name : null;
       if (name && !["labelled", "left_out"].includes(marked.kind)) label(name, cards);
     } else if (large && (key === "ArrowRight" || key === "ArrowLeft")) turn(key === "ArrowRight" ? 1 : -1);
+    else if (key === "ArrowRight" || key === "ArrowLeft") step(key === "ArrowRight" ? 1 : -1);
     else if (key === "ArrowDown" || key === "j") move(1);
     else if (key === "ArrowUp" || key === "k") move(-1);
     else if (key === "Escape") { if (large) return; selected.clear(); showSelection(); }
