@@ -150,6 +150,12 @@ class LabelledEmbeddings:
             lines=self.lines[chosen],
         )
 
+    def are_of(self, identities: Iterable[str]) -> np.ndarray:
+        """Returns whether the photo of each line is one of these, bool [N]."""
+        wanted = set(identities)
+        is_wanted = np.fromiter((one in wanted for one in self.identities), bool)
+        return np.asarray(is_wanted[self.rows])
+
     def in_manifest_order(self) -> Iterator[tuple[int, Photo]]:
         """Yields the index and the photo of each line, in the order of the manifest."""
         for i in np.argsort(self.lines).tolist():

@@ -216,8 +216,9 @@ def evaluate(
 
 def without_seen(out_of_fold: OutOfFold, labelled: LabelledEmbeddings) -> LabelledEmbeddings:
     """Returns the photos that the extractor was not fine-tuned on, and the test photos."""
-    seen = np.isin(labelled.identities, out_of_fold.seen)[labelled.rows]
-    return labelled.select(~seen | (labelled.splits == TEST))
+    if not out_of_fold.seen:
+        return labelled
+    return labelled.select(~labelled.are_of(out_of_fold.seen) | (labelled.splits == TEST))
 
 
 def cross_validation_predictions(

@@ -99,7 +99,8 @@ def make_report(
     photos = dict(zip(labelled.classes, np.bincount(labelled.labels).tolist(), strict=True))
     # The predictions cover every photo that could be decoded, in the order of the manifest, except
     # those that the extractor was fine-tuned on.
-    labelled = labelled.select(np.isin(labelled.identities, scored.identities)[labelled.rows])
+    if len(labelled) != len(scored):
+        labelled = labelled.select(labelled.are_of(scored.identities))
     rows = labelled.rows[np.argsort(labelled.lines)]
     if len(rows) != len(scored):
         raise UserError(

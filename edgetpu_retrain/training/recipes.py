@@ -102,7 +102,7 @@ def train(
     groups = np.unique(all_groups[kept.rows], return_inverse=True)[1]
     num_copies = len(groups) - len(np.unique(groups))
     log.info("Copies or near-copies of other photos: %d of %d", num_copies, len(groups))
-    is_seen = np.isin(groups, groups[np.isin(kept.identities, list(seen))[kept.rows]])
+    is_seen = np.isin(groups, groups[kept.are_of(seen)])
     if is_seen.all():
         raise UserError(
             "The network was fine-tuned on all photos, so none are left to cross-validate on. "

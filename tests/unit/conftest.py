@@ -1,8 +1,20 @@
 """What tests of the library share."""
 
+import logging
 import time
+from collections.abc import Iterator
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def levels_of_logging() -> Iterator[None]:
+    """Programs that run in this process set levels, which would hide messages from other tests."""
+    loggers = [logging.getLogger(name) for name in ("edgetpu_retrain", "edgetpu_retrain.deploy")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture

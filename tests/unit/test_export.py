@@ -39,6 +39,6 @@ def test_without_labels_there_is_nothing_to_export(tmp_path: Path):
     with pytest.raises(UserError, match="No photo has a label yet"):
         export([], tmp_path / "out")
     gone = Photo(str(tmp_path / "gone.jpg"), "rose", "train", "0" * 64)
-    with pytest.raises(UserError, match=r"gone\.jpg is not there any more"):
+    with pytest.raises(UserError, match=r"gone\.jpg no longer exists"):
         export([gone], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -1,5 +1,6 @@
 """Networks whose input or output is not what the Edge TPU takes, as people have them."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,7 +129,11 @@ def test_a_detector_is_no_classifier(float_networks: Path, made: Path, tmp_path:
     detector.write_bytes(look.changed((made / "classifier.tflite").read_bytes(), as_of_yolo))
     Image.fromarray(pictures()[0]).save(tmp_path / "photo.png")
     ours = [ROOT / "scripts/classify_image.py", "--input", tmp_path / "photo.png"]
-    bundle = [ROOT / "edgetpu_retrain/deploy/bundle/classify.py", tmp_path / "photo.png"]
+    library = ROOT / "edgetpu_retrain"
+    names = ("deploy/bundle/*.py", "photos/file_kinds.py", "photos/jpeg_header.py")
+    for path in (path for name in names for path in library.glob(name)):
+        shutil.copy(path, tmp_path)
+    bundle = [tmp_path / "classify.py", tmp_path / "photo.png"]
     for program in (ours, bundle):
         for model in (detector, float_networks / "two.tflite"):
             done = subprocess.run(

@@ -56,6 +56,7 @@ def run_stages(folder: Path, photos: int, width: int, extractor: Path) -> dict[s
     model = folder / "retrained_model.tflite"
     there = {
         "embeddings": sorted(map(str, (folder / "embeddings").glob("*.npz"))),
+        "tuned_on": [],
         **{
             name: f"{folder}/{name}.tsv"
             for name in ("manifest", "unlabelled", "skipped", "corrections")
