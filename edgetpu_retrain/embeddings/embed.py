@@ -1,6 +1,7 @@
 """Compute the embeddings of the photos of a shard."""
 
 import collections
+import contextlib
 import logging
 import queue
 import warnings
@@ -68,8 +69,7 @@ def embed(
             "with embeddings quantized to uint8 or int8."
         )
     min_side = preprocessing.min_decoded_side(model.input_size, resize)
-    idle: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
-    idle.put(model)
+    pool = InterpreterPool(lambda: Interpreter(extractor, device), [model])
 
     def decode(sha256: str) -> tuple[np.ndarray, np.ndarray] | str:
         """Returns the pixels and the perceptual hash of a photo, or why it cannot be decoded."""
@@ -88,14 +88,8 @@ def embed(
         decoded = decode(sha256)
         if isinstance(decoded, str):
             return decoded
-        try:
-            interpreter = idle.get(block=False)
-        except queue.Empty:
-            interpreter = Interpreter(extractor, device)
-        try:
+        with pool.borrow() as interpreter:
             return interpreter.run(decoded[0]), decoded[1]
-        finally:
-            idle.put(interpreter)
 
     results: Iterator[_EmbeddingAndHash | str]
     if model.on_edge_tpu:
@@ -159,6 +153,29 @@ def _reusable(
             vectors |= zip(embeddings.photos.astype(str).tolist(), known, strict=True)
             reasons |= embeddings.undecodable_reasons()
     return vectors, reasons, sorted(outdated)
+
+
+class InterpreterPool:
+    """Interpreters of one model, each of which is used by one thread at a time."""
+
+    def __init__(self, load: Callable[[], Interpreter], loaded: Iterable[Interpreter] = ()) -> None:
+        """Starts with the loaded interpreters; `load` makes another one when all are in use."""
+        self._load = load
+        self._idle: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
+        for interpreter in loaded:
+            self._idle.put(interpreter)
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[Interpreter]:
+        """Yields an interpreter that no other thread uses."""
+        try:
+            interpreter = self._idle.get(block=False)
+        except queue.Empty:
+            interpreter = self._load()
+        try:
+            yield interpreter
+        finally:
+            self._idle.put(interpreter)
 
 
 def in_threads(

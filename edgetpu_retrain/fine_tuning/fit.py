@@ -15,7 +15,7 @@ from edgetpu_retrain.training.cross_validation import losses
 
 log = logging.getLogger(__name__)
 
-BATCH = 32
+_BATCH = 32
 # Views that a training sees: 12 epochs of 1,000 photos. More photos need fewer epochs, and fewer
 # photos gain nothing from more.
 _VIEWS_SEEN = 12_000
@@ -70,7 +70,7 @@ def fit(
     from tqdm import tqdm
 
     trained, judged = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    epochs, batch = num_epochs(len(trained)), min(BATCH, len(trained))
+    epochs, batch = num_epochs(len(trained)), min(_BATCH, len(trained))
     steps = len(trained) // batch
     history = _restore(network, checkpoint)
     with tqdm(
@@ -102,10 +102,10 @@ def fit(
 
 def predict(network: Network, activations: Activations, photos: np.ndarray) -> np.ndarray:
     """Returns the logits [n, C] of photos, given by their indices [n], as they are."""
-    parts = [photos[start : start + BATCH] for start in range(0, len(photos), BATCH)]
+    parts = [photos[start : start + _BATCH] for start in range(0, len(photos), _BATCH)]
     # Filled up, since TensorFlow compiles the network anew for each number of photos.
-    filled = [np.resize(part, BATCH) for part in parts]
-    logits = [network.logits(activations[part, np.zeros(BATCH, int)]) for part in filled]
+    filled = [np.resize(part, _BATCH) for part in parts]
+    logits = [network.logits(activations[part, np.zeros(_BATCH, int)]) for part in filled]
     return np.concatenate(logits)[: len(photos)]
 
 
@@ -117,7 +117,7 @@ def _described(epoch: Epoch) -> str:
 
 
 def _keep(network: Network, history: list[Epoch], checkpoint: Path) -> None:
-    arrays: dict[str, Any] = {name: value for name, value in network.save().items()}
+    arrays: dict[str, Any] = dict(network.save())
     for field in asdict(history[0]):
         arrays[f"history.{field}"] = np.array([asdict(epoch)[field] for epoch in history])
     with files.replacing(checkpoint) as temporary, temporary.open("wb") as file:

@@ -3,7 +3,6 @@
 The layers in front do not change, so their output is computed once for a few views of each photo.
 """
 
-import queue
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from edgetpu_retrain.embeddings.embed import in_threads
+from edgetpu_retrain.embeddings.embed import InterpreterPool, in_threads
 from edgetpu_retrain.io import files
 from edgetpu_retrain.photos import memory, preprocessing
 from edgetpu_retrain.photos.decode import read_content, read_photo
@@ -128,7 +127,7 @@ class _Front:
         self._dtype = np.dtype(image.dtype)
         self._is_input = tensor in model.subgraph.inputs
         self._content = b"" if self._is_input else cut_at(model, tensor).to_bytes()
-        self._idle: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
+        self._pool = InterpreterPool(self._load)
 
     def run(self, photo: tuple[str, str]) -> np.ndarray:
         """Returns the tensor's values for all views of a photo (path, identity)."""
@@ -140,14 +139,8 @@ class _Front:
             views = [view(picture, sha256, i, self._size, self._resize) for i in range(VIEWS)]
         if self._is_input:
             return np.stack([preprocessing.as_dtype(each, self._dtype) for each in views])
-        try:
-            interpreter = self._idle.get(block=False)
-        except queue.Empty:
-            interpreter = self._load()
-        try:
+        with self._pool.borrow() as interpreter:
             return np.stack([interpreter.run(each).reshape(self._shape) for each in views])
-        finally:
-            self._idle.put(interpreter)
 
     def _load(self) -> Interpreter:
         with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
