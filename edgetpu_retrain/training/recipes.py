@@ -40,6 +40,10 @@ _BLOCK = 1_024
 _MIN_SPREAD = 1.0
 
 
+class NoPhotosLeftError(UserError):
+    """The extractor was fine-tuned on all photos, so none are left to cross-validate on."""
+
+
 @dataclass(frozen=True)
 class TrainingResult:
     """A trained head, and out-of-fold predictions for its photos.
@@ -92,7 +96,8 @@ def train(
         settings: settings of the recipe.
 
     Raises:
-        UserError: the recipe has no such setting, training diverged, or all photos were seen.
+        NoPhotosLeftError: all photos were seen.
+        UserError: the recipe has no such setting, or training diverged.
     """
     train_recipe = RECIPES[recipe]
     check_settings(recipe, settings)
@@ -104,7 +109,7 @@ def train(
     log.info("Copies or near-copies of other photos: %d of %d", num_copies, len(groups))
     is_seen = np.isin(groups, groups[kept.are_of(seen)])
     if is_seen.all():
-        raise UserError(
+        raise NoPhotosLeftError(
             "The network was fine-tuned on all photos, so none are left to cross-validate on. "
             "Fine-tune it again: fine_tune: {refresh: true}."
         )

@@ -135,6 +135,9 @@ class Fingerprints:
         settings = chosen.layers, self.settings.seed, preprocessing.version(self.settings.resize)
         return digest("fine_tune", self._extractor(chosen.base.name, ""), photos, settings)
 
+    def fine_tune_folds(self, backbone: str) -> str:  # noqa: D102
+        return digest("fine_tune_folds", self.fine_tune(backbone))
+
     def rewrite(self, backbone: str) -> str:  # noqa: D102
         base = self._fine_tuned(backbone).base
         return digest("rewrite", self.fine_tune(backbone), self.take_compiled(base.name))
@@ -189,7 +192,9 @@ class Fingerprints:
     def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
         none = ["none"] if self.settings.none else []
         settings = self.recipes[recipe], self.seed(recipe), self.settings.max_skipped, *none
-        return digest("train", self.photos.labels, settings, self._embedding(backbone))
+        is_nested = self.backbones[backbone].is_nested
+        nested = [self.fine_tune_folds(backbone)] if is_nested else []
+        return digest("train", self.photos.labels, settings, self._embedding(backbone), *nested)
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102
         parts = self.train(backbone, recipe), self._extractor(backbone, twin), self.settings.resize

@@ -5,6 +5,7 @@ rule train:
         manifest=there("train", MANIFEST),
         skipped=there("train", f"{BACKBONE_RESULTS}/skipped.tsv"),
         tuned_on=tuned_on,
+        nested=nested,
     output:
         head=f"{RESULTS}/head.npz",
         label_map=f"{RESULTS}/label_map.txt",

@@ -211,16 +211,26 @@ def base_extractor(twin):
     )
 
 
-def base_embeddings(wildcards):
+def base_embeddings(rule_name):
     """Returns the embeddings by the extractor before fine-tuning, as `there` does."""
-    paths = embeddings({"backbone": PLAN.backbones[wildcards.backbone].base.name})
-    return ancient(paths) if state_of("fine_tune", wildcards) == "current" else paths
+
+    def input_files(wildcards):
+        paths = embeddings({"backbone": PLAN.backbones[wildcards.backbone].base.name})
+        return ancient(paths) if state_of(rule_name, wildcards) == "current" else paths
+
+    return input_files
 
 
 def tuned_on(wildcards):
     """Returns the table of photos that the extractor was fine-tuned on, if it was."""
     is_fine_tuned = PLAN.backbones[wildcards.backbone].FINE_TUNED
     return f"{BACKBONE_RESULTS}/tuned_on.tsv" if is_fine_tuned else []
+
+
+def nested(wildcards):
+    """Returns the embeddings by networks that were tuned without a fold, if they are wanted."""
+    is_nested = PLAN.backbones[wildcards.backbone].is_nested
+    return f"{BACKBONE_RESULTS}/nested.npz" if is_nested else []
 
 
 def embeddings(wildcards):
