@@ -10,7 +10,7 @@ class FineTuned(Backbone):
 
     Attributes:
         base: the backbone.
-        layers: number of layers to fine-tune, or "auto".
+        layers: number of layers to fine-tune, "auto" or "all".
         rewritten: whether the weights are put into the compiled extractor of `base`.
         nested: whether the photos that it is fine-tuned on are judged by other networks.
     """
@@ -22,13 +22,13 @@ class FineTuned(Backbone):
     FINE_TUNED = True
 
     base: Backbone
-    layers: int | Literal["auto"]
+    layers: int | Literal["auto", "all"]
     rewritten: bool
     nested: bool
 
     @classmethod
     def of(
-        cls, base: Backbone, layers: int | Literal["auto"], rewritten: bool, nested: bool
+        cls, base: Backbone, layers: int | Literal["auto", "all"], rewritten: bool, nested: bool
     ) -> "FineTuned":
         """Returns a fine-tuned version of `base`."""
         return cls(

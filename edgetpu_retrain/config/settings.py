@@ -26,8 +26,8 @@ class Calibration(Section):
 class FineTuning(Section):
     """How the last layers of the backbone are fine-tuned."""
 
-    layers: Literal["auto"] | Annotated[WholeNumber, Field(ge=0)] = Field(
-        default=0, description="auto, or a whole number, 0 or greater"
+    layers: Literal["auto", "all"] | Annotated[WholeNumber, Field(ge=0)] = Field(
+        default=0, description="auto, all, or a whole number, 0 or greater"
     )
     refresh: bool = Field(default=False, description="true or false")
     rewrite: bool = Field(default=True, description="true or false")

@@ -16,13 +16,13 @@ from edgetpu_retrain.embeddings.labelled_embeddings import TEST, LabelledEmbeddi
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.fine_tuning import fit, views
 from edgetpu_retrain.fine_tuning.fit import Epoch
+from edgetpu_retrain.fine_tuning.mirroring import may_be_mirrored
 from edgetpu_retrain.fine_tuning.network import Network
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.io import files, tables
-from edgetpu_retrain.tflite.layers import LastLayers, last_layers, write_weights
+from edgetpu_retrain.tflite.layers import LastLayers, last_layers, num_layers, write_weights
 from edgetpu_retrain.tflite.model import Model
 from edgetpu_retrain.training import folds, near_copies, recipes
-from edgetpu_retrain.training.cross_validation import fit_temperature, losses
 from edgetpu_retrain.training.intervals import wilson_interval
 
 log = logging.getLogger(__name__)
@@ -48,19 +48,30 @@ class _Trial:
     Attributes:
         layers: their number; 0 for the network as it was.
         extractor: path of the extractor.
-        loss: mean cross-entropy of the photos that are held out, calibrated.
+        loss: mean cross-entropy of the photos that are held out, by cross-validation.
         correct: how many of these are correct.
+        judged: their number, without near-copies of others.
         agreement: share of these for which the extractor, run by the interpreter, gives the class
             that training foresaw.
         epochs: the course of the training.
     """
 
     layers: int
-    extractor: Path
+    extractor: str
     loss: float
     correct: int
+    judged: int
     agreement: float = 1.0
     epochs: tuple[Epoch, ...] = ()
+
+    def save(self, path: Path) -> None:
+        with files.replacing(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self)), "utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "_Trial":
+        content = json.loads(path.read_text("utf-8"))
+        return cls(**content | {"epochs": tuple(Epoch(**one) for one in content["epochs"])})
 
 
 def fine_tune(
@@ -69,7 +80,7 @@ def fine_tune(
     output: str | Path,
     report: str | Path,
     tuned_on: str | Path,
-    layers: int | Literal["auto"],
+    layers: int | Literal["auto", "all"],
     seed: int = 0,
     resize: str = "bilinear",
     num_threads: int = 1,
@@ -104,32 +115,30 @@ def fine_tune(
             f"Fine-tuning needs at least {_MIN_PHOTOS} photos to train on, and there are "
             f"{len(kept)}. Add photos, or set fine_tune: {{layers: 0}}."
         )
-    tried = _AUTO if layers == "auto" else (layers,)
-    deepest = last_layers(model, max(tried))
+    numbers = _numbers(model, layers)
     held_out = _hold_out(kept, num_threads)
-    judged = kept.select(held_out)
     folder = Path(output).with_name(".fine_tuning")
-    key = [files.sha256(extractor), deepest.boundary, seed, resize, photos_key(kept, held_out)]
+    key = [files.sha256(extractor), numbers, seed, resize, photos_key(kept, held_out)]
     begin(folder, json.dumps(key))
-    head = recipes.train(kept.select(~held_out), recipes.DEFAULT, seed, num_threads).head
-    trials = [_judge(0, extractor, head.logits(judged[:]), judged.labels)]
-    photos = paths_and_identities(kept)
-    activations = views.compute(model, deepest.boundary, photos, folder, resize, num_threads)
-    for count in tried:
-        trained = _train_only(deepest, last_layers(model, count))
-        network = network_of(model, trained, head)
-        checkpoint = folder / f"layers-{count}.npz"
-        name = f"Fine-tuning {count} layers"
-        epochs = fit.fit(network, activations, kept.labels, held_out, checkpoint, seed, name)
-        foreseen = fit.predict(network, activations, np.flatnonzero(held_out))
-        path = checkpoint.with_suffix(".tflite")
-        trial = _finish(trained, network, model, foreseen, judged, path, resize, num_threads)
-        trials.append(replace(trial, epochs=tuple(epochs)))
-        if layers == "auto" and trial.loss >= trials[-2].loss:
+    start = recipes.train(kept.select(~held_out), recipes.DEFAULT, seed, num_threads).head
+    mirrored = may_be_mirrored(extractor, kept.select(held_out), start, resize, num_threads)
+    tuning = _Tuning(kept, held_out, start, mirrored, seed, resize, num_threads)
+    trials = [tuning.judge(0, extractor, kept)]
+    for number in numbers:
+        trials.append(tuning.run(model, number, folder))
+        if layers == "auto" and trials[-1].loss >= trials[-2].loss:
             break
     best = min(trials, key=lambda trial: trial.loss) if layers == "auto" else trials[-1]
-    _save(best, trials, kept, held_out, output, report, tuned_on)
+    _save(best, trials, kept, held_out, mirrored, output, report, tuned_on)
     shutil.rmtree(folder)
+
+
+def _numbers(model: Model, layers: int | Literal["auto", "all"]) -> tuple[int, ...]:
+    """Returns the numbers of layers to try."""
+    deepest = num_layers(model)
+    if layers == "auto":
+        return (*(number for number in _AUTO if number < deepest), deepest)
+    return (deepest if layers == "all" else layers,)
 
 
 def _hold_out(kept: LabelledEmbeddings, num_threads: int) -> np.ndarray:
@@ -167,13 +176,6 @@ def begin(folder: Path, key: str) -> None:
         temporary.write_text(key, "ascii")
 
 
-def _train_only(deepest: LastLayers, last: LastLayers) -> LastLayers:
-    """Returns the layers of `deepest`, of which only those that `last` trains are trained."""
-    skipped = len(deepest.layers) - len(last.layers)
-    trained = tuple(i + skipped for i in last.trained)
-    return LastLayers(deepest.boundary, deepest.layers, trained)
-
-
 def network_of(model: Model, trained: LastLayers, head: Head) -> Network:
     """Returns the network to train, which begins as it is in `model`, with `head` behind it."""
     step = _STEP / len(trained.trained) ** 0.5
@@ -188,40 +190,82 @@ def write_extractor(model: Model, trained: LastLayers, network: Network, path: P
     tuned.save(path)
 
 
-def _judge(layers: int, extractor: str | Path, logits: np.ndarray, labels: np.ndarray) -> _Trial:
-    # At the best temperature, since the last layer will be calibrated.
-    loss = float(losses(logits / fit_temperature(logits, labels), labels).mean())
-    return _Trial(layers, Path(extractor), loss, int(np.sum(logits.argmax(axis=1) == labels)))
+@dataclass(frozen=True)
+class _Tuning:
+    """What all trials have in common.
 
+    Attributes:
+        kept: the photos that are not for testing.
+        held_out: [N] bool, those of them that are only judged.
+        start: the last layer to start from, trained on the others.
+        mirrored: whether views of photos may be mirrored.
+        seed: seed of the order of the photos.
+        resize: as for `preprocessing.to_pixels`.
+        num_threads: number of threads.
+    """
 
-def _finish(
-    trained: LastLayers,
-    network: Network,
-    model: Model,
-    foreseen: np.ndarray,
-    judged: LabelledEmbeddings,
-    path: Path,
-    resize: str,
-    num_threads: int,
-) -> _Trial:
-    """Writes a trained network to an extractor, and judges what that makes of the photos."""
-    write_extractor(model, trained, network, path)
-    identities = [judged.identities[row] for row in judged.rows.tolist()]
-    shard = dict(sorted(zip(identities, judged.paths.tolist(), strict=True)))
-    embedded = embed(shard, path, "cpu", resize, num_threads=num_threads)
-    row_of = {sha256.decode(): row for row, sha256 in enumerate(embedded.photos.tolist())}
-    rows = [row_of[sha256] for sha256 in identities]
-    values = judged.quantization.dequantize(embedded.embeddings[rows])
-    logits = network.head().logits(values)
-    agreement = float(np.mean(logits.argmax(axis=1) == foreseen.argmax(axis=1)))
-    if agreement < _MIN_AGREEMENT:
-        log.warning(
-            "The fine-tuned extractor gives another class than training foresaw for %.0f %% of the "
-            "photos that are held out.",
-            100 * (1 - agreement),
+    kept: LabelledEmbeddings
+    held_out: np.ndarray
+    start: Head
+    mirrored: bool
+    seed: int
+    resize: str
+    num_threads: int
+
+    def run(self, model: Model, layers: int, folder: Path) -> _Trial:
+        """Fine-tunes a number of layers; returns the result of an earlier run if there is one."""
+        result, path = folder / f"layers-{layers}.json", folder / f"layers-{layers}.tflite"
+        if result.exists():
+            return _Trial.load(result)
+        trained, photos = last_layers(model, layers), paths_and_identities(self.kept)
+        own = folder / f"layers-{layers}"
+        activations = views.compute(
+            model, trained.boundary, photos, own, self.mirrored, self.resize, self.num_threads
         )
-    trial = _judge(len(trained.trained), path, logits, judged.labels)
-    return replace(trial, agreement=agreement)
+        network = network_of(model, trained, self.start)
+        name = f"Fine-tuning {layers} layers"
+        checkpoint = own / "checkpoint.npz"
+        epochs = fit.fit(
+            network, activations, self.kept.labels, self.held_out, checkpoint, self.seed, name
+        )
+        foreseen = fit.predict(network, activations, np.flatnonzero(self.held_out))
+        write_extractor(model, trained, network, path)
+        embedded = self._embed(path)
+        values = embedded.select(self.held_out)[:]
+        agrees = network.head().logits(values).argmax(axis=1) == foreseen.argmax(axis=1)
+        agreement = float(np.mean(agrees))
+        if agreement < _MIN_AGREEMENT:
+            log.warning(
+                "The fine-tuned extractor gives another class than training foresaw for %.0f %% of "
+                "the photos that are held out.",
+                100 * (1 - agreement),
+            )
+        trial = replace(
+            self.judge(layers, path, embedded), agreement=agreement, epochs=tuple(epochs)
+        )
+        trial.save(result)
+        shutil.rmtree(own)
+        return trial
+
+    def judge(self, layers: int, extractor: str | Path, embedded: LabelledEmbeddings) -> _Trial:
+        """Judges an extractor as it is used later: with a last layer that is trained on it."""
+        seen = np.unique(self.kept.rows[~self.held_out]).tolist()
+        identities = [self.kept.identities[row] for row in seen]
+        judged = recipes.train(
+            embedded, recipes.DEFAULT, self.seed, self.num_threads, identities
+        ).predictions
+        scores = judged.scores[np.arange(len(judged)), judged.labels]
+        loss = -float(np.log(np.maximum(scores, np.finfo(np.float32).tiny)).mean())
+        correct = int(np.sum(judged.predicted == judged.labels))
+        return _Trial(layers, str(extractor), loss, correct, len(judged))
+
+    def _embed(self, extractor: Path) -> LabelledEmbeddings:
+        """Returns the embeddings by an extractor of the photos, in the order of `kept`."""
+        shard = dict(sorted((sha256, path) for path, sha256 in paths_and_identities(self.kept)))
+        embedded = embed(shard, extractor, "cpu", self.resize, num_threads=self.num_threads)
+        photos = (photo for _, photo in self.kept.in_manifest_order())
+        joined = LabelledEmbeddings.join([embedded], photos)
+        return replace(joined, classes=self.kept.classes, labels=self.kept.labels)
 
 
 def _save(
@@ -229,20 +273,21 @@ def _save(
     trials: Sequence[_Trial],
     kept: LabelledEmbeddings,
     held_out: np.ndarray,
+    mirrored: bool,
     output: str | Path,
     report: str | Path,
     tuned_on: str | Path,
 ) -> None:
-    judged = int(np.sum(held_out))
     content: dict[str, Any] = {
         "layers": best.layers,
-        "photos": len(kept) - judged,
-        "held_out": judged,
+        "photos": int(np.sum(~held_out)),
+        "held_out": best.judged,
+        "mirrored": mirrored,
         "trials": [
             {
                 "layers": trial.layers,
-                "accuracy": trial.correct / judged,
-                "interval": wilson_interval(trial.correct, judged),
+                "accuracy": trial.correct / trial.judged,
+                "interval": wilson_interval(trial.correct, trial.judged),
                 "loss": trial.loss,
                 "agreement": trial.agreement,
                 "epochs": [asdict(epoch) for epoch in trial.epochs],
@@ -261,7 +306,7 @@ def _save(
     log.info(
         "Fine-tuned %d layers. Of %d photos that were held out, %d are correct (before: %d).",
         best.layers,
-        judged,
+        best.judged,
         best.correct,
         trials[0].correct,
     )

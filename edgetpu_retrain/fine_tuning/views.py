@@ -30,16 +30,21 @@ _PER_FILE = 128
 
 
 def view(
-    photo: Image.Image, sha256: str, number: int, size: tuple[int, int], resize: str = "bilinear"
+    photo: Image.Image,
+    sha256: str,
+    number: int,
+    size: tuple[int, int],
+    mirrored: bool = True,
+    resize: str = "bilinear",
 ) -> np.ndarray:
     """Returns one of the views of a photo, which are the same in every run.
 
     Args:
         photo: an image in mode RGB.
         sha256: its identity.
-        number: 0 for the photo as it is; others are cropped, brightened or darkened, and every
-            second one is mirrored.
+        number: 0 for the photo as it is; others are cropped, and brightened or darkened.
         size: (width, height) of the network's input in pixels.
+        mirrored: whether every second view is mirrored.
         resize: as for `preprocessing.to_pixels`.
 
     Returns:
@@ -52,7 +57,7 @@ def view(
     left, top = random.uniform(0, photo.width - width), random.uniform(0, photo.height - height)
     box = (left, top, left + width, top + height)
     altered = photo.resize(size, preprocessing.RESIZES[resize], box=box)
-    if number % 2:
+    if mirrored and number % 2:
         altered = altered.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast):
         altered = enhance(altered).enhance(random.uniform(1 - _MAX_CHANGE, 1 + _MAX_CHANGE))
@@ -81,6 +86,7 @@ def compute(
     tensor: int,
     photos: Sequence[tuple[str, str]],
     folder: Path,
+    mirrored: bool = True,
     resize: str = "bilinear",
     num_threads: int = 1,
 ) -> Activations:
@@ -91,6 +97,7 @@ def compute(
         tensor: index of the tensor.
         photos: (path, identity) of each photo.
         folder: where the values are kept.
+        mirrored: as for `view`.
         resize: as for `preprocessing.to_pixels`.
         num_threads: number of threads; the result does not depend on it.
 
@@ -102,7 +109,7 @@ def compute(
     from tqdm import tqdm
 
     folder.mkdir(parents=True, exist_ok=True)
-    front = _Front(model, tensor, resize)
+    front = _Front(model, tensor, mirrored, resize)
     paths = []
     with tqdm(total=len(photos), desc="Preparing photos", unit="photo", disable=None) as bar:
         for start in range(0, len(photos), _PER_FILE):
@@ -120,8 +127,9 @@ def compute(
 class _Front:
     """The layers in front of a tensor; may be used by several threads."""
 
-    def __init__(self, model: Model, tensor: int, resize: str) -> None:
-        self._shape, self._resize = model.tensor(tensor).shape[1:], resize
+    def __init__(self, model: Model, tensor: int, mirrored: bool, resize: str) -> None:
+        self._shape = model.tensor(tensor).shape[1:]
+        self._mirrored, self._resize = mirrored, resize
         (image,) = model.inputs
         self._size = (image.shape[2], image.shape[1])
         self._dtype = np.dtype(image.dtype)
@@ -136,7 +144,10 @@ class _Front:
         content = read_content(path, sha256)
         with memory.for_photo(content, min_side):
             picture = read_photo(content, min_side)
-            views = [view(picture, sha256, i, self._size, self._resize) for i in range(VIEWS)]
+            views = [
+                view(picture, sha256, number, self._size, self._mirrored, self._resize)
+                for number in range(VIEWS)
+            ]
         if self._is_input:
             return np.stack([preprocessing.as_dtype(each, self._dtype) for each in views])
         with self._pool.borrow() as interpreter:

@@ -19,6 +19,7 @@ class _FineTuning(BaseModel):
     layers: int
     photos: int
     held_out: int
+    mirrored: bool
     trials: list[_Trial]
 
 

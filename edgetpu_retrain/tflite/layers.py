@@ -118,8 +118,7 @@ def last_layers(model: Model, count: int) -> LastLayers:
     Raises:
         UserError: one of the layers is of a kind that is not supported, or is not quantized.
     """
-    operators = model.operators
-    weighted = [i for i, operator in enumerate(operators) if operator.name in _WEIGHTED]
+    operators, weighted = model.operators, _weighted(model)
     if not weighted:
         raise model.error("has no layers with weights, so it cannot be fine-tuned.")
     start = first = weighted[-count] if count < len(weighted) else weighted[0]
@@ -128,6 +127,15 @@ def last_layers(model: Model, count: int) -> LastLayers:
     layers = tuple(_describe(model, i) for i in range(start, len(operators)))
     trained = tuple(i - start for i in weighted if i >= first)
     return LastLayers(read.pop(), layers, trained)
+
+
+def num_layers(model: Model) -> int:
+    """Returns the number of layers with weights."""
+    return len(_weighted(model))
+
+
+def _weighted(model: Model) -> list[int]:
+    return [i for i, operator in enumerate(model.operators) if operator.name in _WEIGHTED]
 
 
 def _read_from_outside(model: Model, start: int) -> set[int]:
