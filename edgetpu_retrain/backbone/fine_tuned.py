@@ -42,9 +42,10 @@ class FineTuned(Backbone):
         )
 
     @property
-    def is_nested(self) -> bool:  # noqa: D102
-        return self.nested
-
-    @property
     def needs_compiler(self) -> bool:  # noqa: D102
         return not self.rewritten
+
+
+def is_nested(backbone: Backbone) -> bool:
+    """Returns whether the photos that a backbone is fine-tuned on are judged by other networks."""
+    return isinstance(backbone, FineTuned) and backbone.nested

@@ -87,11 +87,6 @@ class Backbone(Section):
         return self.CALIBRATED or self.FINE_TUNED
 
     @property
-    def is_nested(self) -> bool:
-        """Whether the photos that it is fine-tuned on are judged by other networks."""
-        return False
-
-    @property
     def needs_compiler(self) -> bool:
         """Whether the extractor for the Edge TPU is made by edgetpu_compiler."""
         return self.compiled is None

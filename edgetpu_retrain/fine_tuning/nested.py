@@ -19,6 +19,7 @@ import numpy as np
 from edgetpu_retrain.embeddings.embed import embed
 from edgetpu_retrain.embeddings.labelled_embeddings import TEST, LabelledEmbeddings
 from edgetpu_retrain.embeddings.shards import Embeddings
+from edgetpu_retrain.errors import NoPhotosLeftError
 from edgetpu_retrain.fine_tuning import fit, views
 from edgetpu_retrain.fine_tuning.fine_tune import (
     begin,
@@ -178,7 +179,7 @@ def complete(
         log.info("By network %d, which was fine-tuned without a part of the photos:", number)
         try:
             result = recipes.train(labelled, seen=seen, **settings)
-        except recipes.NoPhotosLeftError:
+        except NoPhotosLeftError:
             log.info("None of these photos is left.")
             continue
         found = result.out_of_fold()

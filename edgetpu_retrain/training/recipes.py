@@ -16,7 +16,7 @@ from edgetpu_retrain.embeddings.labelled_embeddings import (
     LabelledEmbeddings,
     TrainingData,
 )
-from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.errors import NoPhotosLeftError, UserError
 from edgetpu_retrain.head import NONE, Head, l2_normalize, with_none
 from edgetpu_retrain.runtime.interpreter import Quantization
 from edgetpu_retrain.training import (
@@ -38,10 +38,6 @@ _BLOCK = 1_024
 # Root mean square distance of embeddings from their mean, in steps of their quantization:
 # 500 to 1,000 for MobileNets on flower photos.
 _MIN_SPREAD = 1.0
-
-
-class NoPhotosLeftError(UserError):
-    """The extractor was fine-tuned on all photos, so none are left to cross-validate on."""
 
 
 @dataclass(frozen=True)

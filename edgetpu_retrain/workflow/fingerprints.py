@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgetpu_retrain.backbone.fine_tuned import FineTuned
+from edgetpu_retrain.backbone.fine_tuned import FineTuned, is_nested
 from edgetpu_retrain.backbone.kinds import Backbone
 from edgetpu_retrain.backbone.sources import Source
 from edgetpu_retrain.config.settings import Settings, Split
@@ -194,8 +194,8 @@ class Fingerprints:
     def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
         none = ["none"] if self.settings.none else []
         settings = self.recipes[recipe], self.seed(recipe), self.settings.max_skipped, *none
-        is_nested = self.backbones[backbone].is_nested
-        nested = [self.fine_tune_folds(backbone)] if is_nested else []
+        chosen = self.backbones[backbone]
+        nested = [self.fine_tune_folds(backbone)] if is_nested(chosen) else []
         return digest("train", self.photos.labels, settings, self._embedding(backbone), *nested)
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102

@@ -6,6 +6,7 @@ import re
 from snakemake.io import apply_wildcards
 from snakemake.settings.types import DeploymentMethod
 
+from edgetpu_retrain.backbone.fine_tuned import is_nested
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import program
 from edgetpu_retrain.workflow import job
@@ -229,8 +230,8 @@ def tuned_on(wildcards):
 
 def nested(wildcards):
     """Returns the embeddings by networks that were tuned without a fold, if they are wanted."""
-    is_nested = PLAN.backbones[wildcards.backbone].is_nested
-    return f"{BACKBONE_RESULTS}/nested.npz" if is_nested else []
+    chosen = PLAN.backbones[wildcards.backbone]
+    return f"{BACKBONE_RESULTS}/nested.npz" if is_nested(chosen) else []
 
 
 def embeddings(wildcards):

@@ -162,7 +162,7 @@ rule fine_tune_folds:
     log:
         f"{LOGS}/{{backbone}}/fine_tune_folds.log",
     wildcard_constraints:
-        backbone=backbones_that(lambda one: one.is_nested),
+        backbone=backbones_that(is_nested),
     conda:
         environment
     threads: 8
