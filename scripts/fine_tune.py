@@ -16,6 +16,7 @@ with job.run(snakemake):
         snakemake.output.report,
         snakemake.output.tuned_on,
         snakemake.params.layers,
+        mirror=snakemake.params.mirror,
         seed=snakemake.params.seed,
         resize=snakemake.params.resize,
         num_threads=snakemake.threads,

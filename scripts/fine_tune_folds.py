@@ -9,16 +9,15 @@ from edgetpu_retrain.index import manifest
 from edgetpu_retrain.report import fine_tuning
 
 with job.run(snakemake):
-    chosen = fine_tuning.read(snakemake.input.report)
     fine_tune_folds(
         snakemake.input.extractor,
         LabelledEmbeddings.load(
             snakemake.input.embeddings, manifest.read(snakemake.input.manifest)
         ),
         snakemake.output.nested,
-        chosen["layers"],
+        fine_tuning.read(snakemake.input.report)["layers"],
         read_tuned_on(snakemake.input.tuned_on),
-        chosen["mirrored"],
+        mirror=snakemake.params.mirror,
         seed=snakemake.params.seed,
         resize=snakemake.params.resize,
         num_threads=snakemake.threads,

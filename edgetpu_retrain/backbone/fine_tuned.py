@@ -12,6 +12,7 @@ class FineTuned(Backbone):
         base: the backbone.
         layers: number of layers to fine-tune, "auto" or "all".
         rewritten: whether the weights are put into the compiled extractor of `base`.
+        mirror: whether views of photos are mirrored.
         nested: whether the photos that it is fine-tuned on are judged by other networks.
     """
 
@@ -24,20 +25,28 @@ class FineTuned(Backbone):
     base: Backbone
     layers: int | Literal["auto", "all"]
     rewritten: bool
+    mirror: bool
     nested: bool
 
     @classmethod
     def of(
-        cls, base: Backbone, layers: int | Literal["auto", "all"], rewritten: bool, nested: bool
+        cls,
+        base: Backbone,
+        layers: int | Literal["auto", "all"],
+        rewritten: bool,
+        mirror: bool,
+        nested: bool,
     ) -> "FineTuned":
         """Returns a fine-tuned version of `base`."""
+        suffix = "" if mirror else "_not_mirrored"
         return cls(
-            name=f"{base.name[:80]}-fine_tuned_{layers}",
+            name=f"{base.name[:80]}-fine_tuned_{layers}{suffix}",
             source=base.source,
             width=base.width,
             base=base,
             layers=layers,
             rewritten=rewritten and base.compiled is not None,
+            mirror=mirror,
             nested=nested,
         )
 

@@ -16,7 +16,6 @@ from edgetpu_retrain.embeddings.labelled_embeddings import TEST, LabelledEmbeddi
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.fine_tuning import fit, views
 from edgetpu_retrain.fine_tuning.fit import Epoch
-from edgetpu_retrain.fine_tuning.mirroring import may_be_mirrored
 from edgetpu_retrain.fine_tuning.network import Network
 from edgetpu_retrain.head import Head
 from edgetpu_retrain.io import files, tables
@@ -81,6 +80,7 @@ def fine_tune(
     report: str | Path,
     tuned_on: str | Path,
     layers: int | Literal["auto", "all"],
+    mirror: bool = True,
     seed: int = 0,
     resize: str = "bilinear",
     num_threads: int = 1,
@@ -98,9 +98,10 @@ def fine_tune(
         output: path of the fine-tuned extractor.
         report: path of a .json file with accuracies before and after.
         tuned_on: path of a table of the photos that were trained on.
-        layers: number of layers with weights to train, from the last one backwards; "auto" tries
-            4, 8 and 12 as long as the loss on the photos that are held out falls, and may leave
-            the extractor as it is.
+        layers: number of layers with weights to train, from the last one backwards, or "all";
+            "auto" tries 4, 8, 12 and more as long as the loss on the photos that are held out
+            falls, and may leave the extractor as it is.
+        mirror: as for `views.view`.
         seed: seed of the order of the photos.
         resize: as for `preprocessing.to_pixels`.
         num_threads: number of threads that prepare photos; the result does not depend on it.
@@ -118,18 +119,17 @@ def fine_tune(
     numbers = _numbers(model, layers)
     held_out = _hold_out(kept, num_threads)
     folder = Path(output).with_name(".fine_tuning")
-    key = [files.sha256(extractor), numbers, seed, resize, photos_key(kept, held_out)]
+    key = [files.sha256(extractor), numbers, mirror, seed, resize, photos_key(kept, held_out)]
     begin(folder, json.dumps(key))
     start = recipes.train(kept.select(~held_out), recipes.DEFAULT, seed, num_threads).head
-    mirrored = may_be_mirrored(extractor, kept.select(held_out), start, resize, num_threads)
-    tuning = _Tuning(kept, held_out, start, mirrored, seed, resize, num_threads)
+    tuning = _Tuning(kept, held_out, start, mirror, seed, resize, num_threads)
     trials = [tuning.judge(0, extractor, kept)]
     for number in numbers:
         trials.append(tuning.run(model, number, folder))
         if layers == "auto" and trials[-1].loss >= trials[-2].loss:
             break
     best = min(trials, key=lambda trial: trial.loss) if layers == "auto" else trials[-1]
-    _save(best, trials, kept, held_out, mirrored, output, report, tuned_on)
+    _save(best, trials, kept, held_out, output, report, tuned_on)
     shutil.rmtree(folder)
 
 
@@ -198,7 +198,7 @@ class _Tuning:
         kept: the photos that are not for testing.
         held_out: [N] bool, those of them that are only judged.
         start: the last layer to start from, trained on the others.
-        mirrored: whether views of photos may be mirrored.
+        mirror: as for `views.view`.
         seed: seed of the order of the photos.
         resize: as for `preprocessing.to_pixels`.
         num_threads: number of threads.
@@ -207,7 +207,7 @@ class _Tuning:
     kept: LabelledEmbeddings
     held_out: np.ndarray
     start: Head
-    mirrored: bool
+    mirror: bool
     seed: int
     resize: str
     num_threads: int
@@ -220,7 +220,7 @@ class _Tuning:
         trained, photos = last_layers(model, layers), paths_and_identities(self.kept)
         own = folder / f"layers-{layers}"
         activations = views.compute(
-            model, trained.boundary, photos, own, self.mirrored, self.resize, self.num_threads
+            model, trained.boundary, photos, own, self.mirror, self.resize, self.num_threads
         )
         network = network_of(model, trained, self.start)
         name = f"Fine-tuning {layers} layers"
@@ -273,7 +273,6 @@ def _save(
     trials: Sequence[_Trial],
     kept: LabelledEmbeddings,
     held_out: np.ndarray,
-    mirrored: bool,
     output: str | Path,
     report: str | Path,
     tuned_on: str | Path,
@@ -282,7 +281,6 @@ def _save(
         "layers": best.layers,
         "photos": int(np.sum(~held_out)),
         "held_out": best.judged,
-        "mirrored": mirrored,
         "trials": [
             {
                 "layers": trial.layers,

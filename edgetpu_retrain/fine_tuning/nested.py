@@ -48,7 +48,7 @@ def fine_tune_folds(
     output: str | Path,
     layers: int,
     tuned_on: Collection[str],
-    mirrored: bool,
+    mirror: bool = True,
     seed: int = 0,
     resize: str = "bilinear",
     num_threads: int = 1,
@@ -66,7 +66,7 @@ def fine_tune_folds(
         layers: number of layers with weights to train; with 0, there is nothing to do, and no
             network in `output`.
         tuned_on: identities of the photos that the delivered network was tuned on.
-        mirrored: whether views of photos may be mirrored.
+        mirror: as for `views.view`.
         seed: seed of the order of the photos.
         resize: as for `preprocessing.to_pixels`.
         num_threads: number of threads that prepare photos; the result does not depend on it.
@@ -87,7 +87,7 @@ def fine_tune_folds(
     listed = paths_and_identities(kept)
     shard = dict(sorted((sha256, path) for path, sha256 in listed))
     activations = views.compute(
-        model, trained.boundary, listed, folder, mirrored, resize, num_threads
+        model, trained.boundary, listed, folder, mirror, resize, num_threads
     )
     networks = []
     for number in np.unique(fold_numbers[fold_numbers > 0]).tolist():

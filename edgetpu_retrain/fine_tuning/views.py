@@ -34,7 +34,7 @@ def view(
     sha256: str,
     number: int,
     size: tuple[int, int],
-    mirrored: bool = True,
+    mirror: bool = True,
     resize: str = "bilinear",
 ) -> np.ndarray:
     """Returns one of the views of a photo, which are the same in every run.
@@ -44,7 +44,7 @@ def view(
         sha256: its identity.
         number: 0 for the photo as it is; others are cropped, and brightened or darkened.
         size: (width, height) of the network's input in pixels.
-        mirrored: whether every second view is mirrored.
+        mirror: whether every second view is mirrored.
         resize: as for `preprocessing.to_pixels`.
 
     Returns:
@@ -57,7 +57,7 @@ def view(
     left, top = random.uniform(0, photo.width - width), random.uniform(0, photo.height - height)
     box = (left, top, left + width, top + height)
     altered = photo.resize(size, preprocessing.RESIZES[resize], box=box)
-    if mirrored and number % 2:
+    if mirror and number % 2:
         altered = altered.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast):
         altered = enhance(altered).enhance(random.uniform(1 - _MAX_CHANGE, 1 + _MAX_CHANGE))
@@ -86,7 +86,7 @@ def compute(
     tensor: int,
     photos: Sequence[tuple[str, str]],
     folder: Path,
-    mirrored: bool = True,
+    mirror: bool = True,
     resize: str = "bilinear",
     num_threads: int = 1,
 ) -> Activations:
@@ -97,7 +97,7 @@ def compute(
         tensor: index of the tensor.
         photos: (path, identity) of each photo.
         folder: where the values are kept.
-        mirrored: as for `view`.
+        mirror: as for `view`.
         resize: as for `preprocessing.to_pixels`.
         num_threads: number of threads; the result does not depend on it.
 
@@ -109,7 +109,7 @@ def compute(
     from tqdm import tqdm
 
     folder.mkdir(parents=True, exist_ok=True)
-    front = _Front(model, tensor, mirrored, resize)
+    front = _Front(model, tensor, mirror, resize)
     paths = []
     with tqdm(total=len(photos), desc="Preparing photos", unit="photo", disable=None) as bar:
         for start in range(0, len(photos), _PER_FILE):
@@ -127,9 +127,9 @@ def compute(
 class _Front:
     """The layers in front of a tensor; may be used by several threads."""
 
-    def __init__(self, model: Model, tensor: int, mirrored: bool, resize: str) -> None:
+    def __init__(self, model: Model, tensor: int, mirror: bool, resize: str) -> None:
         self._shape = model.tensor(tensor).shape[1:]
-        self._mirrored, self._resize = mirrored, resize
+        self._mirror, self._resize = mirror, resize
         (image,) = model.inputs
         self._size = (image.shape[2], image.shape[1])
         self._dtype = np.dtype(image.dtype)
@@ -145,7 +145,7 @@ class _Front:
         with memory.for_photo(content, min_side):
             picture = read_photo(content, min_side)
             views = [
-                view(picture, sha256, number, self._size, self._mirrored, self._resize)
+                view(picture, sha256, number, self._size, self._mirror, self._resize)
                 for number in range(VIEWS)
             ]
         if self._is_input:

@@ -19,7 +19,6 @@ class _FineTuning(BaseModel):
     layers: int
     photos: int
     held_out: int
-    mirrored: bool
     trials: list[_Trial]
 
 

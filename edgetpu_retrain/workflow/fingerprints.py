@@ -134,7 +134,12 @@ class Fingerprints:
     def fine_tune(self, backbone: str) -> str:  # noqa: D102
         chosen = self._fine_tuned(backbone)
         photos = self._photos(self.settings.fine_tune.refresh)
-        settings = chosen.layers, self.settings.seed, preprocessing.version(self.settings.resize)
+        settings = (
+            chosen.layers,
+            chosen.mirror,
+            self.settings.seed,
+            preprocessing.version(self.settings.resize),
+        )
         return digest("fine_tune", self._extractor(chosen.base.name, ""), photos, settings)
 
     def fine_tune_folds(self, backbone: str) -> str:  # noqa: D102

@@ -95,7 +95,7 @@ class Selection:
                 rewritten = tuning.rewrite and not compiler.is_installed(settings.compiler)
                 # For entries to compare, too, which are compared on photos that all have judged.
                 nested = tuning.nested or settings.fine_tune.nested
-                backbone = FineTuned.of(backbone, tuning.layers, rewritten, nested)
+                backbone = FineTuned.of(backbone, tuning.layers, rewritten, tuning.mirror, nested)
                 self.backbones.setdefault(backbone.name, backbone)
                 self.specs.setdefault(backbone.name, spec)
             recipe = recipes.non_default_settings(training.model_dump(exclude_none=True))

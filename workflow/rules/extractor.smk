@@ -140,6 +140,7 @@ rule fine_tune:
     params:
         fingerprint=fingerprint("fine_tune"),
         layers=lambda wildcards: PLAN.backbones[wildcards.backbone].layers,
+        mirror=lambda wildcards: PLAN.backbones[wildcards.backbone].mirror,
         seed=SETTINGS.seed,
         resize=SETTINGS.resize,
     script:
@@ -168,6 +169,7 @@ rule fine_tune_folds:
     threads: 8
     params:
         fingerprint=fingerprint("fine_tune_folds"),
+        mirror=lambda wildcards: PLAN.backbones[wildcards.backbone].mirror,
         seed=SETTINGS.seed,
         resize=SETTINGS.resize,
     script:
