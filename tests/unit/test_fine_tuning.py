@@ -173,3 +173,29 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     assert len(epochs) == sum(len(trial["epochs"]) for trial in trials)
     # What training foresaw is what the file does.
     assert all(trial["agreement"] > 0.9 for trial in trials)
+
+
+def test_all_layers_learn(
+    small: LabelledEmbeddings, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fit, "_MAX_EPOCHS", 4)
+    paths = [tmp_path / name for name in ("tuned.tflite", "report.json", "tuned_on.tsv")]
+    fine_tune(made / "extractor.tflite", small, *paths, layers="all", num_threads=2)
+    before, after = Model.load(made / "extractor.tflite"), Model.load(paths[0])
+    # MobileNet v1 has one convolution, and 13 times a depthwise and a pointwise one.
+    weights = [
+        operator.inputs[1] for operator in before.operators if operator.name.endswith("CONV_2D")
+    ]
+    assert len(weights) == json.loads(paths[1].read_bytes())["layers"] == 27
+    assert all(np.any(before.constant(index) != after.constant(index)) for index in weights)
+
+
+def test_views_are_mirrored_only_if_wanted(photos: Path):
+    path = next(photos.glob("*/*.jpg"))
+    photo, sha256 = Image.open(path).convert("RGB"), files.sha256(path)
+    for number in range(views.VIEWS):
+        one, other = (
+            views.view(photo, sha256, number, (224, 224), mirror) for mirror in (True, False)
+        )
+        assert np.array_equal(one[:, ::-1] if number % 2 else one, other)
+        assert not np.array_equal(one, other) or number % 2 == 0
