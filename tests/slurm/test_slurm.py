@@ -26,6 +26,7 @@ SAMPLE = ("--config", "dataset=sample", "backbone=sample", "device=cpu", "shards
 CONFIG = FLOWERS if SHARED.is_dir() else SAMPLE
 # The same photos as if they were not sorted, in an archive beside an empty folder.
 LABELLED = ("--config", "dataset=", "unlabelled=[sample/photos.zip, more]", *SAMPLE[2:])
+TUNED = ("--config", "fine_tune={layers: 4}", *SAMPLE[1:])
 # The profile as it stands, but for files that a node of this machine shows at once.
 OPTIONS = ("--workflow-profile", "profiles/slurm", "--latency-wait", "10")
 PRODUCTS = ("retrained_model.tflite", "label_map.txt")
@@ -58,9 +59,9 @@ def node(request, tmp_path_factory) -> Iterator[Node]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> dict[str, dict[str, bytes]]:
-    """What a run without Slurm makes of the sample and of the flowers."""
+    """What a run without Slurm makes of the sample, of the flowers, and of a fine-tuned network."""
     found = {}
-    for config in {SAMPLE, CONFIG}:
+    for config in {SAMPLE, CONFIG, TUNED}:
         project = copy_project(tmp_path_factory.mktemp("local"))
         done = run_snakemake(project, *config, PRODUCTS[0])
         assert done.returncode == 0, done.stdout + done.stderr
@@ -147,6 +148,15 @@ def test_labels_do_what_folders_do(node: Node, local, tmp_path: Path):
     # What jobs on the node have written down is what is expected here.
     again = ended(project, start(project, *LABELLED, HOME=str(node.home)), local[SAMPLE])
     assert "Nothing to be done" in again
+
+
+def test_a_network_is_fine_tuned_on_the_node(node: Node, local, tmp_path: Path):
+    if node != Node(2, False):
+        pytest.skip("runs with 2 CPUs, without accounting")
+    project = copy_project(tmp_path)
+    run = start(project, *TUNED, HOME=str(node.home))
+    assert "rule_fine_tune" in ended(project, run, local[TUNED])
+    assert local[TUNED] != local[SAMPLE]
 
 
 def test_one_cpu_and_jobs_that_may_not_take_long(node: Node, local, tmp_path: Path):
