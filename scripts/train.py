@@ -7,7 +7,7 @@ from edgetpu_retrain.workflow import job
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.fine_tuning.fine_tune import read_tuned_on
 from edgetpu_retrain.head import write_label_map
-from edgetpu_retrain.index import checks, manifest
+from edgetpu_retrain.index import checks, corrections, manifest
 from edgetpu_retrain.training import near_copies, recipes
 
 
@@ -23,6 +23,17 @@ def check_photos(labelled: LabelledEmbeddings) -> None:
     checks.check_classes(sorted(listed), usable, listed.total() - num_usable, listed_in)
 
 
+def load_unlabelled() -> LabelledEmbeddings | None:
+    """Returns the photos that still have no label; None without any, or if they are not used."""
+    if not snakemake.params.training.get("pseudo_labels"):
+        return None
+    waiting = corrections.undecided(
+        manifest.read(snakemake.input.unlabelled),
+        corrections.read_applied(snakemake.input.corrections),
+    )
+    return LabelledEmbeddings.load(snakemake.input.embeddings, waiting) if waiting else None
+
+
 with job.run(snakemake):
     labelled = LabelledEmbeddings.load(
         snakemake.input.embeddings, manifest.read(snakemake.input.manifest)
@@ -35,6 +46,7 @@ with job.run(snakemake):
         num_threads=snakemake.threads,
         seen=read_tuned_on(snakemake.input.tuned_on) if snakemake.input.tuned_on else (),
         none=snakemake.params.none,
+        unlabelled=load_unlabelled(),
     )
     trained.out_of_fold().save(snakemake.output.out_of_fold)
     near_copies.write_groups(labelled.identities, trained.groups, snakemake.output.groups)
