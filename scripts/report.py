@@ -26,6 +26,7 @@ with job.run(snakemake):
             runs=sorted(folder.parent.parent.glob("*/*/runs.json")),
             fine_tuning=fine_tuning if fine_tuning.is_file() else None,
             comparison=comparison if comparison.is_file() else None,
+            label_lists={name: path for name, path in snakemake.params.label_lists.items() if path},
         ),
         snakemake.params.dataset,
         snakemake.wildcards.backbone,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from edgetpu_retrain.backbone import unknown
 from edgetpu_retrain.backbone.sources import Source
 from edgetpu_retrain.config import messages
 from edgetpu_retrain.config.messages import Number, Section, WholeNumber
@@ -324,18 +325,14 @@ def resolve(
         catalogue: the entries of workflow/backbones.yaml, by name.
 
     Raises:
-        UserError: the name is not in the catalogue.
+        UserError: the name is not in the catalogue, or is a path.
     """
     if not isinstance(wanted, str):
         has_network = KINDS.keys() & wanted.keys()
         base = {} if has_network else catalogue.get(str(wanted.get("name", "")), {})
         return {**_without_information(base), **wanted}
     if wanted not in catalogue:
-        names = sorted(catalogue)
-        raise UserError(
-            f"config: backbone is {wanted!r}, which is not in workflow/backbones.yaml."
-            f"{messages.did_you_mean(wanted, names)} Available names: {', '.join(names)}."
-        )
+        raise UserError(unknown.explain(wanted, catalogue))
     return {"name": wanted, **_without_information(catalogue[wanted])}
 
 

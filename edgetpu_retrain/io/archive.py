@@ -123,25 +123,33 @@ def _starts_as_archive(path: Path) -> bool:
         return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04"))
 
 
-def record_source(archive: str | Path, record: str | Path) -> None:
+def record_source(archive: str | Path, record: str | Path, url: str | None = None) -> None:
     """Records where the archive is that a dataset is unpacked from.
 
-    Logs a warning if the last one with this name was another, which is still there.
+    Logs a warning if the last one with this name was another, unless it was a file that is gone.
 
     Args:
         archive: the archive.
-        record: the file with the path of the last one.
+        record: the file with the path or URL of the last one.
+        url: where the archive was downloaded from, if it was.
     """
     record = Path(record)
-    earlier = Path(record.read_text("utf-8", "surrogateescape")) if record.is_file() else None
-    if earlier is not None and earlier.is_file() and not earlier.samefile(archive):
+    source = url or str(Path(archive).absolute())
+    earlier = record.read_text("utf-8", "surrogateescape") if record.is_file() else None
+    if earlier is not None and _is_another(earlier, source, archive):
         log.warning(
             "Warning: the photos and results of another archive with this name, %s, are replaced. "
-            "To keep both, rename one of the archives.",
+            "To keep both, rename one of the archives; download it yourself if it is at a URL.",
             earlier,
         )
     with files.replacing(record) as temporary:
-        temporary.write_text(str(Path(archive).absolute()), "utf-8", "surrogateescape")
+        temporary.write_text(source, "utf-8", "surrogateescape")
+
+
+def _is_another(earlier: str, source: str, archive: str | Path) -> bool:
+    if re.match(r"https?://", earlier):
+        return earlier != source
+    return Path(earlier).is_file() and not Path(earlier).samefile(archive)
 
 
 def extract_member(archive: Path, member: str) -> None:

@@ -112,13 +112,17 @@ def next_steps(findings: Findings) -> list[Step]:
     suspects, photos = _suspects(findings), _too_few_photos(findings)
     # The suspects of a weak model are unreliable, so more photos come first.
     first = [photos, suspects] if _is_weak(findings) else [suspects, photos]
+    others = _another_backbone(findings)
+    # A network that knows the classes by name may gain more than what follows.
+    known, unknown = (others, []) if _networks_that_know(findings.run) else ([], others)
     steps = [
         *_conflicting_labels(findings),
         *itertools.chain(*first),
+        *known,
         *_unlabelled(findings.run),
         *_confused(findings.pairs),
         *_copies(findings),
-        *_another_backbone(findings),
+        *unknown,
         *_skipped(findings),
     ]
     why = "The bundle is a folder with the model, a program that runs it and a test of the board."
@@ -290,15 +294,38 @@ def _another_backbone(findings: Findings) -> list[Step]:
         return _compared(run)
     if result is None or result["accuracy"] >= _GOOD_ACCURACY:
         return []
-    return [
-        Step(
-            "Try other backbones.",
-            f"This model uses the backbone {run.backbone}. Only a comparison shows which one is "
-            "best for your photos. For birds, insects and plants there are backbones that were "
-            "trained on them (make backbones); add one to compare in config.yaml.",
-            command=run.commands.get("compare", ""),
-        )
+    known = _networks_that_know(run)
+    sentences = [
+        f"This model uses the backbone {run.backbone}. Only a comparison shows which one is best "
+        "for your photos.",
+        *(
+            f"{name} knows {join(classes)} by name ({len(classes)} of "
+            f"{count(len(run.photos), 'class', 'classes')})."
+            for name, classes in known.items()
+        ),
     ]
+    if known:
+        what = f"Try {next(iter(known))}."
+        sentences.append("Add it to compare in config.yaml.")
+    else:
+        what = "Try other backbones."
+        if command := run.commands.get("labels"):
+            sentences.append(
+                "For birds, insects and plants there are backbones that were trained on them; add "
+                f"one to compare in config.yaml. `{command}` says which of them know your classes "
+                "by name."
+            )
+    return [Step(what, " ".join(sentences), command=run.commands.get("compare", ""))]
+
+
+def _networks_that_know(run: Run) -> dict[str, Sequence[str]]:
+    """Returns the classes that other networks know by name, by the networks' names."""
+    # The name of a fine-tuned network begins with that of the network it is made from.
+    return {
+        name: classes
+        for name, classes in run.known_classes.items()
+        if not run.backbone.startswith(name)
+    }
 
 
 def _compared(run: Run) -> list[Step]:

@@ -38,8 +38,9 @@ class Run:
         settings: the configuration, by key.
         fine_tuning: the content of fine_tuning.json; None if the network was not fine-tuned.
         comparison: rows of an earlier comparison of backbones, best first; empty without one.
-        commands: shell commands by what they do: again (reproduce the model), bundle, compare and
-            correct (apply corrections.tsv).
+        commands: shell commands by what they do: again (reproduce the model), bundle, compare,
+            correct (apply corrections.tsv) and labels (say which networks know the classes).
+        known_classes: the classes that networks know by name, by the networks' names.
         cut: where the backbone is cut, and why; "" if it is in front of its last layer.
         edgetpu_model: name of the model for the Edge TPU that can be made besides; "" if none can.
         versions: versions of Python and the packages, by name.
@@ -62,6 +63,7 @@ class Run:
     fine_tuning: Mapping[str, Any] | None = None
     comparison: Sequence[Mapping[str, Any]] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
+    known_classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     cut: str = ""
     edgetpu_model: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

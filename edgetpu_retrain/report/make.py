@@ -5,12 +5,13 @@ import itertools
 import logging
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgetpu_retrain.backbone.known_classes import find_known
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.evaluation import saved
@@ -48,6 +49,7 @@ class Sources:
         runs: runs.json of all backbones and recipes on this dataset.
         fine_tuning: fine_tuning.json; None without one.
         comparison: comparison.json; None without one.
+        label_lists: lists of what networks know, by the networks' names.
     """
 
     predictions: Path
@@ -63,6 +65,7 @@ class Sources:
     runs: Sequence[Path]
     fine_tuning: Path | None = None
     comparison: Path | None = None
+    label_lists: Mapping[str, str | Path] = field(default_factory=dict)
 
 
 def make_report(
@@ -139,6 +142,7 @@ def make_report(
             fine_tuning=fine_tuning.read(sources.fine_tuning) if sources.fine_tuning else None,
             comparison=read_table(sources.comparison) if sources.comparison else (),
             commands=commands,
+            known_classes=find_known(photos, sources.label_lists),
             cut=next(filter(None, (cut_reason(Model.load(path)) for path in sources.models)), ""),
             edgetpu_model=edgetpu_model,
             versions=versions(),

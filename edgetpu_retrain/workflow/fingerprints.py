@@ -74,6 +74,7 @@ class Fingerprints:
         device: the device for embedding and evaluation.
         twin: "_edgetpu" if that device is an Edge TPU, else "".
         compared: names of the backbones and recipes to compare.
+        label_lists: SHA-256 of the lists of what networks know, by the networks' names.
     """
 
     settings: Settings
@@ -88,6 +89,7 @@ class Fingerprints:
     device: str
     twin: str
     compared: list[tuple[str, str]]
+    label_lists: Mapping[str, str]
 
     def fetch_dataset(self) -> str:  # noqa: D102
         return digest_of_download("fetch_dataset", self.archives.get(self.dataset, ""))
@@ -215,7 +217,9 @@ class Fingerprints:
         settings = self.settings.model_dump(
             include={"dataset", "unlabelled", "corrections", "split"}
         )
-        return digest("report", self.evaluate(backbone, recipe), sorted(models), settings)
+        # Reports made without lists of labels stay current.
+        lists = [self.label_lists] if self.label_lists else []
+        return digest("report", self.evaluate(backbone, recipe), sorted(models), settings, *lists)
 
     def export(self) -> str:  # noqa: D102
         return digest("export", self.photos.everything)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgetpu_retrain.backbone import compiler
+from edgetpu_retrain.backbone import compiler, known_classes
 from edgetpu_retrain.backbone.kinds import Backbone
 from edgetpu_retrain.backbone.sources import Source
 from edgetpu_retrain.config.datasets import (
@@ -25,6 +25,7 @@ from edgetpu_retrain.config.settings import Settings
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.index.identity_cache import IdentityCache
+from edgetpu_retrain.io import files
 from edgetpu_retrain.runtime import devices
 from edgetpu_retrain.workflow.fingerprints import Fingerprints, digest_of_download
 from edgetpu_retrain.workflow.photo_digests import PhotoDigests
@@ -75,6 +76,8 @@ class Plan:
         device: the device for embedding and evaluation.
         compiler: path of edgetpu_compiler; None if there is none for this machine.
         num_shards: number of shards.
+        label_lists: paths of the lists of what networks know, by the networks' names; None for
+            those that have not been downloaded.
         fingerprints: the expected fingerprints of all outputs.
     """
 
@@ -93,6 +96,7 @@ class Plan:
     device: str
     compiler: str | None
     num_shards: int
+    label_lists: dict[str, str | None]
     fingerprints: Fingerprints
 
     @property
@@ -158,6 +162,13 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
     )
     cache.save()
 
+    label_lists = {
+        name: str(path) if path.is_file() else None
+        for name, entry in catalogue.items()
+        if "labels" in entry
+        for path in [known_classes.labels_path(folders.workflow, name)]
+    }
+
     @functools.cache
     def identify_and_save(source: Source) -> str:
         # Called only when a fingerprint is needed, so the cache has to be saved again.
@@ -181,6 +192,7 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
         device,
         compiler_path,
         photos.num_shards,
+        label_lists,
         Fingerprints(
             settings,
             dataset.name,
@@ -194,6 +206,7 @@ def make(settings: Settings, folders: Folders, scan_photos: bool = True) -> Plan
             device,
             "" if device == "cpu" else "_edgetpu",
             [(model.backbone, model.recipe) for model in selection.models],
+            {name: files.sha256(path) for name, path in label_lists.items() if path},
         ),
     )
 

@@ -2,6 +2,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import subprocess
 import tarfile
 import zipfile
@@ -309,3 +310,25 @@ def test_another_archive_of_the_same_name_is_mentioned(tmp_path: Path, caplog):
     archive.record_source(first, record)
     first.rename(tmp_path / "moved.zip")
     assert not warned(tmp_path / "moved.zip")
+
+
+def test_an_archive_of_the_same_name_at_another_url_is_mentioned(tmp_path: Path, caplog):
+    """Both are downloaded to the same file."""
+    downloaded, own = tmp_path / "archive", tmp_path / "own" / "birds.zip"
+    for path in (downloaded, own):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"PK")
+    record = tmp_path / ".archive"
+
+    def warned_of(path: Path, url: str | None = None) -> list[str]:
+        caplog.clear()
+        archive.record_source(path, record, url)
+        return re.findall(r"with this name, (.*), are replaced", caplog.text)
+
+    # As an earlier version recorded a download.
+    archive.record_source(downloaded, record)
+    assert warned_of(downloaded, "https://a/birds.zip") == []
+    assert warned_of(downloaded, "https://a/birds.zip") == []
+    assert warned_of(downloaded, "https://b/birds.zip") == ["https://a/birds.zip"]
+    assert warned_of(own) == ["https://b/birds.zip"]
+    assert warned_of(downloaded, "https://b/birds.zip") == [str(own)]

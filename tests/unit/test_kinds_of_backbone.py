@@ -1,10 +1,12 @@
 """The kinds of backbone: their keys, and the extractors that are made of them."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from edgetpu_retrain.backbone import kinds
 from edgetpu_retrain.backbone.compiled import take_compiled
@@ -29,6 +31,41 @@ def path(tmp_path: Path) -> str:
 def test_a_wrong_backbone_is_explained():
     with pytest.raises(UserError, match=r"Did you mean mobilenet.*Available names: mobilenet, x"):
         kinds.resolve("mobilnet", {"mobilenet": {}, "x": {}})
+
+
+@pytest.mark.parametrize(
+    ("path", "entry"),
+    [
+        ("my_model.tflite", {"name": "my_model", "tflite": "my_model.tflite"}),
+        ("nets/Mine.TFLITE", {"name": "Mine", "tflite": "nets/Mine.TFLITE"}),
+        ("nets/mine", {"name": "mine", "tflite": "nets/mine"}),
+        ("my net, 2.pb", {"name": "my_net_2", "frozen_graph": "my net, 2.pb", "tensor": "..."}),
+        ("~/x.keras", {"name": "x", "keras": "~/x.keras", "mean": "...", "std": "..."}),
+        ("x.h5", {"name": "x", "keras": "x.h5", "mean": "...", "std": "..."}),
+        (
+            "https://a/b.tflite",
+            {"name": "b", "tflite": {"url": "https://a/b.tflite", "sha256": "..."}},
+        ),
+    ],
+)
+def test_a_path_in_place_of_a_name_is_explained(path: str, entry: dict, tmp_path, monkeypatch):
+    """Whether there is such a file or not."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        with pytest.raises(UserError) as caught:
+            kinds.resolve(path, {"mobilenet": {}})
+        assert "mobilenet" not in str(caught.value)
+        [written] = re.findall(r"backbone: (\{.*\})\.", str(caught.value))
+        assert yaml.safe_load(written) == entry
+        assert kinds.resolve(entry, {"mobilenet": {}}) == entry
+        if "://" not in path and "~" not in path:
+            Path(path).parent.mkdir(exist_ok=True)
+            Path(path).touch()
+
+
+def test_a_folder_in_place_of_a_name_is_a_saved_model(tmp_path: Path):
+    with pytest.raises(UserError, match=rf"saved_model: {tmp_path}, mean: \.\.\., std: "):
+        kinds.resolve(str(tmp_path), {})
 
 
 def test_a_compiled_file_is_added_to_a_backbone_of_the_catalogue():

@@ -262,6 +262,32 @@ def test_a_comparison_made_before_decides_about_the_backbone():
     assert "Its lead may be chance: net (optimum) is 5.0 points behind." in text
 
 
+def test_networks_that_know_the_classes_are_named():
+    predictions = made_up(3, 50, 0.8, names=("robin", "Turdus_merula", "bolt"))
+    general = "For birds, insects and plants there are backbones"
+    commands = {"compare": "snakemake -- compare", "labels": "show --for label_map.txt"}
+
+    def step(**changes) -> advice.Step:
+        found = findings.find(run_of(predictions, **changes))
+        (step,) = advice._another_backbone(found)
+        assert step.command == changes.get("commands", {}).get("compare", "")
+        return step
+
+    assert general not in step().why
+    unknown = step(commands=commands)
+    assert unknown.what == "Try other backbones."
+    assert general in unknown.why and "`show --for label_map.txt` says" in unknown.why
+    known = {"bird_net": ["robin", "Turdus_merula"], "bolt_net": ["bolt"]}
+    named = step(commands=commands, known_classes=known)
+    assert named.what == "Try bird_net."
+    assert "bird_net knows robin and Turdus_merula by name (2 of 3 classes)." in named.why
+    assert "bolt_net knows bolt by name (1 of 3 classes)." in named.why
+    assert general not in named.why
+    # Not the one that is in use, fine-tuned or not: the report's is called net.
+    for own in ("net", "ne"):
+        assert step(known_classes={own: ["robin"]}).what == "Try other backbones."
+
+
 @pytest.mark.parametrize(
     ("backbone", "advised"),
     [

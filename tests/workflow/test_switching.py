@@ -152,3 +152,29 @@ def test_the_default_target_is_the_whole_delivery(
     done = snakemake(*command)
     assert "Embeddings: 0 computed, 20 reused" in done.stdout + done.stderr
     assert jobs_run(snakemake(*command)) == []
+
+
+def test_archives_of_the_same_name_at_two_urls(
+    project: Path, snakemake: Snakemake, serve, sample_photos: Path, tmp_path: Path
+):
+    """Neither is taken for the other, and what the second replaces is said."""
+    archives = {}
+    for name, label in (("a", "rose"), ("b", "daisy")):
+        lay_photos(sample_photos, tmp_path / name, count=3, labels=[label, "tulip"])
+        packed = shutil.make_archive(str(tmp_path / name), "zip", tmp_path / name)
+        archives[f"/{name}/garden.zip"] = Path(packed).read_bytes()
+    address, _ = serve(archives)
+    manifest = "results/garden/manifest.tsv"
+    replaced = "another archive with this name"
+    first, second = (f"dataset={address}/{name}/garden.zip" for name in "ab")
+    for dataset, label, warned in (
+        (first, "rose", False),
+        (second, "daisy", True),
+        (second, "daisy", False),
+    ):
+        done = snakemake("--config", dataset, "backbone=sample", "device=cpu", "--", manifest)
+        assert done.returncode == 0, done.stderr
+        classes = {line.split("\t")[1] for line in (project / manifest).read_text().splitlines()}
+        assert classes & {"rose", "daisy"} == {label}
+        assert (replaced in done.stderr) == warned
+        assert (f"{first.removeprefix('dataset=')}, are replaced" in done.stderr) == warned

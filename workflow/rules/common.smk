@@ -319,7 +319,12 @@ def shown_commands(wildcards, input):
     Snakemake does not run a job again because of params that are functions of its input.
     """
     again = commands.join(COMMAND, reported_settings(wildcards), TARGETS)
-    return SHOWN_COMMANDS | {"again": again}
+    shown = SHOWN_COMMANDS | {"again": again}
+    if None in PLAN.label_lists.values():
+        label_map = apply_wildcards(str(rules.train.output.label_map), wildcards)
+        script = HERE / "scripts/show_backbones.py"
+        shown["labels"] = commands.python(script, "--for", commands.path(label_map))
+    return shown
 
 
 def edgetpu_model(wildcards, input):

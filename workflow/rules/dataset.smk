@@ -32,6 +32,10 @@ rule extract_dataset:
     params:
         fingerprint=fingerprint("extract_dataset"),
         sha256=lambda wildcards: PLAN.packed[wildcards.packed].sha256,
+        # A function of the input, so that a new address of the same file does not unpack it again.
+        url=lambda wildcards, input: next(
+            iter(PLAN.packed[wildcards.packed].urls), None
+        ),
     script:
         "../../scripts/extract_dataset.py"
 

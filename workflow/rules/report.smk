@@ -36,6 +36,7 @@ rule report:
         settings=reported_settings,
         commands=shown_commands,
         edgetpu_model=edgetpu_model,
+        label_lists=lambda wildcards, input: PLAN.label_lists,
     script:
         "../../scripts/report.py"
 
