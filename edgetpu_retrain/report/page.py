@@ -195,9 +195,7 @@ def _metrics(findings: Findings) -> dict[str, Any]:
         "pairs_text": _pairs_text(findings),
         "class_rows": _class_rows(run.photos, result) if result else [],
         "curve": charts.learning_curve(curve) if len(curve) > 1 else "",
-        "curve_without_pseudo_labels": bool(
-            (evaluation.get("pseudo_labels") or {}).get("helps")
-        ),
+        "curve_without_pseudo_labels": bool((evaluation.get("pseudo_labels") or {}).get("helps")),
         "curve_text": advice.learning_curve(findings)[0],
         "calibration": charts.calibration(calibration["bins"]) if calibration and has_bins else "",
         "calibration_text": _calibration_text(evaluation) if has_bins else "",

@@ -55,15 +55,20 @@ class Taught:
     loss_without: float
 
     @property
+    def sure(self) -> int:
+        """How many photos without a label were learned from."""
+        return len(self.data.rows) - len(self.combined.choice.logits)
+
+    @property
     def helps(self) -> bool:
         """Whether the loss is lower than without these photos."""
-        return self.loss < self.loss_without
+        return self.sure > 0 and self.loss < self.loss_without
 
     def record(self) -> dict[str, Any]:
         """Returns what is kept of this in the head, and described by `describe`."""
         return {
             "photos": self.photos,
-            "sure": len(self.data.rows) - len(self.combined.choice.logits),
+            "sure": self.sure,
             "helps": self.helps,
             "loss": self.loss,
             "loss_without": self.loss_without,
