@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from tests.conftest import ROOT
+from tests.unit import test_truncate
 
 BACKBONES = yaml.safe_load((ROOT / "workflow/backbones.yaml").read_text())
 
@@ -40,6 +41,16 @@ def test_times_are_those_of_the_facts(shared: Path):
             continue
         accuracies = " / ".join(str(BACKBONES[name]["imagenet_top1"]) for name in names)
         assert accuracies in published
+
+
+def test_the_smallest_network_is_the_published_file(models: Path):
+    name = "mobilenet_v1_0.25_128_quant"
+    digest = hashlib.sha256((models / f"{name}.tflite").read_bytes()).hexdigest()
+    entry = BACKBONES[name]
+    assert entry["tflite"]["sha256"] == digest
+    embedding = entry["tensor"], entry["width"], entry["input_size"]
+    # What test_truncate finds in that file.
+    assert (name, *embedding) in test_truncate.PUBLISHED
 
 
 def test_the_network_of_birds_is_the_published_file(models: Path):

@@ -210,8 +210,8 @@ def test_the_catalogue_says_what_the_facts_say(shared: Path):
     for name, entry in BACKBONES.items():
         for key in ("extractor", "compiled", "tflite", "frozen_graph"):
             source = entry.get(key)
-            # The facts name the files of iNaturalist's networks without their checksums.
-            if not isinstance(source, dict) or "_inat_" in name:
+            # The facts name these files without their checksums.
+            if not isinstance(source, dict) or "_inat_" in name or "_0.25_" in name:
                 continue
             url = source["url"] if isinstance(source["url"], str) else source["url"][0]
             stem = re.sub(r"(_edgetpu)?\.(tflite|tgz)$", "", url.rpartition("/")[2])
