@@ -59,7 +59,7 @@ def test_other_photos_are_recognized_better(drawn, both):
 
 
 def test_cross_validation_is_no_better_than_other_photos(drawn, both):
-    """It would be 8 points better if the first head had seen the photos that are judged."""
+    """It would be 7 points better if the first head had seen the photos that are judged."""
     excess = [
         np.mean(one.predictions.predicted == one.predictions.labels)
         - benchmark.results(one, draw.tested)[0]
