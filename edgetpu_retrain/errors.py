@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class NoPhotosLeftError(UserError):
+    """The network was fine-tuned on all photos, so none are left to cross-validate on."""
+
+
 def how_to_install(extras: str) -> str:
     """Returns a sentence that says how to install extras of pyproject.toml.
 

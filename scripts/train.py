@@ -5,6 +5,7 @@ from collections import Counter
 from edgetpu_retrain.workflow import job
 
 from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
+from edgetpu_retrain.fine_tuning import nested
 from edgetpu_retrain.fine_tuning.fine_tune import read_tuned_on
 from edgetpu_retrain.head import write_label_map
 from edgetpu_retrain.index import checks, corrections, manifest
@@ -39,16 +40,27 @@ with job.run(snakemake):
         snakemake.input.embeddings, manifest.read(snakemake.input.manifest)
     )
     check_photos(labelled)
+    settings = snakemake.params.training | {
+        "seed": snakemake.params.seed,
+        "num_threads": snakemake.threads,
+        "none": snakemake.params.none,
+    }
+    tuned_on = snakemake.input.tuned_on
     trained = recipes.train(
         labelled,
-        **snakemake.params.training,
-        seed=snakemake.params.seed,
-        num_threads=snakemake.threads,
-        seen=read_tuned_on(snakemake.input.tuned_on) if snakemake.input.tuned_on else (),
-        none=snakemake.params.none,
+        seen=read_tuned_on(tuned_on) if tuned_on else (),
         unlabelled=load_unlabelled(),
+        **settings,
     )
-    trained.out_of_fold().save(snakemake.output.out_of_fold)
+    judged = trained.out_of_fold()
+    if snakemake.input.nested:
+        photos = list(manifest.read(snakemake.input.manifest))
+        # These networks have not embedded the photos without a label.
+        settings.pop("pseudo_labels", None)
+        judged = nested.complete(
+            judged, trained.head.classes, snakemake.input.nested, photos, settings
+        )
+    judged.save(snakemake.output.out_of_fold)
     near_copies.write_groups(labelled.identities, trained.groups, snakemake.output.groups)
     trained.head.save(snakemake.output.head)
     write_label_map(trained.head.classes, snakemake.output.label_map)

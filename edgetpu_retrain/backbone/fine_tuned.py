@@ -12,6 +12,7 @@ class FineTuned(Backbone):
         base: the backbone.
         layers: number of layers to fine-tune, or "auto".
         rewritten: whether the weights are put into the compiled extractor of `base`.
+        nested: whether the photos that it is fine-tuned on are judged by other networks.
     """
 
     KIND = "fine_tuned"
@@ -23,9 +24,12 @@ class FineTuned(Backbone):
     base: Backbone
     layers: int | Literal["auto"]
     rewritten: bool
+    nested: bool
 
     @classmethod
-    def of(cls, base: Backbone, layers: int | Literal["auto"], rewritten: bool) -> "FineTuned":
+    def of(
+        cls, base: Backbone, layers: int | Literal["auto"], rewritten: bool, nested: bool
+    ) -> "FineTuned":
         """Returns a fine-tuned version of `base`."""
         return cls(
             name=f"{base.name[:80]}-fine_tuned_{layers}",
@@ -34,8 +38,14 @@ class FineTuned(Backbone):
             base=base,
             layers=layers,
             rewritten=rewritten and base.compiled is not None,
+            nested=nested,
         )
 
     @property
     def needs_compiler(self) -> bool:  # noqa: D102
         return not self.rewritten
+
+
+def is_nested(backbone: Backbone) -> bool:
+    """Returns whether the photos that a backbone is fine-tuned on are judged by other networks."""
+    return isinstance(backbone, FineTuned) and backbone.nested

@@ -31,6 +31,7 @@ class FineTuning(Section):
     )
     refresh: bool = Field(default=False, description="true or false")
     rewrite: bool = Field(default=True, description="true or false")
+    nested: bool = Field(default=False, description="true or false")
 
 
 class Split(Section):
@@ -162,7 +163,7 @@ class Settings(Section):
     )
     fine_tune: FineTuning = Field(
         default_factory=FineTuning,
-        description="a mapping with the keys layers, refresh and rewrite",
+        description="a mapping with the keys layers, refresh, rewrite and nested",
     )
     split: Split = Field(
         default_factory=Split, description="a mapping with the keys validation, test and folders"

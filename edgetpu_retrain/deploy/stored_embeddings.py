@@ -93,6 +93,9 @@ class StoredEmbeddings:
         predicted = dict(
             zip(out_of_fold.identities, out_of_fold.scores.argmax(axis=1).tolist(), strict=True)
         )
+        # Training on the device judges only photos that the extractor has not seen.
+        for sha256 in out_of_fold.seen:
+            predicted.pop(sha256, None)
         results: Results = {}
         for photo in lines:
             if photo.split != SPLITS[TEST] and photo.sha256 in predicted:

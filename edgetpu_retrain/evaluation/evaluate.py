@@ -54,6 +54,8 @@ class Evaluation:
         strangers: number of photos of other things by predicted class; None without such photos.
         streamed_bytes: bytes of parameters that the file sends to the Edge TPU for every image,
             which is slow; None for a CPU file.
+        nested: number of photos that were judged by other extractors, because that of the file
+            was fine-tuned on them.
     """
 
     model: str
@@ -66,6 +68,7 @@ class Evaluation:
     photos_per_second: float | None
     strangers: Mapping[str, int] | None = None
     streamed_bytes: int | None = None
+    nested: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the content of evaluation.json."""
@@ -77,6 +80,7 @@ class Evaluation:
             "classes": list(self.test.classes),
             "test": _result(self.test),
             "cross_validation": _result(self.out_of_fold),
+            "nested": self.nested,
             "test_dataset": _result(self.test_dataset),
             "learning_curve": self.training.get("learning_curve", []),
             "strengths": self.training.get("strengths", []),
@@ -166,8 +170,8 @@ def evaluate(
         model: path of the .tflite file.
         head: the float head that the file was made from.
         labelled: the embeddings of all photos.
-        out_of_fold: scores from cross-validation of all photos outside the test split, except
-            those that the extractor was fine-tuned on, which are left out of the evaluation.
+        out_of_fold: scores from cross-validation of all photos outside the test split; the others
+            are those that the extractor was fine-tuned on, which are left out of the evaluation.
         table: path of predictions.tsv, which is written as by `predictions.writing`.
         test_dataset: a folder with one folder of photos per class.
         strangers: a folder of photos of other things.
@@ -179,7 +183,7 @@ def evaluate(
             cross-validated, a folder of the test dataset is not one of the classes, or no photo of
             other things can be read.
     """
-    labelled = without_seen(out_of_fold, labelled)
+    labelled = without_unjudged(out_of_fold, labelled)
     cross_validated = cross_validation_predictions(out_of_fold, labelled, head.classes)
     # The last layer is fast enough to run on all photos, for the agreement with the float head.
     scores = scoring.score(model, labelled.vectors)
@@ -212,14 +216,15 @@ def evaluate(
         photos_per_second=photos_per_second and round(photos_per_second, 1),
         strangers=_classify_strangers(model, strangers, head.classes, device, resize),
         streamed_bytes=streamed_bytes(Model.load(model)),
+        nested=len(set(out_of_fold.seen).intersection(out_of_fold.identities)),
     )
 
 
-def without_seen(out_of_fold: OutOfFold, labelled: LabelledEmbeddings) -> LabelledEmbeddings:
-    """Returns the photos that the extractor was not fine-tuned on, and the test photos."""
-    if not out_of_fold.seen:
+def without_unjudged(out_of_fold: OutOfFold, labelled: LabelledEmbeddings) -> LabelledEmbeddings:
+    """Returns the photos that were cross-validated, and the test photos."""
+    if not out_of_fold.unjudged:
         return labelled
-    return labelled.select(~labelled.are_of(out_of_fold.seen) | (labelled.splits == TEST))
+    return labelled.select(~labelled.are_of(out_of_fold.unjudged) | (labelled.splits == TEST))
 
 
 def cross_validation_predictions(

@@ -74,6 +74,7 @@ class _Evaluation(BaseModel):
     calibration: _Calibration | None = None
     thresholds: list[_Threshold] = []
     streamed_bytes: int | None = None
+    nested: int = 0
     none: _None | None = None
     pseudo_labels: _PseudoLabels | None = None
 

@@ -1,5 +1,6 @@
 """Fine-tune an extractor on the user's photos, and judge it on photos that it was not tuned on."""
 
+import hashlib
 import json
 import logging
 import shutil
@@ -16,6 +17,7 @@ from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.fine_tuning import fit, views
 from edgetpu_retrain.fine_tuning.fit import Epoch
 from edgetpu_retrain.fine_tuning.network import Network
+from edgetpu_retrain.head import Head
 from edgetpu_retrain.io import files, tables
 from edgetpu_retrain.tflite.layers import LastLayers, last_layers, write_weights
 from edgetpu_retrain.tflite.model import Model
@@ -107,16 +109,15 @@ def fine_tune(
     held_out = _hold_out(kept, num_threads)
     judged = kept.select(held_out)
     folder = Path(output).with_name(".fine_tuning")
-    key = [files.sha256(extractor), deepest.boundary, seed, resize, sorted(kept.identities)]
-    _begin(folder, json.dumps(key))
+    key = [files.sha256(extractor), deepest.boundary, seed, resize, photos_key(kept, held_out)]
+    begin(folder, json.dumps(key))
     head = recipes.train(kept.select(~held_out), recipes.DEFAULT, seed, num_threads).head
     trials = [_judge(0, extractor, head.logits(judged[:]), judged.labels)]
-    identities = [kept.identities[row] for row in kept.rows.tolist()]
-    photos = list(zip(kept.paths.tolist(), identities, strict=True))
+    photos = paths_and_identities(kept)
     activations = views.compute(model, deepest.boundary, photos, folder, resize, num_threads)
     for count in tried:
         trained = _train_only(deepest, last_layers(model, count))
-        network = Network(model, trained, head.weights, head.biases, _STEP / count**0.5)
+        network = network_of(model, trained, head)
         checkpoint = folder / f"layers-{count}.npz"
         name = f"Fine-tuning {count} layers"
         epochs = fit.fit(network, activations, kept.labels, held_out, checkpoint, seed, name)
@@ -138,7 +139,23 @@ def _hold_out(kept: LabelledEmbeddings, num_threads: int) -> np.ndarray:
     return np.asarray(folds.assign_folds(kept.labels, groups, count) == 0)
 
 
-def _begin(folder: Path, key: str) -> None:
+def paths_and_identities(kept: LabelledEmbeddings) -> list[tuple[str, str]]:
+    """Returns the path and the identity of the photo of each line."""
+    return [
+        (path, kept.identities[row])
+        for path, row in zip(kept.paths.tolist(), kept.rows.tolist(), strict=True)
+    ]
+
+
+def photos_key(kept: LabelledEmbeddings, folds: np.ndarray) -> str:
+    """Returns a digest of the identities, classes and folds [N] of photos."""
+    identities = [sha256 for _, sha256 in paths_and_identities(kept)]
+    names = [kept.classes[label] for label in kept.labels.tolist()]
+    lines = list(zip(identities, names, map(int, folds), strict=True))
+    return hashlib.sha256(json.dumps(lines).encode("ascii")).hexdigest()
+
+
+def begin(folder: Path, key: str) -> None:
     """Makes an empty folder, unless it is there with work on the same photos and network."""
     path = folder / "key.json"
     if path.exists() and path.read_text("ascii") == key:
@@ -155,6 +172,20 @@ def _train_only(deepest: LastLayers, last: LastLayers) -> LastLayers:
     skipped = len(deepest.layers) - len(last.layers)
     trained = tuple(i + skipped for i in last.trained)
     return LastLayers(deepest.boundary, deepest.layers, trained)
+
+
+def network_of(model: Model, trained: LastLayers, head: Head) -> Network:
+    """Returns the network to train, which begins as it is in `model`, with `head` behind it."""
+    step = _STEP / len(trained.trained) ** 0.5
+    return Network(model, trained, head.weights, head.biases, step)
+
+
+def write_extractor(model: Model, trained: LastLayers, network: Network, path: Path) -> None:
+    """Writes an extractor with the weights of a trained network."""
+    tuned = model.copy()
+    for number, (weights, biases) in network.layers().items():
+        write_weights(tuned, trained.layers[number], weights, biases)
+    tuned.save(path)
 
 
 def _judge(layers: int, extractor: str | Path, logits: np.ndarray, labels: np.ndarray) -> _Trial:
@@ -174,10 +205,7 @@ def _finish(
     num_threads: int,
 ) -> _Trial:
     """Writes a trained network to an extractor, and judges what that makes of the photos."""
-    tuned = model.copy()
-    for number, (weights, biases) in network.layers().items():
-        write_weights(tuned, trained.layers[number], weights, biases)
-    tuned.save(path)
+    write_extractor(model, trained, network, path)
     identities = [judged.identities[row] for row in judged.rows.tolist()]
     shard = dict(sorted(zip(identities, judged.paths.tolist(), strict=True)))
     embedded = embed(shard, path, "cpu", resize, num_threads=num_threads)

@@ -32,6 +32,19 @@ def read(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def describe_nested(photos: int) -> str:
+    """Says how photos were cross-validated that the network was fine-tuned on.
+
+    Args:
+        photos: their number.
+    """
+    return (
+        "In cross-validation, each photo was judged by a network and a layer that have not seen "
+        f"it; for {words.count(photos, 'photo')} that the network was fine-tuned on, further "
+        "networks were fine-tuned."
+    )
+
+
 def describe(content: Mapping[str, Any]) -> str:
     """Describes the content of fine_tuning.json.
 

@@ -19,7 +19,7 @@ from edgetpu_retrain.report import (
     none_section,
     words,
 )
-from edgetpu_retrain.report.findings import Findings
+from edgetpu_retrain.report.findings import Findings, Run
 from edgetpu_retrain.report.unlabelled_section import unlabelled_section
 from edgetpu_retrain.training import pseudo_labels
 
@@ -117,7 +117,7 @@ def _head(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str,
         else "The accuracy was not measured.",
         "sentences": [
             *advice.verdict(findings),
-            *_fine_tuning_text(run.fine_tuning),
+            *_fine_tuning_text(run),
             *_pseudo_labels_text(run.evaluation),
         ],
         "last_run_text": history.comparison(earlier[-1], history.entry(findings))
@@ -146,15 +146,17 @@ def _streamed(evaluation: Mapping[str, Any]) -> str:
     return f" ({words.size(streamed)} of it sent for every image: slow)" if streamed else ""
 
 
-def _fine_tuning_text(content: Mapping[str, Any] | None) -> list[str]:
-    if content is None:
+def _fine_tuning_text(run: Run) -> list[str]:
+    if run.fine_tuning is None:
         return []
-    text = fine_tuning.describe(content)
-    if content["layers"]:
+    text = fine_tuning.describe(run.fine_tuning)
+    if nested := run.evaluation.get("nested"):
+        text += f" {fine_tuning.describe_nested(nested)}"
+    elif run.fine_tuning["layers"]:
         text += (
             " The cross-validation on this page leaves out the photos that the network was "
             "fine-tuned on, because it would be too optimistic about them. For the same reason, "
-            "wrong labels among them are not found."
+            "wrong labels among them are not found; with fine_tune: {nested: true} they are."
         )
     return [text]
 

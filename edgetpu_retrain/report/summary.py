@@ -87,6 +87,8 @@ def summary(
         lines += quantized(quantization)
     if fine_tuning_json is not None:
         lines.append(fine_tuning.describe(fine_tuning.read(fine_tuning_json)))
+        if nested := content.get("nested"):
+            lines.append(fine_tuning.describe_nested(nested))
     if confusion_matrix is not None:
         lines.append(f"Confusion matrix: {confusion_matrix}")
     if report is not None and all(Path(path).name != Path(report).name for path in delivered):

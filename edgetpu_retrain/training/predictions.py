@@ -56,16 +56,22 @@ class OutOfFold:
 
     Attributes:
         identities: SHA-256 of the N photos in hexadecimal.
-        folds: [N] int, fold that the layer was trained without.
+        folds: [N] int, fold that the layer was trained without; from 10 on for predictions by
+            another extractor (`fine_tuning.nested`).
         scores: [N, C] float32, softmax scores.
-        seen: SHA-256 of the photos that were not cross-validated, because the extractor was
-            fine-tuned on them or on near-copies.
+        seen: SHA-256 of the photos that the extractor was fine-tuned on, or on near-copies of
+            them. Only another extractor can judge them.
     """
 
     identities: Sequence[str]
     folds: np.ndarray
     scores: np.ndarray
     seen: Sequence[str] = ()
+
+    @property
+    def unjudged(self) -> set[str]:
+        """SHA-256 of the photos without a prediction."""
+        return set(self.seen).difference(self.identities)
 
     def save(self, path: str | Path) -> None:
         """Writes an .npz file without pickles; equal scores give identical files."""

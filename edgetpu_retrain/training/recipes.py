@@ -14,7 +14,7 @@ from edgetpu_retrain.embeddings.labelled_embeddings import (
     LabelledEmbeddings,
     TrainingData,
 )
-from edgetpu_retrain.errors import UserError
+from edgetpu_retrain.errors import NoPhotosLeftError, UserError
 from edgetpu_retrain.head import NONE, Head, l2_normalize, with_none
 from edgetpu_retrain.runtime.interpreter import Quantization
 from edgetpu_retrain.training import (
@@ -94,7 +94,8 @@ def train(
         settings: settings of the recipe.
 
     Raises:
-        UserError: the recipe has no such setting, training diverged, or all photos were seen.
+        NoPhotosLeftError: all photos were seen.
+        UserError: the recipe has no such setting, or training diverged.
     """
     train_recipe = RECIPES[recipe]
     check_settings(recipe, settings)
@@ -106,7 +107,7 @@ def train(
     log.info("Copies or near-copies of other photos: %d of %d", num_copies, len(groups))
     is_seen = np.isin(groups, groups[kept.are_of(seen)])
     if is_seen.all():
-        raise UserError(
+        raise NoPhotosLeftError(
             "The network was fine-tuned on all photos, so none are left to cross-validate on. "
             "Fine-tune it again: fine_tune: {refresh: true}."
         )

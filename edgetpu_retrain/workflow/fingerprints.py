@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgetpu_retrain.backbone.fine_tuned import FineTuned
+from edgetpu_retrain.backbone.fine_tuned import FineTuned, is_nested
 from edgetpu_retrain.backbone.kinds import Backbone
 from edgetpu_retrain.backbone.sources import Source
 from edgetpu_retrain.config.settings import Settings, Split
@@ -141,6 +141,9 @@ class Fingerprints:
         settings = chosen.layers, self.settings.seed, preprocessing.version(self.settings.resize)
         return digest("fine_tune", self._extractor(chosen.base.name, ""), photos, settings)
 
+    def fine_tune_folds(self, backbone: str) -> str:  # noqa: D102
+        return digest("fine_tune_folds", self.fine_tune(backbone))
+
     def rewrite(self, backbone: str) -> str:  # noqa: D102
         base = self._fine_tuned(backbone).base
         return digest("rewrite", self.fine_tune(backbone), self.take_compiled(base.name))
@@ -197,7 +200,9 @@ class Fingerprints:
         settings = self.recipes[recipe], self.seed(recipe), self.settings.max_skipped, *none
         waiting = [self.photos.unlabelled] if self.recipes[recipe].get("pseudo_labels") else []
         photos = [self.photos.labels, *waiting]
-        return digest("train", *photos, settings, self._embedding(backbone))
+        chosen = self.backbones[backbone]
+        nested = [self.fine_tune_folds(backbone)] if is_nested(chosen) else []
+        return digest("train", *photos, settings, self._embedding(backbone), *nested)
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102
         parts = self.train(backbone, recipe), self._extractor(backbone, twin), self.settings.resize

@@ -93,7 +93,9 @@ class Selection:
             edgetpu_ms = catalogue.get(backbone.name, {}).get("edgetpu_ms")
             if tuning.layers:
                 rewritten = tuning.rewrite and not compiler.is_installed(settings.compiler)
-                backbone = FineTuned.of(backbone, tuning.layers, rewritten)
+                # For entries to compare, too, which are compared on photos that all have judged.
+                nested = tuning.nested or settings.fine_tune.nested
+                backbone = FineTuned.of(backbone, tuning.layers, rewritten, nested)
                 self.backbones.setdefault(backbone.name, backbone)
                 self.specs.setdefault(backbone.name, spec)
             recipe = recipes.non_default_settings(training.model_dump(exclude_none=True))

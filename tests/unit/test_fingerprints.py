@@ -222,7 +222,7 @@ def test_no_key_of_the_configuration_is_left_out_here():
     keys |= {"dataset", "dataset_sha256", "unlabelled", "corrections", "test_dataset"}
     keys |= {"compare", "backbone", "none", "strangers"}
     # Tested below.
-    keys |= {f"fine_tune.{name}" for name in ("layers", "refresh", "rewrite")}
+    keys |= {f"fine_tune.{name}" for name in ("layers", "refresh", "rewrite", "nested")}
     assert leaves(Settings) <= keys
 
 
@@ -250,6 +250,7 @@ def tuned_stages(run: Run) -> dict[str, str]:
     chosen = plan.backbones[name]
     return {
         "fine_tune": found.fine_tune(name),
+        "folds": found.fine_tune_folds(name),
         "compiled": found.compile(name) if chosen.needs_compiler else found.rewrite(name),
         "embed": found.embed(name, "0000-of-0004"),
         "train": found.train(name, plan.recipe),
@@ -259,13 +260,15 @@ def tuned_stages(run: Run) -> dict[str, str]:
 
 def test_a_fine_tuned_network(run: Run):
     run.set("fine_tune.layers", 4)
-    every = {"fine_tune", "compiled", "embed", "train"}
+    every = {"fine_tune", "folds", "compiled", "embed", "train"}
     for key, value, expected in (
         ("fine_tune.layers", 8, every),
         ("fine_tune.layers", "auto", every),
         ("seed", 1, every),
         ("resize", "nearest", {*every, "base"}),
         ("split.test", 0.5, {"train"}),
+        # The model and what it is made of stay the same.
+        ("fine_tune.nested", True, {"train"}),
         ("fine_tune.refresh", True, every),
         # Now that it follows the photos.
         ("split.test", 0.3, every),

@@ -57,6 +57,7 @@ def run_stages(folder: Path, photos: int, width: int, extractor: Path) -> dict[s
     there = {
         "embeddings": sorted(map(str, (folder / "embeddings").glob("*.npz"))),
         "tuned_on": [],
+        "nested": [],
         **{
             name: f"{folder}/{name}.tsv"
             for name in ("manifest", "unlabelled", "skipped", "corrections")

@@ -102,6 +102,57 @@ def test_a_network_is_tuned_and_kept(flowers: Path, project: Path, snakemake: Sn
     assert "small-fine_tuned_3" in done.stdout + done.stderr
 
 
+def test_photos_that_it_was_tuned_on_are_judged_by_other_networks(
+    flowers: Path, project: Path, snakemake: Snakemake, made
+):
+    configure(project, backbone=small_backbone(made), fine_tune={"layers": 3})
+    done = snakemake("--", MODEL)
+    assert done.returncode == 0, done.stderr
+    results = next((project / "results/flowers").glob("*-fine_tuned_3"))
+    model, head = (project / MODEL).read_bytes(), (results / "optimum/head.npz").read_bytes()
+    tuned_on = column(results / "tuned_on.tsv", "sha256")
+    before = json.loads((results / "optimum/evaluation.json").read_text())
+
+    configure(project, fine_tune={"layers": 3, "nested": True})
+    done = snakemake("--", MODEL)
+    assert done.returncode == 0, done.stderr
+    assert {"fine_tune_folds", "train", "evaluate"} <= set(jobs_run(done))
+    assert not {"fine_tune", "embed"} & set(jobs_run(done))
+    # The model is the same.
+    assert (project / MODEL).read_bytes() == model
+    assert (results / "optimum/head.npz").read_bytes() == head
+    assert not (results / ".fine_tuning_folds").exists()
+    # All photos are judged, and it is said by what.
+    manifest = project / "results/flowers/manifest.tsv"
+    assert column(results / "optimum/predictions.tsv", "sha256") == column(manifest, "sha256")
+    evaluation = json.loads((results / "optimum/evaluation.json").read_text())
+    assert evaluation["nested"] >= len(tuned_on) and before["nested"] == 0
+    photos = evaluation["cross_validation"]["photos"]
+    assert photos == before["cross_validation"]["photos"] + evaluation["nested"]
+    page = (results / "optimum/report.html").read_text()
+    for text in (done.stdout, page):
+        assert "judged by a network and a layer that have not seen it" in text
+    assert "leaves out the photos" not in page
+    # Better than guessing, as everyone is, and not perfect, as on photos that it has seen.
+    assert 0.5 < evaluation["cross_validation"]["accuracy"] < 1
+
+    # A label that is found to be wrong does not have the networks tuned again, nor a photo less.
+    moved = sorted(flowers.glob("rose/*"))[0]
+    moved.rename(flowers / "tulip" / moved.name)
+    sorted(flowers.glob("daisy/*"))[0].unlink()
+    done = snakemake("--", MODEL)
+    assert done.returncode == 0, done.stderr
+    assert "train" in jobs_run(done)
+    assert not {"fine_tune", "fine_tune_folds"} & set(jobs_run(done))
+    assert column(results / "optimum/predictions.tsv", "sha256") == column(manifest, "sha256")
+    # The bundle is given what training on the device repeats.
+    done = snakemake("--", "bundle")
+    assert done.returncode == 0, done.stderr
+    stored = StoredEmbeddings.load(project / "bundle/embeddings.npz")
+    counted = sum(count for _, count in stored.results.values())
+    assert counted == len(stored.train(2).labelled)
+
+
 def test_too_few_photos(flowers: Path, project: Path, snakemake: Snakemake, made):
     for path in flowers.glob("*/*[1-9].*"):
         path.unlink()

@@ -7,6 +7,7 @@ rule train:
         tuned_on=tuned_on,
         unlabelled=pseudo_labelled(UNLABELLED),
         corrections=pseudo_labelled(f"{DATASET_RESULTS}/applied_corrections.tsv"),
+        nested=nested,
     output:
         head=f"{RESULTS}/head.npz",
         label_map=f"{RESULTS}/label_map.txt",

@@ -6,6 +6,7 @@ import re
 from snakemake.io import apply_wildcards
 from snakemake.settings.types import DeploymentMethod
 
+from edgetpu_retrain.backbone.fine_tuned import is_nested
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import program
 from edgetpu_retrain.workflow import job
@@ -211,10 +212,14 @@ def base_extractor(twin):
     )
 
 
-def base_embeddings(wildcards):
+def base_embeddings(rule_name):
     """Returns the embeddings by the extractor before fine-tuning, as `there` does."""
-    paths = embeddings({"backbone": PLAN.backbones[wildcards.backbone].base.name})
-    return ancient(paths) if state_of("fine_tune", wildcards) == "current" else paths
+
+    def input_files(wildcards):
+        paths = embeddings({"backbone": PLAN.backbones[wildcards.backbone].base.name})
+        return ancient(paths) if state_of(rule_name, wildcards) == "current" else paths
+
+    return input_files
 
 
 def tuned_on(wildcards):
@@ -232,6 +237,12 @@ def pseudo_labelled(path):
         return there("train", path)(wildcards)
 
     return input_file
+
+
+def nested(wildcards):
+    """Returns the embeddings by networks that were tuned without a fold, if they are wanted."""
+    chosen = PLAN.backbones[wildcards.backbone]
+    return f"{BACKBONE_RESULTS}/nested.npz" if is_nested(chosen) else []
 
 
 def embeddings(wildcards):

@@ -123,7 +123,7 @@ rule fine_tune:
         unless_made_of("fine_tune"),
         pictures=photos_for("fine_tune"),
         extractor=base_extractor(""),
-        embeddings=base_embeddings,
+        embeddings=base_embeddings("fine_tune"),
         manifest=there("fine_tune", MANIFEST),
     output:
         extractor=f"{BACKBONE_RESULTS}/extractor.tflite",
@@ -144,6 +144,34 @@ rule fine_tune:
         resize=SETTINGS.resize,
     script:
         "../../scripts/fine_tune.py"
+
+
+# Kept like the network, whose number of layers it takes over.
+rule fine_tune_folds:
+    input:
+        unless_made_of("fine_tune_folds"),
+        pictures=photos_for("fine_tune_folds"),
+        extractor=base_extractor(""),
+        embeddings=base_embeddings("fine_tune_folds"),
+        manifest=there("fine_tune_folds", MANIFEST),
+        report=rules.fine_tune.output.report,
+        tuned_on=rules.fine_tune.output.tuned_on,
+    output:
+        nested=f"{BACKBONE_RESULTS}/nested.npz",
+        fingerprint=f"{BACKBONE_RESULTS}/.fine_tune_folds",
+    log:
+        f"{LOGS}/{{backbone}}/fine_tune_folds.log",
+    wildcard_constraints:
+        backbone=backbones_that(is_nested),
+    conda:
+        environment
+    threads: 8
+    params:
+        fingerprint=fingerprint("fine_tune_folds"),
+        seed=SETTINGS.seed,
+        resize=SETTINGS.resize,
+    script:
+        "../../scripts/fine_tune_folds.py"
 
 
 # In place of compiling: shapes and scales have not changed, so the instructions stay the same.

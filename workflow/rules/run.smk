@@ -61,7 +61,8 @@ def check_packages():
     """Ends the run before its first job if packages that a job needs are not installed."""
     if IN_CONDA:
         return
-    making = {"make_extractor", "make_float_extractor", "quantize", "fine_tune"}
+    making = {"make_extractor", "make_float_extractor", "quantize"}
+    making |= {"fine_tune", "fine_tune_folds"}
     for one in workflow.dag.needrun_jobs():
         try:
             if one.rule.name in making:
