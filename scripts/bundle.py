@@ -17,10 +17,19 @@ def memory() -> StoredEmbeddings | ClassMeans:
     """Returns what learn.py needs to train the model again."""
     source, params = snakemake.input, snakemake.params
     head = Head.load(source.head)
+    # The photos without a label are not stored.
+    training = {key: value for key, value in params.training.items() if key != "pseudo_labels"}
+    taught = head.training.get("pseudo_labels", {"helps": False})
     stored = StoredEmbeddings.of_run(
         source.embeddings,
         manifest.read(source.manifest),
-        Settings(params.training, params.seed, **params.split, none=params.none),
+        Settings(
+            training,
+            params.seed,
+            **params.split,
+            none=params.none,
+            pseudo_labels=taught["helps"],
+        ),
         OutOfFold.load(source.out_of_fold),
         head.classes,
     )

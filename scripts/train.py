@@ -8,7 +8,7 @@ from edgetpu_retrain.embeddings.labelled_embeddings import LabelledEmbeddings
 from edgetpu_retrain.fine_tuning import nested
 from edgetpu_retrain.fine_tuning.fine_tune import read_tuned_on
 from edgetpu_retrain.head import write_label_map
-from edgetpu_retrain.index import checks, manifest
+from edgetpu_retrain.index import checks, corrections, manifest
 from edgetpu_retrain.training import near_copies, recipes
 
 
@@ -24,6 +24,17 @@ def check_photos(labelled: LabelledEmbeddings) -> None:
     checks.check_classes(sorted(listed), usable, listed.total() - num_usable, listed_in)
 
 
+def load_unlabelled() -> LabelledEmbeddings | None:
+    """Returns the photos that still have no label; None without any, or if they are not used."""
+    if not snakemake.params.training.get("pseudo_labels"):
+        return None
+    waiting = corrections.undecided(
+        manifest.read(snakemake.input.unlabelled),
+        corrections.read_applied(snakemake.input.corrections),
+    )
+    return LabelledEmbeddings.load(snakemake.input.embeddings, waiting) if waiting else None
+
+
 with job.run(snakemake):
     labelled = LabelledEmbeddings.load(
         snakemake.input.embeddings, manifest.read(snakemake.input.manifest)
@@ -35,10 +46,17 @@ with job.run(snakemake):
         "none": snakemake.params.none,
     }
     tuned_on = snakemake.input.tuned_on
-    trained = recipes.train(labelled, seen=read_tuned_on(tuned_on) if tuned_on else (), **settings)
+    trained = recipes.train(
+        labelled,
+        seen=read_tuned_on(tuned_on) if tuned_on else (),
+        unlabelled=load_unlabelled(),
+        **settings,
+    )
     judged = trained.out_of_fold()
     if snakemake.input.nested:
         photos = list(manifest.read(snakemake.input.manifest))
+        # These networks have not embedded the photos without a label.
+        settings.pop("pseudo_labels", None)
         judged = nested.complete(
             judged, trained.head.classes, snakemake.input.nested, photos, settings
         )

@@ -56,6 +56,7 @@ class Training(Section):
     class_weights: Literal["auto", "none", "balanced"] | None = Field(
         default=None, description="auto, none or balanced"
     )
+    pseudo_labels: bool | None = Field(default=None, description="true or false")
     num_iter: WholeNumber | None = Field(
         default=None, ge=1, description="a whole number, 1 or greater"
     )
@@ -203,6 +204,13 @@ class Settings(Section):
             raise UserError(
                 "config: strangers is only used with none: auto, which adds a class none that the "
                 "photos in this folder should get. Set none: auto, or remove strangers."
+            )
+        entries = [one for one in settings.compare if isinstance(one, ComparisonEntry)]
+        trainings = [settings.training, *(one.training for one in entries if one.training)]
+        if any(one.pseudo_labels for one in trainings) and not settings.unlabelled:
+            raise UserError(
+                "config: training.pseudo_labels is only used with unlabelled, which names the "
+                "photos without a label to learn from. Set unlabelled, or remove pseudo_labels."
             )
         validation, test = settings.split.validation, settings.split.test
         if validation + test >= 1:

@@ -169,6 +169,13 @@ def _train(
     # An Edge TPU gives the CPU's embeddings, but for rounding.
     added = replace(added, extractor=stored.embeddings.extractor)
     updated = replace(stored, embeddings=merge([stored.embeddings, added]), photos=lines)
+    if stored.settings.pseudo_labels:
+        log.info(
+            "The model had also learned from photos without a label (pseudo_labels). These are not "
+            "in the bundle, so it is trained without them now. To keep what they teach, add the "
+            "new photos to the dataset and train on the PC."
+        )
+        updated = replace(updated, settings=replace(stored.settings, pseudo_labels=False))
     trained = updated.train(num_threads)
     labelled, labels = trained.labelled, trained.predictions.labels
     is_right = trained.predictions.predicted == labels

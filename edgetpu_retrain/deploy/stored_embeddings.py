@@ -35,6 +35,8 @@ class Settings:
         none: whether photos that are like no training photo get the class `none`.
         has_own_splits: whether folders or a table said which split each photo is in. New photos
             are then trained on; otherwise they are divided by their content, as all are.
+        pseudo_labels: whether the head has also learned from photos without a label. Their
+            embeddings are not stored, so it is trained without them from now on.
     """
 
     training: Mapping[str, Any]
@@ -43,6 +45,7 @@ class Settings:
     test: float
     none: bool = False
     has_own_splits: bool = False
+    pseudo_labels: bool = False
 
 
 @dataclass(frozen=True)

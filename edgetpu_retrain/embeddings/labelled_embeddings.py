@@ -247,7 +247,19 @@ class TrainingData:
             labelled: N photos.
             folds: [N] int, their folds; -1 for photos that are never held out.
         """
-        vectors, rows, labels = labelled.vectors, labelled.rows, labelled.labels
+        rows, labels, num_classes = labelled.rows, labelled.labels, len(labelled.classes)
+        return cls.of_vectors(labelled.vectors, rows, labels, folds, num_classes)
+
+    @classmethod
+    def of_vectors(
+        cls,
+        vectors: np.ndarray,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        folds: np.ndarray,
+        num_classes: int,
+    ) -> "TrainingData":
+        """Does what `of` does for photos whose attributes are given one by one."""
         total = np.zeros(vectors.shape[1], np.int64)
         squares = 0
         for block in blocks(len(rows), _BLOCK):
@@ -264,7 +276,7 @@ class TrainingData:
             labels,
             folds,
             ranks,
-            len(labelled.classes),
+            num_classes,
             mean.astype(np.float32),
             max(variance, 0.0) ** 0.5 or 1.0,
             unknown,
@@ -318,14 +330,17 @@ class TrainingData:
         """Returns every k-th photo so that at most `count` remain; all photos if k is 1."""
         if len(self.rows) <= count:
             return self
-        step = -(-len(self.rows) // count)
+        return self.select(slice(None, None, -(-len(self.rows) // count)))
+
+    def select(self, chosen: np.ndarray | slice) -> "TrainingData":
+        """Returns the chosen photos, centred and scaled like all of them."""
         return replace(
             self,
-            rows=self.rows[::step],
-            labels=self.labels[::step],
-            folds=self.folds[::step],
-            ranks=self.ranks[::step],
-            coordinates=None if self.coordinates is None else self.coordinates[::step],
+            rows=self.rows[chosen],
+            labels=self.labels[chosen],
+            folds=self.folds[chosen],
+            ranks=self.ranks[chosen],
+            coordinates=None if self.coordinates is None else self.coordinates[chosen],
         )
 
     def embeddings(self, chosen: np.ndarray | slice) -> np.ndarray:
@@ -335,7 +350,11 @@ class TrainingData:
         """
         if self.coordinates is not None:
             return self.coordinates[chosen]
-        values: np.ndarray = self.vectors[self.rows[chosen]].astype(np.float32)
+        return self.normalized(self.vectors[self.rows[chosen]])
+
+    def normalized(self, vectors: np.ndarray) -> np.ndarray:
+        """Centres and scales quantized embeddings [n, D], of these or other photos, to float32."""
+        values: np.ndarray = vectors.astype(np.float32)
         values -= self.mean
         values *= np.float32(1 / self.spread)
         return values

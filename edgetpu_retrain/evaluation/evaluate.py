@@ -95,6 +95,7 @@ class Evaluation:
             "agreement_with_float_head": self.agreement,
             "photos_per_second": self.photos_per_second,
             "streamed_bytes": self.streamed_bytes,
+            **{k: v for k, v in self.training.items() if k == "pseudo_labels"},
         } | self._none()
 
     def _none(self) -> dict[str, Any]:

@@ -53,6 +53,14 @@ class _None(BaseModel):
     strangers: dict[str, int] | None
 
 
+class _PseudoLabels(BaseModel):
+    photos: int
+    sure: int
+    helps: bool
+    loss: float | None = None
+    loss_without: float | None = None
+
+
 class _Evaluation(BaseModel):
     model: str
     device: str
@@ -68,6 +76,7 @@ class _Evaluation(BaseModel):
     streamed_bytes: int | None = None
     nested: int = 0
     none: _None | None = None
+    pseudo_labels: _PseudoLabels | None = None
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def fine_tune_folds(
         seen = [sha256 for (_, sha256), out in zip(listed, left_out, strict=True) if not out]
         networks.append((Embeddings.load(embedded), seen))
     _save(networks, output)
-    log.info("Fine-tuned %d layers of %d networks without a fold each.", layers, len(networks))
+    log.info("Fine-tuned %d networks more, each without a part of the photos.", len(networks))
     shutil.rmtree(folder)
 
 

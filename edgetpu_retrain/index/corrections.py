@@ -8,6 +8,7 @@ from pathlib import Path
 from edgetpu_retrain.config.messages import did_you_mean
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index.layout import class_name
+from edgetpu_retrain.index.manifest import Photo
 from edgetpu_retrain.io import tables
 
 COLUMNS = ("sha256", "class", "path", "note")
@@ -215,3 +216,10 @@ def read_applied(path: str | Path) -> list[AppliedCorrection]:
         UserError: the table is damaged.
     """
     return [AppliedCorrection(*row) for row in tables.read(path, _APPLIED_COLUMNS)]
+
+
+def undecided(unlabelled: Iterable[Photo], applied: Iterable[AppliedCorrection]) -> list[Photo]:
+    """Returns the photos without a label that no correction is about, one per identity."""
+    decided = {correction.sha256 for correction in applied}
+    waiting = {photo.sha256: photo for photo in unlabelled if photo.sha256 not in decided}
+    return list(waiting.values())

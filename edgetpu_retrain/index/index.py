@@ -78,6 +78,8 @@ class Index:
     def digests(self, count: int) -> "Digests":
         """Returns the digests of the photos, divided into `count` shards."""
         listed = [(photo.sha256, photo.label, photo.split) for photo in self.photos]
+        undecided = corrections.undecided(self.unlabelled, self.applied_corrections)
+        waiting = [photo.sha256 for photo in undecided]
         others = [
             *map(astuple, [*self.unusable, *self.strays]),
             *map(astuple, self.applied_corrections),
@@ -88,6 +90,7 @@ class Index:
             _digest(itertools.chain(map(_fields, self.photos), others, [self.classes])),
             _digest(sorted(listed)),
             tuple(_digest([sorted(shard)]) for shard in self.shards(count)),
+            _digest([sorted(waiting)]) if waiting else "",
         )
 
 
@@ -101,11 +104,14 @@ class Digests:
         everything: digest of paths, classes, splits, identities, skipped files and corrections.
         labels: digest of the class and split of every photo, regardless of paths.
         shards: digests of the identities in each shard.
+        unlabelled: digest of the identities of the photos that still have no label; empty if there
+            are none, or if some photos are in archives: then `labels` covers them.
     """
 
     everything: str
     labels: str
     shards: tuple[str, ...]
+    unlabelled: str = ""
 
     def save(self, path: str | Path) -> None:
         """Writes the digests as JSON."""

@@ -10,6 +10,7 @@ import numpy as np
 from edgetpu_retrain.report.duplicates import tally
 from edgetpu_retrain.report.findings import Findings, Pair, Run
 from edgetpu_retrain.report.words import count, fraction, isolate, join, percent, points
+from edgetpu_retrain.training import recipes
 from edgetpu_retrain.training.intervals import wilson_interval
 
 _MAX_STEPS = 5
@@ -331,7 +332,8 @@ def _networks_that_know(run: Run) -> dict[str, Sequence[str]]:
 def _compared(run: Run) -> list[Step]:
     """Recommends the best backbone and recipe, if its lead is statistically significant."""
     best = run.comparison[0]
-    own = (run.backbone, run.evaluation.get("recipe"))
+    training = run.settings.get("training") or {"recipe": run.evaluation.get("recipe")}
+    own = (run.backbone, recipes.folder_name(training))
     for row in run.comparison:
         if (row["backbone"], row["recipe"]) == own and row["differs"]:
             return [

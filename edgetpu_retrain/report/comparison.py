@@ -42,7 +42,7 @@ class Candidate:
 
     Attributes:
         name: name of the backbone.
-        recipe: name of the training recipe.
+        recipe: name of the training recipe, with its settings (`recipes.folder_name`).
         photos: [N] S64, sorted, identities (SHA-256) of the cross-validated photos.
         correct: [N] bool, which of these were classified correctly.
         milliseconds: time per image on this machine's CPU, in one thread.
@@ -67,7 +67,8 @@ def load_candidate(folder: str | Path, name: str, edgetpu_milliseconds: float | 
     """Loads the results of a run and times its model.
 
     Args:
-        folder: has predictions.tsv, evaluation.json and retrained_model.tflite.
+        folder: the run's folder in results/, which is named after the recipe; has predictions.tsv,
+            evaluation.json and retrained_model.tflite.
         name: name of the backbone.
         edgetpu_milliseconds: as in `Candidate`.
 
@@ -83,7 +84,7 @@ def load_candidate(folder: str | Path, name: str, edgetpu_milliseconds: float | 
     photos, rows = np.unique(identities, return_index=True)
     return Candidate(
         name,
-        evaluation["recipe"],
+        folder.name,
         photos,
         (scored.predicted == scored.labels)[out_of_fold][rows],
         milliseconds_per_image(model),

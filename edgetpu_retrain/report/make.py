@@ -113,16 +113,11 @@ def make_report(
     applied = corrections.read_applied(sources.corrections)
     groups = near_copies.read_groups(sources.groups, labelled.identities)
     evaluation = saved.read(sources.evaluation)
-    decided = {correction.sha256 for correction in applied}
-    waiting = {
-        photo.sha256: photo
-        for photo in manifest.read(sources.unlabelled)
-        if photo.sha256 not in decided
-    }
+    waiting = corrections.undecided(manifest.read(sources.unlabelled), applied)
     unlabelled = None
     if waiting:
         unlabelled = describe(
-            LabelledEmbeddings.load(sources.embeddings, waiting.values()),
+            LabelledEmbeddings.load(sources.embeddings, waiting),
             labelled.vectors,
             groups,
             Head.load(sources.head),

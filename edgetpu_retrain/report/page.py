@@ -21,6 +21,7 @@ from edgetpu_retrain.report import (
 )
 from edgetpu_retrain.report.findings import Findings, Run
 from edgetpu_retrain.report.unlabelled_section import unlabelled_section
+from edgetpu_retrain.training import pseudo_labels
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # With more classes, the page lists the most frequent confusions instead of the whole matrix.
@@ -114,7 +115,11 @@ def _head(findings: Findings, earlier: Sequence[Mapping[str, Any]]) -> dict[str,
         "lead": "of the photos held out of training were classified correctly."
         if result
         else "The accuracy was not measured.",
-        "sentences": [*advice.verdict(findings), *_fine_tuning_text(run)],
+        "sentences": [
+            *advice.verdict(findings),
+            *_fine_tuning_text(run),
+            *_pseudo_labels_text(run.evaluation),
+        ],
         "last_run_text": history.comparison(earlier[-1], history.entry(findings))
         if earlier
         else "",
@@ -156,6 +161,11 @@ def _fine_tuning_text(run: Run) -> list[str]:
     return [text]
 
 
+def _pseudo_labels_text(evaluation: Mapping[str, Any]) -> list[str]:
+    taught = evaluation.get("pseudo_labels")
+    return [pseudo_labels.describe(taught)] if taught else []
+
+
 def _corrections_text(applied: Sequence[corrections.AppliedCorrection]) -> str:
     """Says how many corrections had which outcome; empty without corrections."""
     if not applied:
@@ -187,6 +197,7 @@ def _metrics(findings: Findings) -> dict[str, Any]:
         "pairs_text": _pairs_text(findings),
         "class_rows": _class_rows(run.photos, result) if result else [],
         "curve": charts.learning_curve(curve) if len(curve) > 1 else "",
+        "curve_without_pseudo_labels": bool((evaluation.get("pseudo_labels") or {}).get("helps")),
         "curve_text": advice.learning_curve(findings)[0],
         "calibration": charts.calibration(calibration["bins"]) if calibration and has_bins else "",
         "calibration_text": _calibration_text(evaluation) if has_bins else "",

@@ -10,6 +10,7 @@ from edgetpu_retrain.evaluation import saved
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import files
 from edgetpu_retrain.report import fine_tuning, none_section, words
+from edgetpu_retrain.training import pseudo_labels
 
 _MAX_NAMES = 5
 _FEW_TEST_PHOTOS = 5
@@ -80,6 +81,8 @@ def summary(
     if none:
         texts = none_section.known_text(none), none_section.strangers_text(none)
         lines.append(f"Class none: {' '.join(texts).strip()}")
+    if taught := content.get("pseudo_labels"):
+        lines.append(pseudo_labels.describe(taught))
     if quantization is not None:
         lines += quantized(quantization)
     if fine_tuning_json is not None:

@@ -13,7 +13,7 @@ from edgetpu_retrain.training.optimum import Layers, Plan, refine_lbfgs, train_s
 FOLDS = 10
 # Ranges of folds that a layer is trained without: none, one or two. Two (5-fold cross-validation)
 # are enough to compare hyperparameters.
-_NO_FOLD = (-1, -1)
+NO_FOLD = (-1, -1)
 _FINE = tuple((fold, fold + 1) for fold in range(FOLDS))
 PER_COARSE = 2
 _COARSE = tuple((fold, fold + PER_COARSE) for fold in range(0, FOLDS, PER_COARSE))
@@ -123,7 +123,7 @@ def _choose(data: TrainingData, class_weights: str, parallel_map: MapFunction) -
     strength, balanced = variants[chosen]
 
     shares = [share for share in _SHARES if _is_enough(data, share)]
-    layers = [(fold, 1.0, strength, balanced) for fold in (_NO_FOLD, *_FINE)]
+    layers = [(fold, 1.0, strength, balanced) for fold in (NO_FOLD, *_FINE)]
     layers += [(fold, share, strength, balanced) for share in shares for fold in _COARSE]
     plan = Plan.of(layers)
     trained = train_sgd(data, plan, parallel_map)

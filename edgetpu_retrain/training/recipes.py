@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from edgetpu_retrain.embeddings.blocks import blocks, threads
+from edgetpu_retrain.embeddings.blocks import blocks
 from edgetpu_retrain.embeddings.labelled_embeddings import (
     TEST,
-    TRAIN,
-    VALIDATION,
     LabelledEmbeddings,
     TrainingData,
 )
@@ -21,6 +19,7 @@ from edgetpu_retrain.head import NONE, Head, l2_normalize, with_none
 from edgetpu_retrain.runtime.interpreter import Quantization
 from edgetpu_retrain.training import (
     combination,
+    coral,
     cross_validation,
     folds,
     imprinting,
@@ -29,7 +28,7 @@ from edgetpu_retrain.training import (
 )
 from edgetpu_retrain.training.optimum import Layers, softmax
 from edgetpu_retrain.training.predictions import OutOfFold, Predictions
-from edgetpu_retrain.training.softmax_regression import SoftmaxRegression
+from edgetpu_retrain.training.pseudo_labels import candidates, teach
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +73,7 @@ def train(
     num_threads: int = 1,
     seen: Collection[str] = (),
     none: bool = False,
+    unlabelled: LabelledEmbeddings | None = None,
     **settings: Any,
 ) -> TrainingResult:
     """Trains a head with one of the recipes, and cross-validates it.
@@ -89,6 +89,8 @@ def train(
         seen: identities of photos that the extractor was fine-tuned on. Their embeddings say
             nothing about other photos, so accuracy, strengths and temperature come from the others.
         none: whether photos that are like no training photo get the class `none`.
+        unlabelled: photos without a label, with any class; only used if the setting `pseudo_labels`
+            is true.
         settings: settings of the recipe.
 
     Raises:
@@ -114,6 +116,8 @@ def train(
     fold_numbers[unseen] = folds.assign_folds(
         kept.labels[unseen], groups[unseen], cross_validation.FOLDS
     )
+    if unlabelled is not None and settings.get("pseudo_labels"):
+        settings["unlabelled"] = candidates(labelled, unlabelled, num_threads)
     head, logits = train_recipe(kept, fold_numbers, seed, num_threads, **settings)
     judged = kept.select(unseen)
     scores = logits[unseen]
@@ -175,11 +179,27 @@ def _train_optimum(
     seed: int,
     num_threads: int,
     class_weights: str = "auto",
+    pseudo_labels: bool = False,
+    unlabelled: np.ndarray | None = None,
 ) -> tuple[Head, np.ndarray]:
-    """Trains softmax regression combined with a linear discriminant; deterministic."""
+    """Trains softmax regression combined with a linear discriminant; deterministic.
+
+    Args:
+        labelled: photos that are not held out for testing.
+        fold_numbers: [N] int, folds.
+        seed: not used.
+        num_threads: number of threads.
+        class_weights: as for `cross_validation.choose`.
+        pseudo_labels: whether photos without a label are learned from, if this helps.
+        unlabelled: [U, D], their quantized embeddings.
+    """
     data, classes = TrainingData.of(labelled, fold_numbers), labelled.classes
     regression = cross_validation.choose(data, class_weights, num_threads)
     combined = combination.combine(data, regression, num_threads)
+    training: dict[str, Any] = {}
+    if pseudo_labels:
+        data, combined, record = teach(data, combined, unlabelled, num_threads)
+        training["pseudo_labels"] = record
     choice = combined.choice
     temperature = cross_validation.fit_temperature(
         choice.logits[data.scored], labelled.labels[data.scored]
@@ -198,6 +218,7 @@ def _train_optimum(
             "discriminant": {"weight": combined.weight, "shrinkage": combined.shrinkage},
             "temperature": temperature,
             "learning_curve": choice.learning_curve,
+            **training,
         },
     )
     choice.logits[:] /= np.float32(temperature)
@@ -225,79 +246,6 @@ def _logit_range(
         logits = labelled[block] @ weights + biases
         ends.append((float(logits.min()), float(logits.max())))
     return min(low for low, _ in ends), max(high for _, high in ends)
-
-
-def _train_coral(
-    labelled: LabelledEmbeddings,
-    fold_numbers: np.ndarray,
-    seed: int,
-    num_threads: int,
-    num_iter: int = 500,
-    batch_size: int = 100,
-    learning_rate: float = 0.01,
-    weight_scale: float = 0.05,
-    reg: float = 0.0,
-) -> tuple[Head, np.ndarray]:
-    """Trains softmax regression with SGD on the training split, as in Coral's guide.
-
-    Args:
-        labelled: photos of the training and validation splits.
-        fold_numbers: [N] int, folds.
-        seed: seed of initialization and batches.
-        num_threads: not used, because steps this small are not faster with several threads.
-        num_iter: number of batches.
-        batch_size: number of embeddings per batch.
-        learning_rate: learning rate.
-        weight_scale: standard deviation of the initial weights.
-        reg: factor of the L2 penalty.
-    """
-    labels = labelled.labels
-
-    def fit(trained: np.ndarray, validated: np.ndarray) -> SoftmaxRegression:
-        data = {
-            "data_train": labelled.select(trained),
-            "labels_train": labels[trained],
-            "data_val": labelled.select(validated),
-            "labels_val": labels[validated],
-        }
-        width = labelled.vectors.shape[1]
-        model = SoftmaxRegression(width, len(labelled.classes), weight_scale, reg, seed=seed)
-        model.train_with_sgd(data, num_iter, learning_rate, batch_size)
-        if not (np.isfinite(model.weights).all() and np.isfinite(model.logit_range or ()).all()):
-            raise UserError(
-                f"Training diverged: lower training.learning_rate ({learning_rate}) or "
-                f"training.reg ({reg}) in the config."
-            )
-        return model
-
-    trained = labelled.splits == TRAIN
-    logits = np.zeros((len(labels), len(labelled.classes)), np.float32)
-    # BLAS adds in a different order for each number of threads, which changes the last bits.
-    with threads(1):
-        model = fit(trained, labelled.splits == VALIDATION)
-        for fold in range(cross_validation.FOLDS):
-            out = fold_numbers == fold
-            if out.any():
-                layer, held_out = fit(~out, out).head, labelled.select(out)
-                rows = np.flatnonzero(out)
-                for block in blocks(len(held_out), _BLOCK):
-                    logits[rows[block]] = layer.logits(held_out[block])
-    head = Head(
-        model.weights,
-        model.biases,
-        model.logit_range,
-        labelled.classes,
-        training={
-            "num_iter": num_iter,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "weight_scale": weight_scale,
-            "reg": reg,
-            "seed": seed,
-            "photos": int(np.sum(trained)),
-        },
-    )
-    return head, logits
 
 
 def _train_imprinting(
@@ -383,7 +331,9 @@ def folder_name(settings: Mapping[str, Any]) -> str:
     >>> folder_name({"recipe": "coral", "reg": 0.1})
     'coral-reg=0.1'
     """
-    parts = [f"{key}={value}" for key, value in settings.items() if key != "recipe"]
+    given = {key: value for key, value in settings.items() if key != "recipe"}
+    # As in the configuration, where it is not True.
+    parts = [f"{key}={'true' if value is True else value}" for key, value in given.items()]
     return "-".join([settings["recipe"], *parts])
 
 
@@ -393,7 +343,7 @@ _Recipe = Callable[..., tuple[Head, np.ndarray]]
 DEFAULT = "optimum"
 RECIPES: dict[str, _Recipe] = {
     "optimum": _train_optimum,
-    "coral": _train_coral,
+    "coral": coral.train,
     "imprinting": _train_imprinting,
 }
 # Those whose result depends on the seed.

@@ -101,7 +101,11 @@ class Fingerprints:
 
     def index(self) -> str:  # noqa: D102
         photos = self.photos
-        return digest("index", photos.everything, photos.shards, self.settings.max_skipped)
+        # The digests are an output, too; without unlabelled photos, theirs is empty.
+        waiting = [photos.unlabelled] if photos.unlabelled else []
+        return digest(
+            "index", photos.everything, photos.shards, self.settings.max_skipped, *waiting
+        )
 
     def fetch_backbone(self, backbone: str, part: str) -> str:  # noqa: D102
         chosen = self.backbones[backbone]
@@ -199,9 +203,11 @@ class Fingerprints:
     def train(self, backbone: str, recipe: str) -> str:  # noqa: D102
         none = ["none"] if self.settings.none else []
         settings = self.recipes[recipe], self.seed(recipe), self.settings.max_skipped, *none
+        waiting = [self.photos.unlabelled] if self.recipes[recipe].get("pseudo_labels") else []
+        photos = [self.photos.labels, *waiting]
         chosen = self.backbones[backbone]
         nested = [self.fine_tune_folds(backbone)] if is_nested(chosen) else []
-        return digest("train", self.photos.labels, settings, self._embedding(backbone), *nested)
+        return digest("train", *photos, settings, self._embedding(backbone), *nested)
 
     def serialize(self, backbone: str, recipe: str, twin: str) -> str:  # noqa: D102
         parts = self.train(backbone, recipe), self._extractor(backbone, twin), self.settings.resize

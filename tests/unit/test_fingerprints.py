@@ -217,7 +217,7 @@ def leaves(model: type[BaseModel], prefix: str = "") -> set[str]:
 def test_no_key_of_the_configuration_is_left_out_here():
     keys = {key for key, _, _ in SETTINGS}
     training = {"recipe", "class_weights", "num_iter", "batch_size", "learning_rate"}
-    training |= {"weight_scale", "reg"}
+    training |= {"weight_scale", "reg", "pseudo_labels"}
     keys |= {f"training.{name}" for name in training}
     keys |= {"dataset", "dataset_sha256", "unlabelled", "corrections", "test_dataset"}
     keys |= {"compare", "backbone", "none", "strangers"}
@@ -463,6 +463,29 @@ def test_an_unlabelled_photo_is_embedded_but_changes_no_head(run: Run):
     before = run.stages()
     (heap / "2.bmp").write_bytes(b"BM 2")
     assert changed(before, run.stages()) == LISTED | {"embed", "label"}
+
+
+def test_unlabelled_photos_that_are_learned_from_change_the_head(run: Run):
+    heap = run.folder / "heap"
+    heap.mkdir()
+    for i in range(3):
+        (heap / f"{i}.bmp").write_bytes(b"BM" + f"new {i}".encode())
+    run.set("unlabelled", str(heap))
+    without = run.stages()
+    run.set("training", {"pseudo_labels": True})
+    before = run.stages()
+    assert changed(without, before) == TRAINED
+    (heap / "0.bmp").rename(heap / "moved.bmp")
+    moved = run.stages()
+    assert changed(before, moved) == LISTED
+    (heap / "2.bmp").write_bytes(b"BM other")
+    added = run.stages()
+    assert changed(moved, added) == LISTED | {"embed", "label"} | TRAINED
+    # It has a decision then, although no class.
+    sha256 = files.sha256(heap / "2.bmp")
+    (run.folder / "left_out.tsv").write_text(f"sha256\tclass\tpath\tnote\n{sha256}\t\t\t\n")
+    run.set("corrections", str(run.folder / "left_out.tsv"))
+    assert "train" in changed(added, run.stages())
 
 
 def test_unlabelled_photos_in_an_archive(run: Run):

@@ -172,6 +172,23 @@ def test_the_class_none_is_made_again(
         learn(without, tmp_path / "only")
 
 
+def test_photos_without_a_label_are_not_learned_from_again(
+    bundle: Path, photos: Path, tmp_path: Path, caplog
+):
+    """Nothing is known of them on the device; the model is as if there had been none."""
+    caplog.set_level("INFO")
+    other = shutil.copytree(bundle, tmp_path / "other")
+    assert learn(bundle, photos).new_classes == (NEW,)
+    assert "photos without a label" not in caplog.text
+    path = other / StoredEmbeddings.FILE_NAME
+    stored = StoredEmbeddings.load(path)
+    replace(stored, settings=replace(stored.settings, pseudo_labels=True)).save(path)
+    learn(other, photos)
+    assert "photos without a label (pseudo_labels). These are not in the bundle" in caplog.text
+    for name in (*MODELS, "labels.txt", "embeddings.npz"):
+        assert (bundle / name).read_bytes() == (other / name).read_bytes(), name
+
+
 def test_the_old_files_are_kept(bundle: Path, photos: Path):
     before = contents(bundle)
     learn(bundle, photos)

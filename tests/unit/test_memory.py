@@ -77,7 +77,7 @@ def run_stages(folder: Path, photos: int, width: int, extractor: Path) -> dict[s
         "max_skipped": 0.1, "training": {"recipe": "optimum"}, "seed": 0, "none": False,
         "test_dataset": None, "strangers": None,
         "device": "cpu", "resize": "bilinear", "dataset": "a", "backbone": "b", "settings": {},
-        "commands": {}, "edgetpu_model": "",
+        "commands": {}, "edgetpu_model": "", "label_lists": {},
     }  # fmt: skip
     given = {
         "input": there | made | {"extractor": str(extractor), "models": [str(model)]},

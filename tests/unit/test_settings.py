@@ -67,6 +67,12 @@ def test_a_key_without_a_value_has_its_default():
         ({"device": "cpu\n"}, "device is 'cpu\\n'; expected auto, cpu"),
         ({"none": "on"}, "none is 'on'; expected auto or false."),
         ({"strangers": "cats"}, "strangers is only used with none: auto"),
+        ({"training": {"pseudo_labels": True}}, "training.pseudo_labels is only used with"),
+        (
+            {"compare": [{"training": {"pseudo_labels": True}}]},
+            "training.pseudo_labels is only used",
+        ),
+        ({"training": {"pseudo_labels": "auto"}}, "training.pseudo_labels is 'auto'; expected t"),
         ({"frigate": "12"}, "frigate is '12'; expected the name of a custom classification"),
         (
             {"backbone": 5},

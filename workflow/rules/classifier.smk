@@ -5,6 +5,8 @@ rule train:
         manifest=there("train", MANIFEST),
         skipped=there("train", f"{BACKBONE_RESULTS}/skipped.tsv"),
         tuned_on=tuned_on,
+        unlabelled=pseudo_labelled(UNLABELLED),
+        corrections=pseudo_labelled(f"{DATASET_RESULTS}/applied_corrections.tsv"),
         nested=nested,
     output:
         head=f"{RESULTS}/head.npz",

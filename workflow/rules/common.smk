@@ -228,6 +228,17 @@ def tuned_on(wildcards):
     return f"{BACKBONE_RESULTS}/tuned_on.tsv" if is_fine_tuned else []
 
 
+def pseudo_labelled(path):
+    """Returns an input function with the path, for recipes that learn from unlabelled photos."""
+
+    def input_file(wildcards):
+        if not PLAN.recipes[wildcards.recipe].get("pseudo_labels"):
+            return []
+        return there("train", path)(wildcards)
+
+    return input_file
+
+
 def nested(wildcards):
     """Returns the embeddings by networks that were tuned without a fold, if they are wanted."""
     chosen = PLAN.backbones[wildcards.backbone]
