@@ -240,7 +240,9 @@ class _Tuning:
                 100 * (1 - agreement),
             )
         trial = replace(
-            self.judge(len(trained.trained), path, embedded), agreement=agreement, epochs=tuple(epochs)
+            self.judge(len(trained.trained), path, embedded),
+            agreement=agreement,
+            epochs=tuple(epochs),
         )
         trial.save(result)
         shutil.rmtree(own)
