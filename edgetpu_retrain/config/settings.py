@@ -75,7 +75,9 @@ class ComparisonEntry(Section, extra="allow"):
     training: Training | None = Field(
         default=None, description="a mapping with the key recipe and the settings of that recipe"
     )
-    fine_tune: FineTuning | None = Field(default=None, description="a mapping with the key layers")
+    fine_tune: FineTuning | None = Field(
+        default=None, description="a mapping with keys of fine_tune, such as layers"
+    )
 
 
 class CompilerSource(Section):
@@ -180,7 +182,9 @@ class Settings(Section):
     )
     compare: list[str | ComparisonEntry] = Field(
         default_factory=list,
-        description="a list of backbones, or of mappings with the keys backbone and training",
+        description=(
+            "a list of backbones, or of mappings with the keys backbone, training and fine_tune"
+        ),
     )
     compiler: Compiler = Field(
         default_factory=Compiler, description="a mapping with settings for edgetpu_compiler"

@@ -83,7 +83,7 @@ def fine_tune_folds(
     fold_numbers = _assign_folds(kept, tuned_on, num_threads)
     folder = Path(output).with_name(".fine_tuning_folds")
     photos = photos_key(kept, fold_numbers)
-    begin(folder, json.dumps([files.sha256(extractor), layers, seed, resize, photos]))
+    begin(folder, json.dumps([files.sha256(extractor), layers, mirror, seed, resize, photos]))
     listed = paths_and_identities(kept)
     shard = dict(sorted((sha256, path) for path, sha256 in listed))
     activations = views.compute(

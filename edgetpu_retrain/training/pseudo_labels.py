@@ -79,25 +79,30 @@ def describe(record: Mapping[str, Any]) -> str:
     """Says in a sentence what photos without a label did to the model.
 
     >>> describe({"photos": 500, "sure": 412, "helps": True, "loss": 0.41, "loss_without": 0.45})
-    'Pseudo-labels: 412 of 500 photos without a label were trained on as what the model took them \
-for, because this lowers the loss in cross-validation from 0.450 to 0.410.'
+    'Pseudo-labels: 412 of 500 photos without a label were trained on with the class that the \
+model gave them, because this lowers the loss in cross-validation from 0.450 to 0.410.'
     """
     if not record["photos"]:
         return (
             "Pseudo-labels: there is no photo without a label, other than near-copies of labelled "
             "ones, so only labelled photos were trained on."
         )
+    if not record["sure"]:
+        return (
+            f"Pseudo-labels: the model is sure of none of the {record['photos']:,} photos without "
+            "a label, so only labelled photos were trained on."
+        )
     of_all = f"{record['sure']:,} of {record['photos']:,} photos without a label"
     before, after = record["loss_without"], record["loss"]
     if record["helps"]:
         return (
-            f"Pseudo-labels: {of_all} were trained on as what the model took them for, because "
-            f"this lowers the loss in cross-validation from {before:.3f} to {after:.3f}."
+            f"Pseudo-labels: {of_all} were trained on with the class that the model gave them, "
+            f"because this lowers the loss in cross-validation from {before:.3f} to {after:.3f}."
         )
     return (
-        f"Pseudo-labels: {of_all} could have been trained on as what the model took them for. This "
-        f"does not lower the loss in cross-validation ({after:.3f} instead of {before:.3f}), so "
-        "only labelled photos were trained on."
+        f"Pseudo-labels: {of_all} could have been trained on with the class that the model gives "
+        f"them. This does not lower the loss in cross-validation ({after:.3f} instead of "
+        f"{before:.3f}), so only labelled photos were trained on."
     )
 
 

@@ -79,7 +79,10 @@ class Selection:
                 spec = entry
             elif entry is not None:
                 spec = entry.model_extra or entry.backbone or spec
-                training, tuning = entry.training or training, entry.fine_tune or tuning
+                training = entry.training or training
+                if entry.fine_tune:
+                    given = entry.fine_tune.model_dump(exclude_unset=True)
+                    tuning = tuning.model_copy(update=given)
             if isinstance(spec, str):
                 # The configured backbone takes precedence over one of that name in the catalogue.
                 spec = self.specs.get(spec, spec)
@@ -93,10 +96,14 @@ class Selection:
             edgetpu_ms = catalogue.get(backbone.name, {}).get("edgetpu_ms")
             if tuning.layers:
                 rewritten = tuning.rewrite and not compiler.is_installed(settings.compiler)
-                # For entries to compare, too, which are compared on photos that all have judged.
-                nested = tuning.nested or settings.fine_tune.nested
-                backbone = FineTuned.of(backbone, tuning.layers, rewritten, tuning.mirror, nested)
-                self.backbones.setdefault(backbone.name, backbone)
+                backbone = FineTuned.of(
+                    backbone, tuning.layers, rewritten, tuning.mirror, tuning.nested
+                )
+                if self.backbones.setdefault(backbone.name, backbone) != backbone:
+                    raise UserError(
+                        f"config: compare: {backbone.name} has different values of nested or "
+                        "rewrite. Set these under fine_tune, and not in the entries of compare."
+                    )
                 self.specs.setdefault(backbone.name, spec)
             recipe = recipes.non_default_settings(training.model_dump(exclude_none=True))
             name = recipes.folder_name(recipe)

@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from edgetpu_retrain.config.settings import Settings
+from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.index import manifest
 from edgetpu_retrain.io import files
 from edgetpu_retrain.workflow import fingerprints
@@ -222,7 +223,8 @@ def test_no_key_of_the_configuration_is_left_out_here():
     keys |= {"dataset", "dataset_sha256", "unlabelled", "corrections", "test_dataset"}
     keys |= {"compare", "backbone", "none", "strangers"}
     # Tested below.
-    keys |= {f"fine_tune.{name}" for name in ("layers", "refresh", "rewrite", "nested")}
+    tuning = ("layers", "refresh", "rewrite", "mirror", "nested")
+    keys |= {f"fine_tune.{name}" for name in tuning}
     assert leaves(Settings) <= keys
 
 
@@ -264,6 +266,7 @@ def test_a_fine_tuned_network(run: Run):
     for key, value, expected in (
         ("fine_tune.layers", 8, every),
         ("fine_tune.layers", "auto", every),
+        ("fine_tune.mirror", False, every),
         ("seed", 1, every),
         ("resize", "nearest", {*every, "base"}),
         ("split.test", 0.5, {"train"}),
@@ -299,6 +302,26 @@ def test_weights_are_put_into_a_compiled_file_where_there_is_no_compiler(
     run.set("fine_tune.rewrite", True)
     del run.settings["backbone"]["compiled"]
     assert needs_compiler()
+
+
+def test_entries_to_compare_are_fine_tuned_as_is_configured_but_for_what_they_say(run: Run):
+    run.set("fine_tune", {"layers": 4, "mirror": False, "nested": True})
+    run.set("compare", [{"fine_tune": {"layers": 8}}, {"fine_tune": {"layers": 8, "mirror": True}},
+                        {"fine_tune": {"layers": "all", "nested": False}},
+                        {"fine_tune": {"layers": 0}}])  # fmt: skip
+    plan = make_plan(run.folder, **run.settings)
+    tuned = [plan.backbones[one.backbone] for one in plan.compared]
+    assert [(one.layers, one.mirror, one.nested) if one.FINE_TUNED else None for one in tuned] == [
+        (4, False, True),
+        (8, False, True),
+        (8, True, True),
+        ("all", False, False),
+        None,
+    ]
+    # Both would be the same network, with other results.
+    run.set("compare", [{"fine_tune": {"nested": False}}])
+    with pytest.raises(UserError, match="-fine_tuned_4_not_mirrored has different values of nes"):
+        make_plan(run.folder, **run.settings)
 
 
 def test_a_network_that_is_taken_for_another_kind(tmp_path: Path):

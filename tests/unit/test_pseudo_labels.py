@@ -11,7 +11,7 @@ from benchmarks.labelling import Photos, load
 from edgetpu_retrain.embeddings.labelled_embeddings import TrainingData
 from edgetpu_retrain.errors import UserError
 from edgetpu_retrain.head import Head
-from edgetpu_retrain.training import cross_validation, folds
+from edgetpu_retrain.training import cross_validation, folds, pseudo_labels
 from edgetpu_retrain.training.combination import combine
 from edgetpu_retrain.training.pseudo_labels import candidates, learn
 from edgetpu_retrain.training.recipes import TrainingResult, train
@@ -31,7 +31,7 @@ def drawn(flowers: Photos) -> list[benchmark.Draw]:
 
 
 def trained(draw: benchmark.Draw, pseudo_labels: bool = True, **options) -> TrainingResult:
-    options = {"seed": 0, "unlabelled": draw.unlabelled} | options
+    options = {"seed": 0, "num_threads": 2, "unlabelled": draw.unlabelled} | options
     return train(draw.labelled, "optimum", pseudo_labels=pseudo_labels, **options)
 
 
@@ -87,10 +87,10 @@ def test_a_label_has_no_part_in_how_its_photo_is_judged(flowers: Photos):
     data = TrainingData.of(draw.labelled, divided)
     combined = combine(data, cross_validation.choose(data))
     vectors = draw.unlabelled.vectors
-    before = learn(data, combined, vectors).combined.choice
+    before = learn(data, combined, vectors, num_threads=2).combined.choice
     changed = labels.copy()
     changed[5] = (changed[5] + 1) % 5
-    after = learn(replace(data, labels=changed), combined, vectors).combined.choice
+    after = learn(replace(data, labels=changed), combined, vectors, num_threads=2).combined.choice
     assert after.strength == before.strength
     same = np.all(after.logits == before.logits, axis=1)
     assert same.tolist() == (divided == divided[5]).tolist()
@@ -110,7 +110,7 @@ def test_photos_that_do_not_help_are_not_used(drawn, both, tmp_path: Path):
 
 
 def test_the_number_of_threads_changes_nothing(drawn, both, tmp_path: Path):
-    again = trained(drawn[1], num_threads=3)
+    again = trained(drawn[1], num_threads=1)
     again.head.save(tmp_path / "again")
     both[1][1].head.save(tmp_path / "first")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "first").read_bytes()
@@ -128,6 +128,13 @@ def test_near_copies_of_labelled_photos_are_not_learned_from(drawn):
     assert np.array_equal(candidates(draw.labelled, joined), candidates(draw.labelled, others))
     one = trained(draw, unlabelled=copies)
     assert one.head.training["pseudo_labels"] == {"photos": 0, "sure": 0, "helps": False}
+
+
+def test_a_model_that_is_sure_of_none_of_them_says_so(drawn, monkeypatch):
+    monkeypatch.setattr(pseudo_labels, "_MIN_SCORE", 1.1)
+    record = trained(drawn[0]).head.training["pseudo_labels"]
+    assert record["photos"] > 500 and not record["sure"] and not record["helps"]
+    assert "sure of none of the" in pseudo_labels.describe(record)
 
 
 def test_without_such_photos_nothing_changes(drawn, both, tmp_path: Path, caplog):

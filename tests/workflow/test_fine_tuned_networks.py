@@ -1,7 +1,9 @@
 """Fine-tuning in the workflow: what it changes, what it leaves, and when it is done again."""
 
 import csv
+import html
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -100,6 +102,12 @@ def test_a_network_is_tuned_and_kept(flowers: Path, project: Path, snakemake: Sn
     assert done.returncode == 0, done.stderr
     assert "fine_tune" not in jobs_run(done)
     assert "small-fine_tuned_3" in done.stdout + done.stderr
+    # The report of an entry to compare says how that entry is made again.
+    done = snakemake("--config", "fine_tune={layers: 0}", "compare=[{fine_tune: {layers: 3}}]",
+                     "--", str((results / "optimum/report.html").relative_to(project)))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    page = html.unescape((results / "optimum/report.html").read_text())
+    assert re.search(r"fine_tune=\{\W*layers\W+3\b", page)
 
 
 def test_photos_that_it_was_tuned_on_are_judged_by_other_networks(

@@ -296,12 +296,17 @@ REPORTED |= {"none", "strangers", "split", "resize", "seed", "max_skipped"}
 
 
 def reported_settings(wildcards):
+    chosen = PLAN.backbones[wildcards.backbone]
     reported = set(REPORTED)
-    if PLAN.backbones[wildcards.backbone].CALIBRATED:
+    if chosen.CALIBRATED:
         reported.add("calibration")
-    if PLAN.backbones[wildcards.backbone].FINE_TUNED:
-        reported.add("fine_tune")
     settings = SETTINGS.model_dump(include=reported, exclude_none=True)
+    # An entry of `compare` may be fine-tuned in another way than is configured, or not at all.
+    if chosen.FINE_TUNED:
+        own = {key: getattr(chosen, key) for key in ("layers", "mirror", "nested")}
+        settings["fine_tune"] = SETTINGS.fine_tune.model_dump() | own
+    elif SETTINGS.fine_tune.layers:
+        settings["fine_tune"] = {"layers": 0}
     if not SETTINGS.none:
         del settings["none"]
     if not SETTINGS.unlabelled:
