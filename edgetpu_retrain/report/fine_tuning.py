@@ -40,8 +40,8 @@ def describe_nested(photos: int) -> str:
     """
     return (
         "In cross-validation, each photo was judged by a network and a layer that have not seen "
-        f"it; for {words.count(photos, 'photo')} that the network was fine-tuned on, further "
-        "networks were fine-tuned."
+        f"it: {words.count(photos, 'photo')} that the network was fine-tuned on, by others that "
+        "were fine-tuned without them."
     )
 
 

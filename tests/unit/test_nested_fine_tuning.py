@@ -122,7 +122,8 @@ def test_random_labels_are_judged_at_chance(
     photos = [replace(one, label=str(label)) for one, label in zip(originals, labels, strict=True)]
     labelled = load(photos, made / "extractor.tflite", tmp_path)
     tuned_on = sorted(photo.sha256 for photo in photos)[15:]
-    monkeypatch.setattr(fit, "_MAX_EPOCHS", 150)
+    monkeypatch.setattr(nested, "NETWORKS", 2)
+    monkeypatch.setattr(fit, "_MAX_EPOCHS", 100)
     monkeypatch.setattr(fit, "_keep", lambda *arguments: None)
     path = tmp_path / "nested.npz"
     nested.fine_tune_folds(made / "extractor.tflite", labelled, path, 12, tuned_on, num_threads=2)
