@@ -156,7 +156,7 @@ def _fine_tuning_text(run: Run) -> list[str]:
         text += (
             " The cross-validation on this page leaves out the photos that the network was "
             "fine-tuned on, because it would be too optimistic about them. For the same reason, "
-            "wrong labels among them are not found; with fine_tune: {nested: true} they are."
+            "wrong labels among them are not found; with fine_tune: {nested: true} they can be."
         )
     return [text]
 

@@ -160,11 +160,18 @@ def test_an_interrupted_run_gives_the_same(
     monkeypatch.setattr(fit, "_keep", interrupt)
     path = tmp_path / "nested.npz"
 
-    def tune() -> None:
+    def tune(mirror: bool = True) -> None:
         nested.fine_tune_folds(
-            made / "extractor.tflite", run.labelled, path, 3, run.tuned_on, num_threads=2
+            made / "extractor.tflite", run.labelled, path, 3, run.tuned_on, mirror, num_threads=2
         )
 
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    # What was computed with another setting is not taken.
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit, "fit", stop)
+        tune(mirror=False)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             tune()
