@@ -136,9 +136,10 @@ def fine_tune(
 
 def _numbers(model: Model, layers: int | Literal["auto", "all"]) -> tuple[int, ...]:
     """Returns the numbers of layers to try."""
+    deepest = num_layers(model)
     if layers == "auto":
-        return _AUTO
-    return (num_layers(model) if layers == "all" else layers,)
+        return tuple(sorted({min(number, deepest) for number in _AUTO}))
+    return (deepest if layers == "all" else layers,)
 
 
 def _hold_out(kept: LabelledEmbeddings, num_threads: int) -> np.ndarray:

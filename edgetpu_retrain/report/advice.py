@@ -341,7 +341,8 @@ def _compared(run: Run) -> list[Step]:
                     f"Use {best['backbone']} with the recipe {best['recipe']}.",
                     "It is the most accurate of those compared on these photos, "
                     f"{points(row['behind'])} better than this model. The difference is "
-                    "statistically significant.",
+                    "statistically significant. To use it, move what its entry under compare says "
+                    "to the top level of config.yaml.",
                     "compared",
                 )
             ]
