@@ -107,7 +107,10 @@ model gave them, because this lowers the loss in cross-validation from 0.450 to 
 
 
 def candidates(
-    labelled: LabelledEmbeddings, unlabelled: LabelledEmbeddings, num_threads: int = 1
+    labelled: LabelledEmbeddings,
+    unlabelled: LabelledEmbeddings,
+    by_hash: bool = False,
+    num_threads: int = 1,
 ) -> np.ndarray:
     """Returns the embeddings [U, D] of unlabelled photos that are no near-copies of labelled ones.
 
@@ -116,11 +119,12 @@ def candidates(
     Args:
         labelled: photos of all splits.
         unlabelled: the other photos; their classes are not looked at.
+        by_hash: whether near-copies are found by their hashes alone.
         num_threads: number of threads; the result does not depend on it.
     """
     vectors = np.concatenate([labelled.vectors, unlabelled.vectors])
     hashes = np.concatenate([labelled.hashes, unlabelled.hashes])
-    groups = near_copies.groups(vectors, hashes, num_threads)
+    groups = near_copies.groups(None if by_hash else vectors, hashes, num_threads)
     count = len(labelled.vectors)
     return np.asarray(unlabelled.vectors[~np.isin(groups[count:], groups[:count])])
 

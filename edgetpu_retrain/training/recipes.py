@@ -101,7 +101,10 @@ def train(
     check_settings(recipe, settings)
     kept = labelled.select(labelled.splits != TEST)
     check_embeddings(kept)
-    all_groups = near_copies.groups(labelled.vectors, labelled.hashes, num_threads)
+    # Fine-tuning makes the embeddings of all photos of a class alike.
+    by_hash = bool(seen)
+    vectors = None if by_hash else labelled.vectors
+    all_groups = near_copies.groups(vectors, labelled.hashes, num_threads)
     groups = np.unique(all_groups[kept.rows], return_inverse=True)[1]
     num_copies = len(groups) - len(np.unique(groups))
     log.info("Copies or near-copies of other photos: %d of %d", num_copies, len(groups))
@@ -117,7 +120,7 @@ def train(
         kept.labels[unseen], groups[unseen], cross_validation.FOLDS
     )
     if unlabelled is not None and settings.get("pseudo_labels"):
-        settings["unlabelled"] = candidates(labelled, unlabelled, num_threads)
+        settings["unlabelled"] = candidates(labelled, unlabelled, by_hash, num_threads)
     head, logits = train_recipe(kept, fold_numbers, seed, num_threads, **settings)
     judged = kept.select(unseen)
     scores = logits[unseen]

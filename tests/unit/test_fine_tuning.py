@@ -143,6 +143,27 @@ def test_photos_that_the_network_saw_do_not_count(recipe: str, tmp_path: Path):
         assert all(tried["accuracy"] < 0.45 for tried in training["strengths"])
 
 
+def test_photos_of_a_class_are_not_taken_for_near_copies(tmp_path: Path):
+    """After fine-tuning, the embeddings of a class hardly differ."""
+    random = np.random.default_rng(0)
+    count, classes = 300, 10
+    labels = np.arange(count) % classes
+    centres = random.integers(0, 250, (classes, 64), np.uint8)
+    vectors = centres[labels] + random.integers(0, 5, (count, 64), np.uint8)
+    hashes = random.integers(0, 256, (count, 32), np.uint8)
+    identities = [f"{i:064x}" for i in range(count)]
+    shard = Embeddings(
+        vectors, 0.02, 3, np.array(identities, "S64"), hashes, "e" * 64, "bilinear 1",
+        np.array([], "S64"), np.array([], np.str_),
+    )  # fmt: skip
+    listed = [
+        Photo(f"{i}.jpg", "abcdefghij"[labels[i]], "train", identities[i]) for i in range(300)
+    ]
+    labelled = LabelledEmbeddings.load(save_shards(tmp_path, shard), listed)
+    result = recipes.train(labelled, recipes.DEFAULT, 0, seen=identities[:150])
+    assert sorted(result.out_of_fold().identities) == identities[150:]
+
+
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
     small: LabelledEmbeddings, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
