@@ -194,7 +194,7 @@ def test_jobs_that_die_of_memory_and_time_get_more(node: Node, local, tmp_path: 
     script = project / "scripts/embed.py"
     script.write_text(DYING + script.read_text())
     # Two jobs of a CPU each.
-    options = ("--max-threads", "1", "--group-components", "embed=2")
+    options = ("--max-threads", "1", "--group-components", "embed_{backbone}=2")
     run = start(project, *options, *SAMPLE, SBATCH_ACCOUNT=one_node.ACCOUNT)
     printed = ended(project, run, local[SAMPLE])
     assert "exceeded memory limit" in printed
