@@ -149,6 +149,12 @@ def _hold_out(kept: LabelledEmbeddings, num_threads: int) -> np.ndarray:
     return np.asarray(folds.assign_folds(kept.labels, groups, count) == 0)
 
 
+def _seen(kept: LabelledEmbeddings, held_out: np.ndarray) -> list[str]:
+    """Returns the identities of the photos that are trained on, sorted."""
+    rows = np.unique(kept.rows[~held_out]).tolist()
+    return sorted(kept.identities[row] for row in rows)
+
+
 def paths_and_identities(kept: LabelledEmbeddings) -> list[tuple[str, str]]:
     """Returns the path and the identity of the photo of each line."""
     return [
@@ -252,10 +258,9 @@ class _Tuning:
 
     def judge(self, layers: int, extractor: str | Path, embedded: LabelledEmbeddings) -> _Trial:
         """Judges an extractor as it is used later: with a last layer that is trained on it."""
-        seen = np.unique(self.kept.rows[~self.held_out]).tolist()
-        identities = [self.kept.identities[row] for row in seen]
+        seen = _seen(self.kept, self.held_out)
         judged = recipes.train(
-            embedded, recipes.DEFAULT, self.seed, self.num_threads, identities
+            embedded, recipes.DEFAULT, self.seed, self.num_threads, seen
         ).predictions
         scores = judged.scores[np.arange(len(judged)), judged.labels]
         loss = -float(np.log(np.maximum(scores, np.finfo(np.float32).tiny)).mean())
@@ -296,8 +301,7 @@ def _save(
             for trial in trials
         ],
     }
-    rows = np.unique(kept.rows[~held_out]) if best.layers else np.empty(0, int)
-    seen = sorted(kept.identities[row] for row in rows.tolist())
+    seen = _seen(kept, held_out) if best.layers else []
     with files.replacing(tuned_on) as temporary:
         temporary.write_bytes(tables.to_tsv(_COLUMNS, ([sha256] for sha256 in seen)))
     with files.replacing(report) as temporary:
